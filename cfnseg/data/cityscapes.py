@@ -1,0 +1,33 @@
+"""Cityscapes: leftImg8bit and gtFine labelIds, 34 label ids of which 19 are trained (Cordts et al. 2016)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cfnseg.data.files import existing, nonempty
+from cfnseg.data.labels import Label, LabelMap
+from cfnseg.errors import UserError
+
+TRAINED = [
+    (7, "road", (128, 64, 128)), (8, "sidewalk", (244, 35, 232)), (11, "building", (70, 70, 70)), (12, "wall", (102, 102, 156)),
+    (13, "fence", (190, 153, 153)), (17, "pole", (153, 153, 153)), (19, "traffic light", (250, 170, 30)),
+    (20, "traffic sign", (220, 220, 0)), (21, "vegetation", (107, 142, 35)), (22, "terrain", (152, 251, 152)),
+    (23, "sky", (70, 130, 180)), (24, "person", (220, 20, 60)), (25, "rider", (255, 0, 0)), (26, "car", (0, 0, 142)),
+    (27, "truck", (0, 0, 70)), (28, "bus", (0, 60, 100)), (31, "train", (0, 80, 100)), (32, "motorcycle", (0, 0, 230)),
+    (33, "bicycle", (119, 11, 32))]
+# license plate is -1, which an 8-bit file stores as 255
+LABELS = LabelMap([Label(*x) for x in TRAINED], ignore=(0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255), void=0)
+REMEDY = "Get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com (free account); set --data.root."
+
+
+def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
+    """Image and labelIds paths of a split, sorted by city and name. Raises UserError for what is missing."""
+    existing(root, "Cityscapes", REMEDY)
+    images = existing(root / "leftImg8bit" / split, f"Cityscapes' images of split {split!r}", REMEDY)
+    masks = existing(root / "gtFine" / split, f"Cityscapes' masks of split {split!r}", REMEDY)
+    tail = "_leftImg8bit.png"
+    found = nonempty(((p, masks / p.parent.name / p.name.replace(tail, "_gtFine_labelIds.png"))
+                      for p in sorted(images.glob(f"*/*{tail}"))), f"{images}/*/*{tail}")
+    if lacking := [mask for _, mask in found if not mask.exists()]:
+        raise UserError(f"{len(lacking)} of {len(found)} images have no labelIds mask, first {lacking[0]}. {REMEDY}")
+    return found, LABELS

@@ -1,0 +1,104 @@
+"""What a data set is: names, a label map, and `read` of one image with its train ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from cfnseg.data import camvid, cityscapes, folder, shapes, voc
+from cfnseg.data.files import read_pair
+from cfnseg.data.labels import IGNORE, Label, LabelMap
+from cfnseg.errors import UserError
+
+
+class Dataset(Protocol):
+    """One split of a data set.
+
+    Attributes:
+        labels: its classes.
+        names: a name per image, unique in the split.
+    """
+
+    labels: LabelMap
+    names: list[str]
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image ``index``: (H, W, 3) uint8 RGB, and its train ids (H, W) uint8 with 255 = ignore. Raises UserError."""
+        ...
+
+
+class FileDataset:
+    """Pairs of image and mask files.
+
+    Args:
+        pairs: (image, mask) paths.
+        labels: the map from the masks' raw ids.
+    """
+
+    def __init__(self, pairs: list[tuple[Path, Path]], labels: LabelMap) -> None:
+        self.pairs = pairs
+        self.labels = labels
+        self.names = [image.stem for image, _ in pairs]
+        if len(set(self.names)) < len(self.names):  # the same stem in two folders
+            self.names = [f"{image.parent.name}/{image.stem}" for image, _ in pairs]
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `Dataset.read`."""
+        image, mask = read_pair(*self.pairs[index])
+        return image, self.labels.encode(mask, self.pairs[index][1])
+
+
+class ShapesDataset:
+    """Scenes drawn on demand; see `cfnseg.data.shapes`.
+
+    Args:
+        split: "train" (800 scenes), "val" (100) or "test" (100); no two splits share a scene.
+    """
+
+    sizes: ClassVar = {"train": 800, "val": 100, "test": 100}
+
+    def __init__(self, split: str) -> None:
+        if split not in self.sizes:
+            raise UserError(f"shapes has no split {split!r}; there are {', '.join(self.sizes)}")
+        self.first = 1_000_000 * list(self.sizes).index(split)
+        self.labels = LabelMap(Label(*c) for c in shapes.CLASSES)
+        self.names = [f"{split}_{i:04d}" for i in range(self.sizes[split])]
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `Dataset.read`."""
+        image, mask = shapes.render(self.first + index)
+        return image, self.labels.encode(mask, self.names[index])
+
+
+USUAL_ROOT = {"voc": "data", "voc_aug": "data", "cityscapes": "data/cityscapes", "camvid": "data/camvid", "folder": "data/folder"}
+
+
+def open_dataset(name: str, root: str, split: str, download: bool = False) -> Dataset:
+    """One split of a data set by name.
+
+    Args:
+        name: voc, voc_aug, cityscapes, camvid, folder or shapes.
+        root: its folder; "" = the usual place under data/.
+        split: train, val, ... as the data set has them.
+        download: fetch VOC 2012 (and SBD for voc_aug) first.
+
+    Raises:
+        UserError: unknown name, missing folder, no images, a list that names missing files.
+    """
+    if name == "shapes":
+        return ShapesDataset(split)
+    readers = {"voc": voc.pairs, "voc_aug": voc.pairs_aug, "cityscapes": cityscapes.pairs, "camvid": camvid.pairs,
+               "folder": folder.pairs}
+    if name not in readers:
+        raise UserError(f"data.name {name!r} is unknown; there are {', '.join([*readers, 'shapes'])}", code=2)
+    path = Path(root or USUAL_ROOT[name]).expanduser()
+    if download:
+        if not name.startswith("voc"):
+            raise UserError(f"data.download: {name} cannot be downloaded freely; see data/README.md", code=2)
+        voc.download(path, aug=name == "voc_aug")
+    return FileDataset(*readers[name](path, split))
+
+
+__all__ = ["IGNORE", "Dataset", "FileDataset", "ShapesDataset", "open_dataset"]

@@ -1,0 +1,137 @@
+"""`LabelMap`: the one place where raw ids become train ids, and train ids raw ids again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cfnseg.errors import UserError
+
+IGNORE = 255  # the train id of pixels that count for nothing
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class: its raw id in mask files (0..255), its name and its colour (r, g, b in 0..255)."""
+
+    id: int
+    name: str
+    color: tuple[int, int, int]
+
+
+class LabelMap:
+    """Raw id -> train id or ignore, and back.
+
+    Train ids are 0..C-1 in the order of ``labels``.
+
+    Args:
+        labels: the classes that are trained and scored.
+        ignore: raw ids that are legal in a mask and count for nothing. Any other id in a mask is an error.
+        void: the raw id that is written for an ignored pixel.
+
+    Raises:
+        ValueError: an id twice, or outside 0..255.
+    """
+
+    def __init__(self, labels: Iterable[Label], ignore: Iterable[int] = (255,), void: int = 255) -> None:
+        self.labels = tuple(labels)
+        self.ignore = tuple(sorted(ignore))
+        self.void = void
+        ids = [label.id for label in self.labels]
+        if len(set(ids)) != len(ids) or set(ids) & set(self.ignore) or not all(0 <= i <= 255 for i in (*ids, void)):
+            raise ValueError(f"labels: ids must be distinct, in 0..255 and not ignored, got {ids}, ignored {self.ignore}")
+        self._encode = np.full(256, -1, np.int16)
+        self._encode[list(self.ignore)] = IGNORE
+        self._encode[ids] = np.arange(len(ids))
+        self._decode = np.full(256, void, np.uint8)
+        self._decode[: len(ids)] = ids
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LabelMap) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def names(self) -> list[str]:
+        """Class names in train-id order."""
+        return [label.name for label in self.labels]
+
+    def encode(self, mask: np.ndarray, source: object = "mask") -> np.ndarray:
+        """Raw ids (H, W) uint8 to train ids (H, W) uint8, `IGNORE` where ignored.
+
+        Raises UserError naming ``source``, each unknown id and its pixel count.
+        """
+        train = self._encode[mask]
+        if (train < 0).any():
+            ids, counts = np.unique(mask[train < 0], return_counts=True)
+            found = ", ".join(f"id {i} ({n} px)" for i, n in zip(ids[:8], counts[:8]))
+            raise UserError(f"{source}: unknown label {found}; the {len(self)} classes have ids "
+                            f"{[label.id for label in self.labels]} and {list(self.ignore)} is ignored")
+        return train.astype(np.uint8)
+
+    def decode(self, mask: np.ndarray) -> np.ndarray:
+        """Train ids (H, W) uint8 to raw ids (H, W) uint8; the inverse of `encode` but for ignored pixels (``void``)."""
+        return self._decode[mask]
+
+    def palette(self) -> np.ndarray:
+        """(256, 3) uint8 colours by raw id; white where no class is."""
+        colors = np.full((256, 3), 255, np.uint8)
+        for label in self.labels:
+            colors[label.id] = label.color
+        return colors
+
+    def colorize(self, mask: np.ndarray) -> np.ndarray:
+        """Train ids (H, W) to colours (H, W, 3) uint8; ignored is white."""
+        return self.palette()[self.decode(mask)]
+
+    def write(self, path: str | Path, mask: np.ndarray) -> None:
+        """Write train ids (H, W) as an 8-bit palette PNG of raw ids."""
+        image = Image.fromarray(self.decode(mask), mode="P")
+        image.putpalette(self.palette().tobytes())
+        image.save(path, format="PNG")
+
+    def to_dict(self) -> dict:
+        """Plain data for a file's header; `from_dict` is the inverse."""
+        return {"labels": [[x.id, x.name, list(x.color)] for x in self.labels], "ignore": list(self.ignore), "void": self.void}
+
+    @classmethod
+    def from_dict(cls, data: dict) -> LabelMap:
+        """The label map that `to_dict` described."""
+        return cls([Label(int(i), str(n), tuple(c)) for i, n, c in data["labels"]], data["ignore"], data["void"])
+
+
+def read_classes(path: str | Path) -> LabelMap:
+    """The label map of a ``classes.txt``: ``id name r g b`` a line, ``#`` starts a comment.
+
+    255 is ignored unless a class has it; a line with the name ``void`` names another ignored id. Any id that stands in no
+    line is an error when a mask has it. Raises UserError with the line that does not fit.
+    """
+    labels, ignore = [], {255}
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        fields = line.split("#")[0].split()
+        if not fields:
+            continue
+        try:
+            index, name, *color = fields
+            label = Label(int(index), name, tuple(int(c) for c in color))
+            if len(label.color) != 3 or not all(0 <= v <= 255 for v in (label.id, *label.color)):
+                raise ValueError
+        except ValueError:
+            raise UserError(f"{path}, line {number}: expected `id name r g b` with numbers in 0..255, got {line!r}") from None
+        if name.lower() == "void":
+            ignore.add(label.id)
+        else:
+            labels.append(label)
+    if not labels:
+        raise UserError(f"{path}: no class in it; expected lines of `id name r g b`")
+    try:
+        return LabelMap(labels, ignore - {x.id for x in labels})
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None

@@ -1,0 +1,169 @@
+"""Order and randomness by arithmetic: which image a step sees, and how it is cut, follow from (seed, step) alone.
+
+So a run can be continued at any step at once, and neither the number of workers nor of processes changes a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from cfnseg.data.dataset import Dataset
+from cfnseg.data.transforms import TrainTransform
+from cfnseg.errors import UserError
+
+
+class Batch(dict):
+    """A training batch: image (N, 3, h, w) uint8, mask (N, h, w) uint8, region (N, 4) float32, names (list of str)."""
+
+
+def steps_per_epoch(images: int, batch: int) -> int:
+    """Steps of an epoch; the last incomplete batch is left out. Raises UserError if there is no complete one."""
+    if batch > images:
+        raise UserError(f"train.batch {batch} is more than the {images} training images; set --train.batch {images} or less")
+    return images // batch
+
+
+class StepBatches:
+    """The batches of one process from one step to another: lists of (epoch, index).
+
+    The order of an epoch is permutation(seed, epoch); a step takes the next ``batch`` of it, and process ``rank`` of
+    ``world`` its share.
+
+    Raises:
+        UserError: the batch cannot be shared evenly.
+    """
+
+    def __init__(self, images: int, batch: int, seed: int, start: int, stop: int, rank: int = 0, world: int = 1) -> None:
+        if batch % world:
+            raise UserError(f"train.batch {batch} is the total batch and cannot be shared by {world} processes evenly", code=2)
+        self.images, self.batch, self.seed, self.rank, self.world = images, batch, seed, rank, world
+        self.start, self.stop = start, stop
+        self.per_epoch = steps_per_epoch(images, batch)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        share = self.batch // self.world
+        known, order = -1, np.empty(0)
+        for step in range(self.start, self.stop):
+            epoch, position = divmod(step, self.per_epoch)
+            if epoch != known:
+                known, order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.images)
+            first = position * self.batch + self.rank * share
+            yield [(epoch, int(i)) for i in order[first : first + share]]
+
+
+class _Samples(TorchDataset):
+    def __init__(self, dataset: Dataset, transform: TrainTransform, seed: int) -> None:
+        self.dataset, self.transform, self.seed = dataset, transform, seed
+
+    def __getitem__(self, key: tuple[int, int]):
+        epoch, index = key
+        try:
+            image, mask = self.dataset.read(index)
+        except UserError as error:  # a worker would wrap it in its traceback; the main process raises it as it is
+            return error
+        seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
+        return self.transform(image, mask, self.dataset.names[index], seed)
+
+
+def _collate(samples: list) -> Batch | UserError:
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+    return Batch(image=torch.from_numpy(np.stack([s.image for s in samples])),
+                 mask=torch.from_numpy(np.stack([s.mask for s in samples])),
+                 region=torch.from_numpy(np.stack([s.region for s in samples])),
+                 names=[s.name for s in samples])
+
+
+def _quiet(_: int) -> None:
+    cv2.setNumThreads(0)  # one loader process, one core
+    torch.set_num_threads(1)
+
+
+def train_batches(dataset: Dataset, transform: TrainTransform, order: StepBatches, workers: int, pin: bool = False) -> Iterator[Batch]:
+    """The batches of ``order``, loaded ahead by ``workers`` processes (0 = in this one).
+
+    Raises:
+        UserError: a file that cannot be used, as `Dataset.read` says it.
+    """
+    loader = DataLoader(_Samples(dataset, transform, order.seed), batch_sampler=order, num_workers=workers, collate_fn=_collate,
+                        pin_memory=pin, worker_init_fn=_quiet, prefetch_factor=4 if workers else None)
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+class _Whole(TorchDataset):
+    def __init__(self, dataset: Dataset, indices: list[int]) -> None:
+        self.dataset, self.indices = dataset, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int):
+        try:
+            image, mask = self.dataset.read(self.indices[position])
+        except UserError as error:
+            return error
+        return self.indices[position], torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)
+
+
+def whole_images(dataset: Dataset, workers: int, rank: int = 0, world: int = 1,
+                 limit: int | None = None) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Every image once, whole: (index, image (3, H, W) uint8, train ids (H, W) uint8).
+
+    Process ``rank`` of ``world`` gets every world-th image; no image is repeated to make the shares even.
+    """
+    indices = list(range(len(dataset.names)))[:limit][rank::world]
+    for item in DataLoader(_Whole(dataset, indices), batch_size=None, num_workers=workers, worker_init_fn=_quiet):
+        if isinstance(item, UserError):
+            raise item
+        yield item
+
+
+class _ClassCounts(_Whole):
+    def __getitem__(self, position: int):
+        item = super().__getitem__(position)
+        return item if isinstance(item, UserError) else torch.bincount(item[2].flatten().long(), minlength=256)
+
+
+def class_counts(dataset: Dataset, workers: int) -> np.ndarray:
+    """(images, C) int64: pixels of each class in each mask; reads every mask, so it also checks them all."""
+    loader = DataLoader(_ClassCounts(dataset, list(range(len(dataset.names)))), batch_size=None, num_workers=workers,
+                        worker_init_fn=_quiet)
+    rows = []
+    for item in loader:
+        if isinstance(item, UserError):
+            raise item
+        rows.append(item[: len(dataset.labels)])
+    return torch.stack(rows).numpy()
+
+
+def median_frequency_weights(counts: np.ndarray, power: float = 1.0) -> np.ndarray:
+    """Median-frequency balancing (Eigen and Fergus 2015): weight_c = (median frequency / frequency_c) ** power.
+
+    Args:
+        counts: (images, C) pixels; a class's frequency is over the images that it occurs in.
+        power: softens (below 1) the weights.
+
+    Returns:
+        (C,) float64; 0 for a class that never occurs.
+    """
+    totals = counts.sum(1, keepdims=True)
+    seen = (totals * (counts > 0)).sum(0)
+    frequency = np.divide(counts.sum(0), seen, out=np.zeros(counts.shape[1]), where=seen > 0)
+    present = frequency > 0
+    weights = np.zeros(counts.shape[1])
+    weights[present] = (np.median(frequency[present]) / frequency[present]) ** power
+    return weights

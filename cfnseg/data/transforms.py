@@ -1,0 +1,94 @@
+"""Training transforms, the only importer of albumentations."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import NamedTuple
+
+import numpy as np
+
+from cfnseg.config import Data
+from cfnseg.data.labels import IGNORE
+from cfnseg.errors import UserError
+
+
+def _refuse_agpl() -> None:
+    """albumentationsx is AGPL and shares albumentations' import name, so only its distribution name gives it away."""
+    try:
+        version = importlib.metadata.version("albumentationsx")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    raise UserError(f"albumentationsx {version} (AGPL) is installed and shadows albumentations; "
+                    "pip uninstall albumentationsx && pip install --force-reinstall albumentations==2.0.8")
+
+
+_refuse_agpl()
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for updates at import
+import albumentations as A
+
+
+class Sample(NamedTuple):
+    """One training sample.
+
+    Attributes:
+        image: (3, h, w) uint8 RGB.
+        mask: (h, w) uint8 train ids, 255 = ignore; padding is ignored.
+        region: (4,) float32 x0, y0, x1, y1: where the crop lies in the full image as it is shown (mirrored if the crop is).
+        name: the image's name.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    region: np.ndarray
+    name: str
+
+
+class TrainTransform:
+    """Random scale, crop (padded where the image is smaller), mirror and colour jitter.
+
+    Args:
+        settings: crop, scale, flip, photometric.
+        fill: (r, g, b) of padding, the encoder's mean colour.
+    """
+
+    def __init__(self, settings: Data, fill: tuple[int, int, int] = (124, 116, 104)) -> None:
+        height, width = settings.crop
+        jitter = 0.8 * settings.photometric
+        low, high = settings.scale
+        self.compose = A.Compose([
+            A.RandomScale((low - 1, high - 1), area_for_downscale="image", p=1),
+            A.RandomCrop(height, width, pad_if_needed=True, pad_position="random", fill=fill, fill_mask=IGNORE),
+            A.HorizontalFlip(p=0.5 * settings.flip),
+            A.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter, hue=0.2 * jitter, p=0.8 * bool(jitter)),
+        ], save_applied_params=True)
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray, name: str, seed: int) -> Sample:
+        """Make a sample of an (H, W, 3) image and its (H, W) train ids; the same ``seed`` gives the same sample."""
+        self.compose.set_random_seed(seed)
+        result = self.compose(image=image, mask=mask)
+        region = crop_region(image.shape[:2], dict(result["applied_transforms"]))
+        pixels = np.ascontiguousarray(result["image"].transpose(2, 0, 1))
+        return Sample(pixels, np.ascontiguousarray(result["mask"]), region, name)
+
+
+def crop_region(size: tuple[int, int], applied: dict[str, dict]) -> np.ndarray:
+    """Where a crop lies in the full image, from the parameters that albumentations drew.
+
+    Args:
+        size: (H, W) of the original image.
+        applied: parameters by transform name.
+
+    Returns:
+        (4,) float32 x0, y0, x1, y1, 1 = the full width or height; outside [0, 1] where the crop is padding.
+    """
+    scale = applied.get("RandomScale", {}).get("scale", 1.0)
+    height, width = (int(n * scale) for n in size)  # as A.RandomScale rounds
+    x0, y0, x1, y1 = applied["RandomCrop"]["crop_coords"]
+    pad = applied["RandomCrop"]["pad_params"] or {"pad_left": 0, "pad_top": 0}
+    left, top = pad["pad_left"], pad["pad_top"]
+    region = np.array([(x0 - left) / width, (y0 - top) / height, (x1 - left) / width, (y1 - top) / height], np.float32)
+    if "HorizontalFlip" in applied:
+        region[[0, 2]] = 1 - region[[2, 0]]
+    return region

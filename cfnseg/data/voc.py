@@ -1,0 +1,84 @@
+"""PASCAL VOC 2012 segmentation, and train_aug with SBD's masks (Everingham et al. 2015; Hariharan et al. 2011)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cfnseg.data.files import existing, nonempty
+from cfnseg.data.labels import Label, LabelMap
+from cfnseg.errors import UserError
+
+NAMES = ["background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+         "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]
+REMEDY = "Fetch it with --data.download True, or set --data.root to the folder that has VOCdevkit/."
+
+
+def color(index: int) -> tuple[int, int, int]:
+    """VOC's colour of a raw id: its bits dealt to the channels from the highest down (the devkit's VOClabelcolormap)."""
+    channels = [0, 0, 0]
+    for bit in range(8):
+        for c in range(3):
+            channels[c] |= (index >> (3 * bit + c) & 1) << (7 - bit)
+    return tuple(channels)
+
+
+LABELS = LabelMap(Label(i, name, color(i)) for i, name in enumerate(NAMES))
+
+
+def _home(root: Path) -> Path:
+    for home in (root / "VOCdevkit" / "VOC2012", root / "VOC2012", root):
+        if (home / "ImageSets" / "Segmentation").is_dir():
+            return home
+    return existing(root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation", "PASCAL VOC 2012", REMEDY)
+
+
+def _listed(path: Path) -> list[str]:
+    return existing(path, f"the list of split {path.stem!r}", REMEDY).read_text().split()
+
+
+def _paired(home: Path, names: list[str], masks: Path, suffix: str, source: Path) -> list[tuple[Path, Path]]:
+    found = [(home / "JPEGImages" / f"{n}.jpg", masks / f"{n}{suffix}") for n in names]
+    if lacking := [p for pair in found for p in pair if not p.exists()]:
+        raise UserError(f"{source} names {len(names)} images, {len(lacking)} files are missing, first {lacking[0]}. {REMEDY}")
+    return found
+
+
+def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
+    """Image and palette-mask paths of train, val or trainval. Raises UserError for what is missing."""
+    home = _home(root)
+    source = home / "ImageSets" / "Segmentation" / f"{split}.txt"
+    return nonempty(_paired(home, _listed(source), home / "SegmentationClass", ".png", source), str(source)), LABELS
+
+
+def pairs_aug(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
+    """As `pairs`, but ``train`` is VOC's train plus SBD's train and val without VOC's val: 10,582 images in full.
+
+    VOC's own masks are used where there are both. SBD is looked for as ``sbd`` or ``benchmark_RELEASE/dataset`` beside
+    VOCdevkit, its masks as ``cls/*.mat``.
+    """
+    if split != "train":
+        return pairs(root, split)
+    home = _home(root)
+    own, labels = pairs(root, "train")
+    places = [root / "sbd", root / "benchmark_RELEASE" / "dataset"]
+    sbd = next((p for p in places if (p / "cls").is_dir()), None) or existing(places[0] / "cls", "SBD", REMEDY)
+    names = set(_listed(sbd / "train.txt")) | set(_listed(sbd / "val.txt"))
+    names -= {image.stem for image, _ in own} | set(_listed(home / "ImageSets" / "Segmentation" / "val.txt"))
+    return own + _paired(home, sorted(names), sbd / "cls", ".mat", sbd / "train.txt"), labels
+
+
+def download(root: Path, aug: bool) -> None:
+    """Fetch VOC 2012, and SBD for ``aug``, through torchvision with its checksums; what is there is left alone.
+
+    Raises UserError if a server cannot be reached or sends another file.
+    """
+    from torchvision.datasets import SBDataset, VOCSegmentation
+
+    try:
+        if not (root / "VOCdevkit" / "VOC2012").is_dir():
+            VOCSegmentation(str(root), year="2012", download=True)
+        if aug and not (root / "sbd" / "cls").is_dir():
+            SBDataset(str(root / "sbd"), mode="segmentation", download=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"the download into {root} failed ({error}). Fetch VOCtrainval_11-May-2012.tar by hand and unpack it "
+                        f"in {root}") from None

@@ -1,0 +1,96 @@
+"""What the machine needs to be told once: allocator, processes, synchronised batch norm."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+import torch
+import torch.nn.functional as F
+from lightning.fabric import Fabric
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+from cfnseg.config import Train
+from cfnseg.errors import UserError
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep large freed blocks in place of giving each back to the system and faulting it in again.
+
+    A CPU training step allocates and frees hundreds of MB; with glibc's defaults page faults are more than half of its
+    time (docs/performance.md). Does nothing where the C library is another.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:  # glibc's M_MMAP_MAX, M_TRIM_THRESHOLD (never), M_TOP_PAD (256 MiB), M_ARENA_MAX
+        for option, value in ((-4, 0), (-1, -1), (-2, 1 << 28), (-8, 1)):
+            mallopt(option, value)
+
+
+def build_fabric(settings: Train) -> Fabric:
+    """Fabric for this process: one device, or this process's share of what ``torchrun`` started.
+
+    Raises UserError if CUDA is asked for and not there.
+    """
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    if settings.accelerator == "cuda" and not torch.cuda.is_available():
+        raise UserError("train.accelerator cuda: no CUDA device is available; use --train.accelerator cpu", code=2)
+    cuda = settings.accelerator != "cpu" and torch.cuda.is_available()
+    if not cuda:
+        keep_freed_memory()
+    fabric = Fabric(accelerator="cuda" if cuda else "cpu", devices=local, num_nodes=world // local,
+                    strategy="ddp" if world > 1 else "auto", precision=settings.precision)
+    fabric.launch()
+    return fabric
+
+
+class SyncBatchNorm(nn.Module):
+    """Batch norm over the batches of all processes, on any device (torch's own is for GPUs).
+
+    Takes over the parameters, buffers and, of timm's fused layers, the activation of ``norm``. Every process must have the
+    same number of samples.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.weight, self.bias = norm.weight, norm.bias
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.register_buffer(name, getattr(norm, name))
+        self.eps, self.momentum = norm.eps, norm.momentum
+        self.drop, self.act = getattr(norm, "drop", nn.Identity()), getattr(norm, "act", nn.Identity())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to the same."""
+        if not self.training:
+            y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+            return self.act(self.drop(y))
+        world = torch.distributed.get_world_size()
+        values = x.float()
+        # two passes, as the difference of large squares would lose the variance
+        mean = all_reduce(values.mean((0, 2, 3))) / world
+        centred = values - mean[:, None, None]
+        var = all_reduce(centred.square().mean((0, 2, 3))) / world
+        with torch.no_grad():
+            count = x.numel() / x.shape[1] * world
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * count / max(count - 1, 1), self.momentum)
+        scale = self.weight * (var + self.eps).rsqrt()
+        y = centred * scale[:, None, None] + self.bias[:, None, None]
+        return self.act(self.drop(y.to(x.dtype)))
+
+
+def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with every batch norm counting over all processes: torch's layer on CUDA, `SyncBatchNorm` elsewhere."""
+    if device.type == "cuda":
+        return convert_sync_batchnorm(model)
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(parent, name, SyncBatchNorm(child))
+    return model

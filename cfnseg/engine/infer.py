@@ -1,0 +1,65 @@
+"""Inference on files: masks and overlays beside each other, a bad file named and passed over."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from cfnseg.data.files import IMAGE_TYPES, existing, read_image
+from cfnseg.engine.files import write_atomic
+from cfnseg.engine.pictures import overlay, write_jpeg
+from cfnseg.engine.predict import Predictor
+from cfnseg.errors import UserError
+
+SHIPPED = Path(__file__).parents[2] / "data" / "weights" / "camvid_cfn.safetensors"
+
+
+def image_files(paths: Iterable[Path]) -> list[Path]:
+    """The paths with each folder replaced by the images in it, sorted. A missing path stays, to be named as it is read."""
+    found = []
+    for path in paths:
+        found += sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_TYPES) if path.is_dir() else [path]
+    if not found:
+        raise UserError(f"no image (*{' *'.join(IMAGE_TYPES)}) in {', '.join(map(str, paths))}")
+    return found
+
+
+def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: str = "auto") -> int:
+    """Segment files and write the masks.
+
+    Args:
+        paths: images and folders.
+        weights: a weights file; None = the shipped one.
+        out: a folder; gets ``<stem>_mask.png`` (8-bit palette PNG of raw ids, exactly the image's size) and
+            ``<stem>_overlay.jpg``. Images that share a stem keep their suffix in the name.
+        device: "auto", "cpu" or "cuda".
+
+    Returns:
+        The number of files that failed; each is named on stderr.
+
+    Raises:
+        UserError: no images, or weights that cannot be used.
+    """
+    files = image_files(paths)
+    weights = weights or existing(SHIPPED, "the shipped weights", "They are in the project's repository; else give --weights.")
+    predictor = Predictor(weights, device)
+    print(f"weights: {weights} ({', '.join(predictor.labels.names)}) on {predictor.device.type}")
+    stems = [f.stem for f in files]
+    failed = 0
+    for path in files:
+        name = path.stem if stems.count(path.stem) == 1 else path.name
+        try:
+            image = read_image(path)
+            prediction = predictor(image)
+            mask, picture = out / f"{name}_mask.png", out / f"{name}_overlay.jpg"
+            write_atomic(mask, lambda beside, m=prediction.mask: predictor.labels.write(beside, m))
+            drawn = overlay(image, prediction.mask, predictor.labels)
+            write_atomic(picture, lambda beside, d=drawn: write_jpeg(beside, d))
+        except UserError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        present = "  ".join(f"{label} {chance:.2f}" for label, chance in prediction.present.items() if chance >= 0.5)
+        print(f"{path} -> {mask}, {picture.name}\n  in the image: {present or 'no class with probability 0.5'}")
+    return failed

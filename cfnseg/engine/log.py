@@ -1,0 +1,121 @@
+"""The run's record: `log.jsonl`, and what a person sees while it runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cfnseg.engine.files import write_atomic
+
+
+class RunLog:
+    """Rows of `log.jsonl` and the progress display.
+
+    Args:
+        path: the file; appended to row by row.
+        total: steps of the whole run.
+        keep_through: rows of later steps are dropped first: they belong to work that a resumed run does again.
+        active: False in processes that only compute; every call then does nothing.
+    """
+
+    def __init__(self, path: Path, total: int, keep_through: int = -1, active: bool = True) -> None:
+        self.path, self.total, self.active = path, total, active
+        if not active:
+            return
+        rows = [r for r in read_log(path) if r["step"] <= keep_through]
+        write_atomic(path, lambda beside: beside.write_text("".join(json.dumps(r) + "\n" for r in rows)))
+        self.console = Console(soft_wrap=True)
+        self.progress: Progress | None = None
+        self.marks: list[tuple[float, int]] = []
+        self.said = 0.0
+        if sys.stdout.isatty():
+            self.progress = Progress(TextColumn("[bold]train"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                                     TextColumn("{task.description}"), console=self.console)
+            self.bar = self.progress.add_task("", total=total, completed=max(0, keep_through))
+            self.progress.start()
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a row (with its ``step``); numbers that are not finite become null, as JSON has none."""
+        if not self.active:
+            return
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        with self.path.open("a") as file:
+            file.write(json.dumps(clean) + "\n")
+
+    def say(self, text: str) -> None:
+        """A line for the person."""
+        if self.active:
+            self.console.print(text, markup=False, highlight=False)
+
+    def step(self, step: int, epoch: float, loss: float, rate: float, batch: int, waiting: float) -> None:
+        """Show that ``step`` steps are done; a line each 10 s where there is no terminal.
+
+        Args:
+            step, epoch: done so far.
+            loss, rate: the last step's.
+            batch: images a step.
+            waiting: share of time, 0..1, spent waiting for data so far.
+        """
+        if not self.active:
+            return
+        now = time.perf_counter()
+        self.marks = [*self.marks[-50:], (now, step)]
+        then, steps = self.marks[0][0], step - self.marks[0][1]
+        pace = (now - then) / steps if steps else 0.0
+        speed = batch / pace if pace else 0.0
+        text = f"epoch {epoch:.2f}  loss {loss:.4f}  lr {rate:.2e}  {speed:.1f} images/s  waiting {waiting:.1%}"
+        if self.progress:
+            self.progress.update(self.bar, completed=step, description=text)
+        elif now - self.said > 10 or step == self.total:
+            self.said = now
+            left = int(pace * (self.total - step))
+            self.say(f"step {step}/{self.total}  {text}  ETA {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}")
+
+    def paused(self) -> None:
+        """Forget the pace: what follows (a validation) is not training time."""
+        if self.active:
+            self.marks = []
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.active and self.progress:
+            self.progress.stop()
+
+
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a `log.jsonl`; none if it is missing. A last line cut off by a crash is left out."""
+    path = Path(path)
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and machine of a run, for `config.json`."""
+    import platform
+    import subprocess
+
+    import timm
+    import torch
+
+    import cfnseg
+
+    home = Path(cfnseg.__file__).parent.parent
+    git = subprocess.run(["git", "-C", str(home), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    dirty = subprocess.run(["git", "-C", str(home), "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
+    return {"cfnseg": cfnseg.__version__, "commit": git.stdout.strip() or None, "changed_since_commit": bool(dirty.stdout.strip()),
+            "torch": torch.__version__, "timm": timm.__version__, "python": platform.python_version(),
+            "platform": platform.platform(), "device": device, "command": " ".join(sys.argv)}

@@ -1,0 +1,125 @@
+"""From an image to logits, a mask and image-level labels; one code for evaluation and inference, with bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cfnseg.data.labels import LabelMap
+from cfnseg.engine.checkpoint import Weights, load
+from cfnseg.models.cfn import Output
+from cfnseg.ops import dense_scores, stride_of
+
+MAX_PIXELS = 1024 * 2048  # an image up to this size is seen whole, a larger one through windows
+WINDOW, OVERLAP = 1024, 128  # both divisible by 32, so that a window's cells are cells of the whole image
+
+
+@torch.inference_mode()
+def whole_logits(model: nn.Module, image: Tensor, max_pixels: int = MAX_PIXELS) -> Output:
+    """Logits of one image of any size.
+
+    Args:
+        model: a segmentation model in eval mode, on ``image``'s device.
+        image: (3, H, W) uint8 RGB. Sides under 32 are padded by their border for the model and cropped again.
+        max_pixels: larger images are seen through overlapping windows of 1024 x 1024, each with its region, blended with
+            weights that fall towards the windows' rims; peak memory then hardly grows with the image.
+
+    Returns:
+        `Output` with pixel (1, C, ceil(H / s), ceil(W / s)) and image (1, C); through windows, a class's image logit is its
+        largest over the windows.
+    """
+    height, width = image.shape[-2:]
+    if min(height, width) < 32:
+        padded = F.pad(image[None].float(), (0, max(0, 32 - width), 0, max(0, 32 - height)), mode="replicate")
+        region = torch.tensor([[0, 0, padded.shape[-1] / width, padded.shape[-2] / height]], device=image.device)
+        output = model(padded.byte(), region)
+        stride = stride_of(output.pixel, tuple(padded.shape[-2:]))
+        return Output(output.pixel[..., : -(-height // stride), : -(-width // stride)], output.image)
+    if height * width <= max_pixels:
+        return model(image[None])
+    total = weight = top = None
+    for y in _starts(height):
+        for x in _starts(width):
+            window = image[:, y : y + WINDOW, x : x + WINDOW]
+            h, w = window.shape[-2:]
+            region = torch.tensor([[x / width, y / height, (x + w) / width, (y + h) / height]], device=image.device)
+            output = model(window[None], region)
+            stride = stride_of(output.pixel, (h, w))
+            if total is None:
+                cells = -(-height // stride), -(-width // stride)
+                total = torch.zeros(1, output.pixel.shape[1], *cells, device=image.device)
+                weight = torch.zeros(cells, device=image.device)
+            rim = _ramp(output.pixel.shape[2], image)[:, None] * _ramp(output.pixel.shape[3], image)
+            place = slice(y // stride, y // stride + rim.shape[0]), slice(x // stride, x // stride + rim.shape[1])
+            total[0, :, place[0], place[1]] += output.pixel[0].float() * rim
+            weight[place] += rim
+            top = output.image if top is None else torch.maximum(top, output.image)
+    return Output(total / weight, top)
+
+
+def _starts(length: int) -> list[int]:
+    """Where windows start: steps of WINDOW - OVERLAP; the last is moved back to fit, on a multiple of 32."""
+    last = max(0, -(-(length - WINDOW) // 32) * 32)
+    return sorted({min(s, last) for s in range(0, max(1, length - OVERLAP), WINDOW - OVERLAP)})
+
+
+def _ramp(cells: int, like: Tensor) -> Tensor:
+    """1 inside, falling linearly to near 0 over the last cells towards either end, so that seams do not show."""
+    place = torch.arange(cells, device=like.device) + 0.5
+    return torch.minimum(place, cells - place).div(16).clamp(max=1)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes:
+        mask: (H, W) uint8 train ids; `LabelMap.decode` gives raw ids.
+        confidence: (H, W) float32 softmax probability of each pixel's class.
+        present: {class name: probability that the class is anywhere in the image}, the most likely first.
+    """
+
+    mask: np.ndarray
+    confidence: np.ndarray
+    present: dict[str, float]
+
+
+class Predictor:
+    """A trained model that takes arrays and gives arrays.
+
+    Args:
+        weights: a weights file, or what `cfnseg.load` gave.
+        device: "auto" (CUDA where there is one), "cpu" or "cuda".
+
+    Raises:
+        UserError: the weights cannot be used.
+    """
+
+    def __init__(self, weights: str | Path | Weights, device: str = "auto") -> None:
+        loaded = weights if isinstance(weights, Weights) else load(weights)
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.model = loaded.model.to(self.device, memory_format=torch.channels_last).eval()
+        self.labels: LabelMap = loaded.labels
+
+    def __call__(self, image: np.ndarray) -> Prediction:
+        """Predict one image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, any H, W >= 1.
+
+        Raises:
+            ValueError: another shape or dtype.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"image: expected (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(self.device)
+        output = whole_logits(self.model, tensor)
+        mask, confidence = dense_scores(output.pixel, image.shape[:2])
+        chances = output.image[0].float().sigmoid().tolist()
+        order = sorted(zip(self.labels.names, chances), key=lambda pair: -pair[1])
+        return Prediction(mask[0].cpu().numpy(), confidence[0].cpu().numpy(), dict(order))

@@ -1,0 +1,298 @@
+"""The training loop.
+
+A run is a function of its config: which images a step sees, how they are cut, the learning rate and the dropout masks all
+follow from (seed, step). So `last.ckpt` holds weights, optimizer and average, and a resumed run ends in the same bits.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from cfnseg.config import Config, to_dict
+from cfnseg.data.dataset import Dataset, open_dataset
+from cfnseg.data.loader import StepBatches, class_counts, median_frequency_weights, steps_per_epoch, train_batches
+from cfnseg.data.transforms import TrainTransform
+from cfnseg.engine.checkpoint import load, load_checkpoint, save_checkpoint, save_weights
+from cfnseg.engine.evaluate import Evaluation, evaluate
+from cfnseg.engine.files import write_atomic
+from cfnseg.engine.hardware import build_fabric, synchronise_batch_norm
+from cfnseg.engine.log import RunLog, environment
+from cfnseg.engine.loss import batch_loss
+from cfnseg.engine.optim import build_ema, build_optimizer, set_learning_rate
+from cfnseg.engine.pictures import sheet, write_jpeg
+from cfnseg.engine.predict import whole_logits
+from cfnseg.errors import UserError
+from cfnseg.models.build import build_model
+from cfnseg.ops import dense_argmax
+
+
+class Run:
+    """One training run: its parts, and the loop over its steps.
+
+    Args:
+        config: every setting.
+        resume: continue from the run folder's last.ckpt.
+
+    Raises:
+        UserError: settings, data or files that do not fit.
+    """
+
+    def __init__(self, config: Config, resume: bool = False) -> None:
+        self.config, self.folder = config, Path(config.runs) / config.name
+        self.fabric: Fabric = build_fabric(config.train)
+        self.rank, self.world = self.fabric.global_rank, self.fabric.world_size
+        data, train = config.data, config.train
+        if self.rank == 0:
+            self.data = open_dataset(data.name, data.root, data.train_split, data.download)
+        self.fabric.barrier()
+        self.data = open_dataset(data.name, data.root, data.train_split)
+        self.val = open_dataset(data.name, data.root, data.val_split)
+        self.labels = self.data.labels
+        self.per_epoch = steps_per_epoch(len(self.data.names), train.batch)
+        self.total = train.max_steps or train.epochs * self.per_epoch
+        self.state: dict[str, Any] = {"step": 0, "validated": 0, "best": -1.0, "since_best": 0}
+        self._build_model()
+        if resume:
+            self._restore()
+        elif (self.folder / "last.ckpt").exists() and self.rank == 0:
+            raise UserError(f"{self.folder} holds a run already; continue it with --resume, give this one a --name, or delete it")
+        if self.rank == 0:
+            record = to_dict(config) | {"environment": environment()}
+            write_atomic(self.folder / "config.json", lambda beside: beside.write_text(json.dumps(record, indent=1)))
+        keep = self.state["validated"] if resume else -1
+        self.log = RunLog(self.folder / "log.jsonl", self.total, max(keep, self.state["step"]) if resume else -1, self.rank == 0)
+        self.class_weights = self._class_weights()
+        self.stop_asked = False
+
+    def _build_model(self) -> None:
+        train, fabric = self.config.train, self.fabric
+        torch.manual_seed(train.seed)  # the same initial weights in every process
+        network = build_model(self.config.model, len(self.labels))
+        if train.channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        self.parameters = network.parameter_table()
+        if self.world > 1:
+            network = synchronise_batch_norm(network, fabric.device)
+        self.network: nn.Module = network.to(fabric.device)
+        self.ema = build_ema(self.network, self.config.optim)
+        optimizer = build_optimizer(self.network, self.config.optim)
+        forward = torch.compile(self.network) if train.compile else self.network
+        self.model, self.optimizer = fabric.setup(forward, optimizer)
+
+    def _restore(self) -> None:
+        saved = load_checkpoint(self.folder / "last.ckpt")
+        now = json.loads(json.dumps(to_dict(self.config)))
+        changed = [f"{s}.{k}" for s in ("model", "data", "optim", "loss", "train") for k in now[s]
+                   if saved["config"][s].get(k) != now[s][k] and k not in FREE_TO_CHANGE]
+        if changed:
+            raise UserError(f"--resume: {', '.join(changed)} differs from the run in {self.folder}; a resumed run keeps its settings")
+        self.network.load_state_dict(saved["model"])
+        if self.ema:
+            self.ema.load_state_dict(saved["ema"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.state = saved["state"]
+
+    def _save(self) -> None:
+        if self.rank == 0:
+            save_checkpoint(self.folder / "last.ckpt", {
+                "model": self.network.state_dict(), "ema": self.ema.state_dict() if self.ema else None,
+                "optimizer": self.optimizer.state_dict(), "state": self.state, "config": to_dict(self.config)})
+        self.fabric.barrier()
+
+    def _class_weights(self) -> torch.Tensor | None:
+        if self.config.loss.class_weights == "none":
+            return None
+        self.log.say("counting the training masks' classes for class weights")
+        counts = class_counts(self.data, self.config.data.workers)
+        weights = median_frequency_weights(counts, self.config.loss.class_weight_power)
+        return torch.tensor(weights, dtype=torch.float32, device=self.fabric.device)
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The network that is validated and kept: the moving average where there is one."""
+        return self.ema.module if self.ema else self.network
+
+    def train(self) -> None:
+        """Run to the end, or raise KeyboardInterrupt with everything saved."""
+        self._introduce()
+        batches = self._batches()
+        began, waited = time.perf_counter(), 0.0
+        self.model.train()
+        with _signals(self):
+            while True:
+                step = self.state["step"]
+                if self._due(step) and self.state["validated"] < step:
+                    self.log.paused()
+                    began_validation = time.perf_counter()
+                    self._validate()
+                    began += time.perf_counter() - began_validation
+                patience = self.config.train.patience
+                if step >= self.total or (patience and self.state["since_best"] >= patience):
+                    break
+                before = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - before
+                loss, rate = self._step(batch)
+                step = self.state["step"] = step + 1
+                self.log.step(step, step / self.per_epoch, loss, rate, self.config.train.batch, waited / (time.perf_counter() - began))
+                if step % 10 == 0 or self._due(step):
+                    self.log.write({"step": step, "epoch": step / self.per_epoch, "loss": loss, "lr": rate})
+                if step % self.config.train.save_every == 0 or self._due(step) or self.stop_asked:
+                    self._save()
+                if self.stop_asked:
+                    raise KeyboardInterrupt
+        self.waiting = waited / max(time.perf_counter() - began, 1e-9)
+
+    def _introduce(self) -> None:
+        table = "  ".join(f"{part} {count:,}" for part, count in self.parameters.items())
+        self.log.say(f"{self.config.name}: {len(self.data.names)} training and {len(self.val.names)} validation images, "
+                     f"{len(self.labels)} classes, {self.total} steps of {self.config.train.batch} on {self.world} x "
+                     f"{self.fabric.device.type} {self.config.train.precision}\nparameters: {table}")
+        if self.state["step"]:
+            self.log.say(f"resumed at step {self.state['step']} of {self.total}")
+
+    def _batches(self):
+        train = self.config.train
+        fill = tuple(round(255 * float(v)) for v in self.network.encoder.mean.flatten())
+        order = StepBatches(len(self.data.names), train.batch, train.seed, self.state["step"], self.total, self.rank, self.world)
+        return train_batches(self.data, TrainTransform(self.config.data, fill), order, self.config.data.workers,
+                             pin=self.fabric.device.type == "cuda")
+
+    def _due(self, step: int) -> bool:
+        """Is ``step`` the end of an epoch that is validated, or of the run?"""
+        return step > 0 and (step % (self.per_epoch * self.config.train.val_every) == 0 or step == self.total)
+
+    def _step(self, batch) -> tuple[float, float]:
+        step, device = self.state["step"], self.fabric.device
+        # dropout draws from the step, so there is no generator state to restore
+        torch.manual_seed((self.config.train.seed * 1_000_003 + step) * 1009 + self.rank)
+        image, mask, region = (batch[k].to(device, non_blocking=True) for k in ("image", "mask", "region"))
+        if self.config.train.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        loss = batch_loss(self.model(image, region), mask, self.config.loss, self.class_weights, self.world)
+        value = float(self.fabric.all_reduce(loss.detach(), reduce_op="mean"))
+        if not math.isfinite(value):
+            raise UserError(f"the loss is {value} at step {step + 1}, images {', '.join(batch['names'])}. Lower --optim.lr, clip "
+                            "the gradient with --optim.clip 1, or use --train.precision 32-true")
+        self.fabric.backward(loss)
+        if self.config.optim.clip:
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.optim.clip)
+        rate = set_learning_rate(self.optimizer, step, self.total, self.config.optim)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.ema:
+            self.ema.update_parameters(self.network)
+        return value, rate
+
+    def _validate(self) -> None:
+        step, config = self.state["step"], self.config
+        result = evaluate(self.averaged, self.val, device=self.fabric.device, workers=config.data.workers, rank=self.rank,
+                          world=self.world, precision=self.fabric.autocast)
+        scores = result.scores
+        better = scores.miou > self.state["best"]
+        self.state |= {"validated": step, "since_best": 0 if better else self.state["since_best"] + 1}
+        if better:
+            self.state["best"] = scores.miou
+        if self.rank == 0:
+            if better:
+                save_weights(self.folder / "best.safetensors", self.averaged, config.model, self.labels, self._score(result))
+            self._draw()
+        self.log.write({"step": step, "epoch": step / self.per_epoch, "val_loss": result.loss, "val_miou": scores.miou,
+                        "val_pixel_accuracy": scores.pixel_accuracy})
+        self.log.say(f"epoch {step / self.per_epoch:.0f}  validation loss {result.loss:.4f}  mIoU {scores.miou:.4f} over "
+                     f"{scores.divisor} classes  pixel accuracy {scores.pixel_accuracy:.4f}" + ("  best" if better else ""))
+        self._save()
+
+    def _score(self, result: Evaluation) -> dict[str, Any]:
+        data = self.config.data
+        return {"data": data.name, "split": data.val_split, "images": len(result.names), "miou": round(result.scores.miou, 5),
+                "step": self.state["step"], "steps": self.total, "seed": self.config.train.seed}
+
+    def _draw(self) -> None:
+        """A sheet of the same few validation images, evenly spread over the split."""
+        wanted = min(self.config.train.pictures, len(self.val.names))
+        if not wanted:
+            return
+        rows = [predicted(self.averaged, self.val, int(i), device=self.fabric.device)
+                for i in np.linspace(0, len(self.val.names) - 1, wanted)]
+        path = self.folder / "pictures" / f"step_{self.state['step']:06d}.jpg"
+        write_atomic(path, lambda beside: write_jpeg(beside, sheet(rows, self.labels)))
+
+
+# what may differ between a run and its continuation: none of it changes a weight
+FREE_TO_CHANGE = {"workers", "download", "save_every", "val_every", "pictures", "patience", "root", "compile"}
+
+
+def predicted(model: nn.Module, dataset: Dataset, index: int, *, device: str | torch.device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image (H, W, 3), truth and prediction (H, W) train ids of one image of a data set."""
+    image, truth = dataset.read(index)
+    training = model.training
+    model.eval()
+    output = whole_logits(model, torch.from_numpy(image).permute(2, 0, 1).to(device))
+    model.train(training)
+    return image, truth, dense_argmax(output.pixel.float(), truth.shape)[0].cpu().numpy()
+
+
+class _signals:
+    """Ctrl-C and SIGTERM finish the step (or validation) that is under way and save; a second one stops at once."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __enter__(self) -> None:
+        def ask(*_: object) -> None:
+            if self.run.stop_asked:
+                raise KeyboardInterrupt
+            self.run.stop_asked = True
+
+        self.old = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+        self.run.log.close()
+
+
+def train(config: Config, resume: bool = False) -> Path:
+    """Train, keep the best weights, and write the report.
+
+    Args:
+        config: every setting of the run.
+        resume: continue the run in ``<config.runs>/<config.name>``; it ends with the weights that it would have had.
+
+    Returns:
+        The run folder: config.json, log.jsonl, last.ckpt, best.safetensors, pictures/, report/.
+
+    Raises:
+        UserError: a mistake in settings, data or files. KeyboardInterrupt: stopped, with the state saved.
+    """
+    from cfnseg.report.build import write_report
+
+    run = Run(config, resume)
+    run.train()
+    if run.rank == 0:
+        run.log.say(f"waited for data {run.waiting:.1%} of the training time")
+    best = load(run.folder / "best.safetensors")
+    best.model.to(run.fabric.device)
+    result = evaluate(best.model, run.val, device=run.fabric.device, workers=config.data.workers, rank=run.rank, world=run.world,
+                      boundary=True)
+    if run.rank == 0:
+        picture = functools.partial(predicted, best.model, run.val, device=run.fabric.device)
+        facts = {"data": config.data.name, "split": config.data.val_split, "weights": str(run.folder / "best.safetensors")}
+        write_report(run.folder / "report", result, run.labels, picture, facts=facts, run_folder=run.folder)
+    run.fabric.barrier()
+    return run.folder
+
+
+__all__ = ["Run", "predicted", "train"]

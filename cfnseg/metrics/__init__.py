@@ -1,0 +1,1 @@
+"""Scores of label maps: numpy in, plain numbers out."""

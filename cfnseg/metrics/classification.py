@@ -1,0 +1,33 @@
+"""Scores of the image head: which classes are anywhere in the image."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def average_precision(scores: np.ndarray, present: np.ndarray) -> float:
+    """Area under the precision-recall curve as VOC 2010 and later count it (monotone precision, every recall step).
+
+    Args:
+        scores: (images,) higher = more likely.
+        present: (images,) bool truth.
+
+    Returns:
+        0..1; nan if the class is in no image. Equal scores count as one step.
+    """
+    if not present.any():
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(present[order])
+    last = np.r_[np.diff(scores[order]) != 0, True]  # the end of each run of equal scores
+    precision = (hits / np.arange(1, len(order) + 1))[last]
+    recall = hits[last] / hits[-1]
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(np.r_[0.0, recall]) * envelope))
+
+
+def mean_average_precision(scores: np.ndarray, present: np.ndarray) -> tuple[float, np.ndarray]:
+    """mAP over the classes that occur, and the (C,) average precisions, from (images, C) scores and bool truth."""
+    each = np.array([average_precision(scores[:, c], present[:, c]) for c in range(scores.shape[1])])
+    known = ~np.isnan(each)
+    return float(each[known].mean()) if known.any() else float("nan"), each

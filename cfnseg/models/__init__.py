@@ -1,0 +1,1 @@
+"""Encoders, branches, fusions and the networks made of them."""

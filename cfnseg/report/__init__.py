@@ -1,0 +1,1 @@
+"""Reports: built from what an evaluation counted, never recomputed."""

@@ -1,0 +1,27 @@
+"""Segment images and folders of images: python tools/infer.py PATH... [--weights W] [--out DIR]"""
+
+import sys
+from pathlib import Path
+
+import tyro
+
+from cfnseg.cli import run_tool
+
+
+def infer(paths: tyro.conf.Positional[tuple[Path, ...]], *, weights: Path | None = None, out: Path = Path("out"),
+          device: str = "auto") -> None:
+    """Write <stem>_mask.png (palette PNG of raw ids) and <stem>_overlay.jpg, and print the image-level labels.
+
+    Args:
+        paths: images, and folders of images.
+        weights: a weights file of cfnseg (default: the CamVid model that ships in data/weights).
+        out: where the masks go.
+        device: auto, cpu or cuda.
+    """
+    from cfnseg.engine.infer import infer_files
+
+    sys.exit(1 if infer_files(paths, weights, out, device) else 0)
+
+
+if __name__ == "__main__":
+    run_tool(lambda: tyro.cli(infer))
