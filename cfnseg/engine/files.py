@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,8 @@ def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
             os.fsync(written.fileno())
         beside.replace(path)
     except Exception as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
         # torch and safetensors report a full disk by errors of their own
         if isinstance(error, OSError | RuntimeError) or type(error).__name__ == "SafetensorError":
             kept = "; the file there before is intact" if path.exists() else ""

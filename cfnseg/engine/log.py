@@ -113,7 +113,7 @@ def environment() -> dict[str, Any]:
     import cfnseg
 
     home = Path(cfnseg.__file__).parent.parent
-    git = subprocess.run(["git", "-C", str(home), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    git = subprocess.run(["git", "-C", str(home), "rev-parse", "--verify", "-q", "HEAD"], capture_output=True, text=True, check=False)
     dirty = subprocess.run(["git", "-C", str(home), "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
     return {"cfnseg": cfnseg.__version__, "commit": git.stdout.strip() or None, "changed_since_commit": bool(dirty.stdout.strip()),

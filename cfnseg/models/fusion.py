@@ -13,49 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfnseg.errors import UserError
-
-
-def upsample(branch: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Send to the pixel level: bilinear upsampling of (N, K, h_s, w_s) to ``size``; the identity at that size."""
-    if branch.shape[-2:] == size:
-        return branch
-    return F.interpolate(branch, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def read_grid(grid: Tensor, region: Tensor, size: tuple[int, int]) -> Tensor:
-    """Read a grid that lies over the full image at the cells of a region of it.
-
-    Args:
-        grid: (M, gh, gw) values; cell (a, b) is centred at ((a + .5) / gh, (b + .5) / gw) of the full image.
-        region: (N, 4) x0, y0, x1, y1 in the full image, 1 = full width or height; parts outside [0, 1] read the border.
-        size: (h, w) cells to read in the region.
-
-    Returns:
-        (N, M, h, w), bilinear between grid cells.
-    """
-    region = region.to(grid.dtype)
-    rows = hat(region[:, 1], region[:, 3], size[0], grid.shape[1])
-    columns = hat(region[:, 0], region[:, 2], size[1], grid.shape[2])
-    # channels innermost, so that the result is channels-last like the maps it weighs
-    read = torch.einsum("nia,abm->nibm", rows, grid.permute(1, 2, 0))
-    return torch.matmul(columns[:, None], read).permute(0, 3, 1, 2)
-
-
-def hat(start: Tensor, stop: Tensor, cells: int, knots: int) -> Tensor:
-    """Linear interpolation as a matrix: row i holds the weights of the ``knots`` grid cells at cell i of an interval.
-
-    Args:
-        start, stop: (N,) ends of the interval, 0..1 over the grid; outside, the border cell counts alone.
-        cells: cells of equal length in the interval, read at their centres.
-        knots: grid cells, centred at (a + .5) / knots.
-
-    Returns:
-        (N, cells, knots), rows that sum to 1.
-    """
-    centres = (torch.arange(cells, device=start.device, dtype=start.dtype) + 0.5) / cells
-    places = (start[:, None] + (stop - start)[:, None] * centres) * knots - 0.5
-    places = places.clamp(0, knots - 1)
-    return (1 - (places[..., None] - torch.arange(knots, device=start.device, dtype=start.dtype)).abs()).clamp_min(0)
+from cfnseg.ops import lc_fuse, upsample
 
 
 class LocallyConnectedFusion(nn.Module):
@@ -91,22 +49,9 @@ class LocallyConnectedFusion(nn.Module):
         Returns:
             (N, K, h, w), the finest map's size.
         """
-        size = branches[0].shape[-2:]
-        weights, bias = self.read(region, size)
-        fused = bias
-        for branch, weight in zip(branches, weights):
-            fused = torch.addcmul(fused, upsample(branch, size), weight)
-        return F.relu(self.norm(fused))
-
-    def read(self, region: Tensor | None, size: tuple[int, int]) -> tuple[list[Tensor], Tensor]:
-        """The S weights and the bias at every cell: each (N or 1, K, h or 1, w or 1)."""
-        maps = [*(self.delta + self.start), self.bias]
-        if self.bias.shape[-2:] == (1, 1):
-            return [m[None] for m in maps[:-1]], maps[-1][None]
-        if region is None:
-            region = self.bias.new_tensor([[0.0, 0.0, 1.0, 1.0]])
-        *weights, bias = (read_grid(m, region, size) for m in maps)
-        return weights, bias
+        plain = isinstance(self.norm, nn.Identity)
+        fused = lc_fuse(branches, self.delta + self.start, self.bias, region, tuple(branches[0].shape[-2:]), relu=plain)
+        return fused if plain else F.relu(self.norm(fused))
 
 
 class SumFusion(nn.Module):
@@ -119,7 +64,7 @@ class SumFusion(nn.Module):
 
     def forward(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
         """See `LocallyConnectedFusion.forward`; ``region`` does not matter."""
-        size = branches[0].shape[-2:]
+        size = tuple(branches[0].shape[-2:])
         return F.relu(self.norm(self.start * sum(upsample(b, size) for b in branches)))
 
 
@@ -135,7 +80,7 @@ class ConvFusion(nn.Module):
 
     def forward(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
         """See `LocallyConnectedFusion.forward`; ``region`` does not matter."""
-        size = branches[0].shape[-2:]
+        size = tuple(branches[0].shape[-2:])
         fused = sum((w + self.start) * upsample(b, size) for w, b in zip(self.delta, branches))
         return F.relu(self.norm(fused + self.bias))
 

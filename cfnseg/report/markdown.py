@@ -1,0 +1,43 @@
+"""report.md: the numbers as a page of text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+RULE = ("One int64 confusion matrix over the whole split, at the ground truth's native size, ignored pixels left out; "
+        "IoU = TP / (TP + FP + FN); mIoU is the mean over the classes with a non-empty union.")
+
+
+def shown(value: float | None, digits: int = 4) -> str:
+    """A score as text; "-" where nothing was counted."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """mIoU with its interval and its divisor, in one line."""
+    low, high = summary["miou_ci95"]
+    images = summary["num_images"]
+    interval = f" (95 % interval {shown(low)} to {shown(high)}, bootstrap over {images} image{'s'[:images != 1]})"
+    return f"mIoU {shown(summary['miou'])}{interval if images else ''} over {summary['miou_divisor']} of {len(summary['classes'])} classes"
+
+
+def markdown_of(summary: dict[str, Any]) -> str:
+    """The text of report.md for the content of report.json."""
+    optional = [("boundary mIoU", summary["boundary_miou"]), ("image-head mAP", summary["image_map"]), ("loss", summary["loss"])]
+    scores = [("pixel accuracy", summary["pixel_accuracy"]), ("mean accuracy", summary["mean_accuracy"])]
+    scores += [(name, value) for name, value in optional if value is not None]
+    lines = ["# Segmentation report", "", f"**{headline(summary)}**", "",
+             ", ".join(f"{name} {shown(value)}" for name, value in scores), "",
+             "| class | id | IoU | recall | precision | boundary IoU | image AP | truth | predicted |",
+             "|:--|--:|--:|--:|--:|--:|--:|--:|--:|"]
+    for row in summary["classes"]:
+        numbers = [shown(row[key]) for key in ("iou", "recall", "precision", "boundary_iou", "image_ap")]
+        pixels = [f"{row[key]:,} px" for key in ("truth_pixels", "predicted_pixels")]
+        lines.append(f"| {' | '.join([_cell(row['name']), str(row['id']), *numbers, *pixels])} |")
+    lines += ["", f"How mIoU is counted: {RULE} Images of one video are not independent; the interval is then too narrow.", ""]
+    lines += [f"- {key}: `{' '.join(value.split())}`" for key, value in summary["facts"].items()]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

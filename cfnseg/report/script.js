@@ -1,0 +1,39 @@
+"use strict";
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+// tables sort by the column of the heading that was pressed; scores start with the highest
+for (const table of all("table.sortable")) {
+  const heads = all("thead th", table), body = table.tBodies[0];
+  heads.forEach((head, column) => head.addEventListener("click", () => {
+    const now = head.getAttribute("aria-sort");
+    const down = now ? now === "ascending" : column > 0;
+    heads.forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const value = (row) => Number(row.cells[column].dataset.value);
+    body.append(...[...body.rows].sort((a, b) => (down ? value(b) - value(a) : value(a) - value(b))));
+  }));
+}
+
+for (const gallery of all(".gallery")) {
+  const views = all(".views button", gallery), figures = all("figure", gallery);
+  const show = (figure, view) => {
+    figure.dataset.view = view;
+    figure.querySelector("em").textContent = view;
+  };
+  for (const button of views) button.addEventListener("click", () => {
+    gallery.dataset.view = button.dataset.view;
+    views.forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
+    figures.forEach((figure) => show(figure, button.dataset.view));
+  });
+  const order = views.map((button) => button.dataset.view);
+  for (const figure of figures) figure.querySelector(".stack").addEventListener("click", () =>
+    show(figure, order[(order.indexOf(figure.dataset.view) + 1) % order.length]));
+  gallery.querySelector(".mix input").addEventListener("input", (event) =>
+    gallery.style.setProperty("--mix", event.target.value / 100));
+}
+
+// a tap has no hover, so the cell's text is also written beside the matrix
+for (const map of all(".heatmap")) for (const kind of ["pointerover", "click"]) map.addEventListener(kind, (event) => {
+  const title = event.target.closest("g")?.querySelector("title");
+  if (title) document.querySelector(".readout").textContent = title.textContent;
+});
