@@ -48,7 +48,6 @@ def pixel_loss(logits: Tensor, mask: Tensor, settings: Loss, weight: Tensor | No
 def batch_loss(output: Output, mask: Tensor, settings: Loss, weight: Tensor | None, world: int = 1) -> Tensor:
     """The loss that is minimised: pixel + ``settings.image`` x image head."""
     loss = pixel_loss(output.pixel, mask, settings, weight, world)
-    if settings.image:
-        present = classes_present(mask, output.image.shape[1])
-        loss = loss + settings.image * F.binary_cross_entropy_with_logits(output.image.float(), present)
-    return loss
+    present = classes_present(mask, output.image.shape[1])
+    # at weight 0 the head still takes part: with several processes every parameter needs a gradient
+    return loss + settings.image * F.binary_cross_entropy_with_logits(output.image.float(), present)

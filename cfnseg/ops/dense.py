@@ -16,15 +16,15 @@ STRIP = 64  # rows of cells handled at once: bounds memory at 64 x stride image 
 
 
 def stride_of(logits: Tensor, size: tuple[int, int]) -> int:
-    """The integer stride s with logits.shape[-2:] == ceil(size / s).
+    """The stride s of 1, 2, 4, ... 32 with logits.shape[-2:] == ceil(size / s).
 
     Raises ValueError if there is none, naming both sizes.
     """
     h, w = logits.shape[-2:]
-    stride = -(-size[0] // h) if h else 0
-    if stride < 1 or (-(-size[0] // stride), -(-size[1] // stride)) != (h, w):
-        raise ValueError(f"logits: {h} x {w} cells do not cover an image of {size[0]} x {size[1]} at one integer stride")
-    return stride
+    for stride in (1, 2, 4, 8, 16, 32):
+        if (-(-size[0] // stride), -(-size[1] // stride)) == (h, w):
+            return stride
+    raise ValueError(f"logits: {h} x {w} cells do not cover an image of {size[0]} x {size[1]} at a stride of 1, 2, 4, ... 32")
 
 
 def upsample_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -53,7 +53,7 @@ def dense_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
     Args:
         logits: (N, C, h, w), float.
-        size: (H, W) of the image; h, w = ceil(H / s), ceil(W / s) for an integer s.
+        size: (H, W) of the image; h, w = ceil(H / s), ceil(W / s) for a stride s of 1, 2, 4, ... 32.
 
     Returns:
         (N, H, W) uint8 (int64 if C > 256): argmax over classes of the upsampled logits, computed in strips.

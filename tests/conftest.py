@@ -1,0 +1,69 @@
+"""Shared fixtures: a small folder data set, a small model, and real data where it is at hand."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cfnseg.config import Config, Data, Model, Optim, Train
+from cfnseg.data import shapes
+
+REPO = Path(__file__).parents[1]
+ENCODER = "test_efficientnet"  # timm's own test backbone: five stages, 0.4 M parameters
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _two_cores():
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def folder_data(tmp_path_factory) -> Path:
+    """A folder data set: 14 training and 5 validation scenes of 64 x 80, masks as palette PNGs."""
+    root = tmp_path_factory.mktemp("folder")
+    (root / "classes.txt").write_text("".join(f"{i} {n} {r} {g} {b}\n" for i, n, (r, g, b) in shapes.CLASSES))
+    palette = np.full((256, 3), 255, np.uint8)
+    for i, _, rgb in shapes.CLASSES:
+        palette[i] = rgb
+    for split, count, first in (("train", 14, 0), ("val", 5, 500)):
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True)
+        for i in range(count):
+            image, mask = shapes.render(first + i, (64, 80))
+            Image.fromarray(image).save(root / "images" / split / f"s{i:02d}.png")
+            picture = Image.fromarray(mask, mode="P")
+            picture.putpalette(palette.tobytes())
+            picture.save(root / "labels" / split / f"s{i:02d}.png")
+    return root
+
+
+@pytest.fixture
+def tiny(folder_data, tmp_path) -> Config:
+    """A run of seconds: the test backbone on the folder data set, in a fresh runs folder."""
+    return Config(
+        model=Model(encoder=ENCODER, encoder_weights=None, width=16, grid=(2, 3)),
+        data=Data(name="folder", root=str(folder_data), crop=(64, 64), workers=0),
+        optim=Optim(name="adamw", lr=3e-3, weight_decay=0.01, ema=0.9),
+        train=Train(epochs=2, batch=4, accelerator="cpu", save_every=2, pictures=2),
+        name="tiny", runs=str(tmp_path / "runs"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with CamVid and the VOC sample, named by CFNSEG_DATA."""
+    folder = os.environ.get("CFNSEG_DATA")
+    if not folder:
+        pytest.skip("CFNSEG_DATA names no folder with camvid/ and voc_sample/")
+    return Path(folder)
+
+
+def run_tool(*args: object, **kwargs) -> subprocess.CompletedProcess:
+    """A tool of the project in a process of its own, from the project's root."""
+    env = {**os.environ, **kwargs.pop("env", {})}
+    return subprocess.run([sys.executable, *map(str, args)], cwd=kwargs.pop("cwd", REPO), env=env, capture_output=True, text=True,
+                          timeout=240, check=False, **kwargs)

@@ -1,0 +1,84 @@
+"""Order and randomness by arithmetic: no number of workers or processes, and no restart, changes a sample."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cfnseg.config import Data
+from cfnseg.data.dataset import open_dataset
+from cfnseg.data.loader import StepBatches, class_counts, median_frequency_weights, train_batches, whole_images
+from cfnseg.data.transforms import TrainTransform
+from cfnseg.errors import UserError
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 5), st.sampled_from([1, 2, 3]), st.integers(0, 30))
+def test_shares_make_up_the_batch_and_a_start_is_a_cut(images, share, seed, world, start):
+    batch = share * world
+    if batch > images:
+        return
+    whole = list(StepBatches(images, batch, seed, 0, 40))
+    parts = [list(StepBatches(images, batch, seed, start, 40, rank, world)) for rank in range(world)]
+    assert [[pair for share in step for pair in share] for step in zip(*parts)] == whole[start:]
+
+
+def test_an_epoch_shows_each_image_once():
+    steps = list(StepBatches(13, 4, 0, 0, 6))
+    for epoch in (0, 1):
+        seen = [i for step in steps for e, i in step if e == epoch]
+        assert len(seen) == len(set(seen)) == 12
+
+
+def test_impossible_batches():
+    with pytest.raises(UserError, match="cannot be shared by 3 processes"):
+        StepBatches(20, 8, 0, 0, 1, 0, 3)
+    with pytest.raises(UserError, match=r"train\.batch 8 is more than the 5 training images"):
+        StepBatches(5, 8, 0, 0, 1)
+
+
+def batches(folder_data, workers, start=0):
+    data = open_dataset("folder", str(folder_data), "train")
+    order = StepBatches(len(data.names), 4, 7, start, 5)
+    return list(train_batches(data, TrainTransform(Data(crop=(48, 64))), order, workers))
+
+
+def test_workers_do_not_change_a_sample(folder_data):
+    expected = batches(folder_data, 0)
+    for workers, start in ((1, 0), (3, 0), (2, 3)):
+        got = batches(folder_data, workers, start)
+        assert len(got) == len(expected[start:])
+        for a, b in zip(got, expected[start:]):
+            assert a["names"] == b["names"]
+            assert all(np.array_equal(a[k], b[k]) for k in ("image", "mask", "region"))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_whole_images_are_read_once_over_all_processes(folder_data, world):
+    data = open_dataset("folder", str(folder_data), "val")
+    seen = [i for rank in range(world) for i, _, _ in whole_images(data, 0, rank, world)]
+    assert sorted(seen) == list(range(5))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_file_is_one_clear_error_from_any_worker(folder_data, tmp_path, workers):
+    import shutil
+
+    root = tmp_path / "broken"
+    shutil.copytree(folder_data, root)
+    (root / "images" / "train" / "s03.png").write_text("no image")
+    with pytest.raises(UserError, match=r"s03\.png: not a readable image"):
+        batches(root, workers)
+
+
+def test_median_frequency_weights():
+    counts = np.array([[90, 10, 0], [50, 0, 0]])
+    # frequencies: 140/150, 10/100; the median of the two
+    middle = (140 / 150 + 0.1) / 2
+    assert median_frequency_weights(counts) == pytest.approx([middle / (140 / 150), middle / 0.1, 0])
+    assert median_frequency_weights(counts, 0.5)[1] == pytest.approx((middle / 0.1) ** 0.5)
+
+
+def test_class_counts(folder_data):
+    data = open_dataset("folder", str(folder_data), "val")
+    counts = class_counts(data, 0)
+    assert counts[2].tolist() == np.bincount(data.read(2)[1].ravel(), minlength=256)[: len(data.labels)].tolist()

@@ -1,0 +1,122 @@
+"""The loop: it learns, records, refuses, and stops where it must."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cfnseg.config import Config, Loss
+from cfnseg.engine import train as engine
+from cfnseg.engine.checkpoint import load
+from cfnseg.engine.log import read_log
+from cfnseg.engine.loss import batch_loss, classes_present, pixel_loss
+from cfnseg.engine.optim import build_optimizer, schedule
+from cfnseg.errors import UserError
+from cfnseg.models.build import build_model
+from cfnseg.models.cfn import Output
+
+
+def changed(config: Config, section: str, **fields) -> Config:
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **fields)})
+
+
+def test_a_run_learns_and_leaves_what_the_design_promises(tiny):
+    folder = engine.train(changed(tiny, "train", epochs=12))
+    rows = read_log(folder / "log.jsonl")
+    losses = [r["loss"] for r in rows if "loss" in r]
+    assert losses[-1] < 0.8 * losses[0]
+    assert [r["step"] for r in rows if "val_miou" in r] == [3 * e for e in range(1, 13)]
+    record = json.loads((folder / "config.json").read_text())
+    assert record["optim"]["lr"] == 3e-3
+    assert record["environment"]["torch"] == torch.__version__
+    best = load(folder / "best.safetensors")
+    assert best.score["miou"] == pytest.approx(max(r["val_miou"] for r in rows if "val_miou" in r), abs=1e-5)
+    report = json.loads((folder / "report" / "report.json").read_text())
+    assert report["miou"] == pytest.approx(best.score["miou"], abs=1e-4)
+    assert report["num_images"] == 5
+    assert (folder / "report" / "report.html").exists()
+    assert len(list((folder / "pictures").glob("*.jpg"))) == 12
+
+
+def test_a_run_folder_is_not_overwritten(tiny):
+    engine.Run(changed(tiny, "train", max_steps=1)).train()
+    with pytest.raises(UserError, match="holds a run already"):
+        engine.Run(tiny)
+
+
+def test_resume_refuses_other_settings(tiny):
+    engine.Run(changed(tiny, "train", max_steps=2)).train()
+    with pytest.raises(UserError, match=r"optim\.lr differs"):
+        engine.Run(changed(changed(tiny, "train", max_steps=2), "optim", lr=1.0), resume=True)
+    with pytest.raises(UserError, match="no checkpoint .* start without --resume"):
+        engine.Run(dataclasses.replace(tiny, name="other"), resume=True)
+
+
+def test_early_stopping(tiny, monkeypatch):
+    run = engine.Run(changed(tiny, "train", epochs=9, patience=2))
+    run.state["best"] = 2.0  # never to be beaten
+    run.train()
+    assert run.state["step"] == 2 * run.per_epoch
+
+
+def test_a_loss_that_is_not_finite_names_step_and_images(tiny):
+    run = engine.Run(tiny)
+    with torch.no_grad():
+        run.network.pixel_head[-1].weight.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"loss is nan at step 1, images s\d\d, s\d\d.*Lower --optim\.lr"):
+        run.train()
+
+
+@pytest.mark.parametrize("section, fields", [
+    ("optim", {"name": "sgd", "lr": 0.05, "clip": 1.0, "ema": 0.0}), ("loss", {"class_weights": "median", "class_weight_power": 0.5}),
+    ("loss", {"ohem": 0.3, "label_smoothing": 0.1}), ("loss", {"image": 0.0}), ("train", {"precision": "bf16-mixed"}),
+    ("train", {"channels_last": True}), ("model", {"fusion": "conv", "fusion_norm": True}), ("model", {"strides": (32,)})])
+def test_settings_change_the_result(tiny, section, fields):
+    """No option does nothing: each run differs from the plain one, and ends with finite weights."""
+    finals = []
+    for name, config in (("plain", tiny), ("changed", changed(tiny, section, **fields))):
+        run = engine.Run(dataclasses.replace(changed(config, "train", max_steps=2), name=name))
+        run.train()
+        finals.append(torch.cat([p.detach().flatten() for p in run.averaged.parameters()]))
+    assert torch.isfinite(finals[1]).all()
+    assert finals[0].shape != finals[1].shape or not torch.equal(*finals)
+
+
+def test_parameter_groups(tiny):
+    model = build_model(tiny.model, 8)
+    optimizer = build_optimizer(model, dataclasses.replace(tiny.optim, encoder_lr=0.5, fusion_lr=0.1))
+    by_id = {id(p): g for g in optimizer.param_groups for p in g["params"]}
+    assert len(by_id) == sum(1 for _ in model.parameters())
+    group = {n: by_id[id(p)] for n, p in model.named_parameters()}
+    assert (group["fusion.delta"]["factor"], group["fusion.delta"]["weight_decay"]) == (0.1, 0.01)
+    assert (group["image_fusion.bias"]["factor"], group["image_fusion.bias"]["weight_decay"]) == (0.1, 0.0)
+    assert group["encoder.body.conv_stem.weight"]["factor"] == 0.5
+    assert group["branches.0.1.weight"]["weight_decay"] == 0.0
+    assert group["pixel_head.1.weight"]["factor"] == 1.0
+
+
+def test_schedule_warms_up_and_ends_at_zero(tiny):
+    optim = dataclasses.replace(tiny.optim, warmup=0.1, power=1.0)
+    rates = [schedule(s, 100, optim) for s in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == pytest.approx(0.91)
+    assert rates[100] == 0
+
+
+def test_image_loss_targets_and_pixel_loss_by_hand():
+    mask = torch.tensor([[[0, 2], [255, 2]]], dtype=torch.uint8).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    assert classes_present(mask, 4).tolist() == [[1.0, 0.0, 1.0, 0.0]]
+    logits = torch.randn(1, 4, 16, 16)
+    kept = mask != 255
+    log = logits.log_softmax(1).gather(1, torch.where(kept, mask, 0).long()[:, None])[:, 0]
+    assert pixel_loss(logits, mask, Loss(), None).item() == pytest.approx(-log[kept].mean().item(), rel=1e-5)
+    hardest = (-log[kept]).topk(int(0.25 * kept.sum())).values.mean()
+    assert pixel_loss(logits, mask, Loss(ohem=0.25), None).item() == pytest.approx(hardest.item(), rel=1e-5)
+    image = torch.zeros(1, 4)
+    both = batch_loss(Output(logits, image), mask, Loss(image=2.0), None)
+    assert both.item() == pytest.approx(-log[kept].mean().item() + 2 * np.log(2), rel=1e-5)
+    nothing = torch.full_like(mask, 255)
+    assert pixel_loss(logits, nothing, Loss(), None).item() == 0
+    assert pixel_loss(logits, nothing, Loss(ohem=0.5), None).item() == 0

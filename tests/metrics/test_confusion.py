@@ -1,0 +1,63 @@
+"""The metric contract on maps that a person can count."""
+
+import numpy as np
+import pytest
+
+from cfnseg.metrics.classification import average_precision
+from cfnseg.metrics.confusion import confusion_matrix, counts_of, iou_of, scores_of
+from cfnseg.metrics.uncertainty import bootstrap_miou
+
+
+def test_counted_by_hand():
+    truth = np.array([[0, 0, 1], [1, 255, 2]], np.uint8)
+    prediction = np.array([[0, 1, 1], [1, 2, 0]], np.uint8)
+    matrix = confusion_matrix(truth, prediction, 4)
+    assert matrix[:3, :3].tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
+    scores = scores_of(matrix)
+    assert scores.iou[:3].tolist() == pytest.approx([1 / 3, 2 / 3, 0.0])
+    assert np.isnan(scores.iou[3])
+    assert scores.divisor == 3  # class 3 is nowhere and does not count
+    assert scores.miou == pytest.approx(1 / 3)
+    assert scores.pixel_accuracy == pytest.approx(3 / 5)
+    assert scores.mean_accuracy == pytest.approx((1 / 2 + 1 + 0) / 3)
+
+
+def test_a_class_only_in_the_prediction_counts_as_zero():
+    scores = scores_of(confusion_matrix(np.zeros((2, 2), np.uint8), np.array([[0, 0], [0, 1]], np.uint8), 2))
+    assert scores.iou.tolist() == [0.75, 0.0]
+    assert scores.divisor == 2
+
+
+def test_nothing_counted():
+    scores = scores_of(confusion_matrix(np.full((3, 3), 255, np.uint8), np.zeros((3, 3), np.uint8), 2))
+    assert scores.divisor == 0
+    assert np.isnan([scores.miou, scores.pixel_accuracy, scores.mean_accuracy]).all()
+
+
+def test_bad_ids_and_shapes_are_errors():
+    with pytest.raises(ValueError, match="prediction up to 7"):
+        confusion_matrix(np.zeros((2, 2), np.uint8), np.full((2, 2), 7, np.uint8), 3)
+    with pytest.raises(ValueError, match="truth up to 9"):
+        confusion_matrix(np.full((2, 2), 9, np.uint8), np.zeros((2, 2), np.uint8), 3)
+    with pytest.raises(ValueError, match="prediction: expected shape"):
+        confusion_matrix(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), 3)
+
+
+def test_bootstrap_interval():
+    rng = np.random.default_rng(0)
+    matrices = [confusion_matrix(t, np.where(rng.random(t.shape) < 0.8, t, 0).astype(np.uint8), 3)
+                for t in rng.integers(0, 3, (40, 20, 20)).astype(np.uint8)]
+    counts = np.stack([counts_of(m) for m in matrices])
+    low, high = bootstrap_miou(counts)
+    point = np.nanmean(iou_of(counts.sum(0)))
+    assert low < point < high
+    assert high - low < 0.05
+    assert bootstrap_miou(counts) == (low, high)
+    same = np.repeat(counts[:1], 40, 0)
+    assert bootstrap_miou(same) == pytest.approx([np.nanmean(iou_of(counts[0]))] * 2)
+    assert np.isnan(bootstrap_miou(counts[:0])).all()
+
+
+def test_average_precision_by_hand():
+    assert average_precision(np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, False, True, False])) == pytest.approx(0.5 + 0.5 * 2 / 3)
+    assert np.isnan(average_precision(np.array([0.5]), np.array([False])))

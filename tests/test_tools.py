@@ -1,0 +1,156 @@
+"""The tools as a person runs them, and each mistake answered by one clear line and the right exit code."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cfnseg.config import Config, Model, load_config
+from cfnseg.data.dataset import open_dataset
+from cfnseg.engine.checkpoint import save_weights
+from cfnseg.engine.infer import SHIPPED
+from cfnseg.errors import UserError
+from cfnseg.models.build import build_model
+from tests.conftest import ENCODER, REPO, run_tool
+
+
+@pytest.fixture(scope="module")
+def weights(folder_data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    settings = Model(encoder=ENCODER, encoder_weights=None, width=8)
+    labels = open_dataset("folder", str(folder_data), "val").labels
+    torch.manual_seed(0)
+    save_weights(path, build_model(settings, len(labels)), settings, labels, {"data": "folder"})
+    return path
+
+
+def fails(code: int, message: str, *args: object, **kwargs) -> None:
+    done = run_tool(*args, **kwargs)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1, done.stderr
+
+
+def test_usage_mistakes(tmp_path):
+    train = "tools/train_seg.py"
+    fails(2, "there are configs/", train, "configs/nowhere.py")
+    fails(2, "which config?", train)
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    fails(2, "defines no `config", train, tmp_path / "empty.py")
+    misspelt = run_tool(train, "configs/shapes_cfn.py", "--optim.lrr", "0.1")
+    assert misspelt.returncode == 2
+    assert "Perhaps you meant" in misspelt.stdout + misspelt.stderr
+    assert "--optim.lr " in misspelt.stdout + misspelt.stderr
+    listed = run_tool(train, "--help")
+    assert listed.returncode == 0
+    assert "--optim.weight-decay" in listed.stdout
+    fails(2, "either a weights file or --predictions", "tools/eval_seg.py")
+
+
+def test_data_mistakes(tmp_path, folder_data, weights):
+    base = ("tools/train_seg.py", "configs/shapes_cfn.py", "--runs", tmp_path / "runs", "--model.encoder", ENCODER,
+            "--model.encoder-weights", "None", "--data.workers", "0", "--data.crop", "64", "64", "--train.accelerator", "cpu")
+    fails(1, "not found at", *base, "--data.name", "voc", "--data.root", tmp_path / "nowhere")
+    broken = tmp_path / "broken"
+    shutil.copytree(folder_data, broken)
+    mask = broken / "labels" / "val" / "s00.png"
+    Image.fromarray(np.full((64, 80), 77, np.uint8)).save(mask)
+    fails(1, "unknown label id 77 (5120 px)", "tools/eval_seg.py", weights, "--root", broken, "--workers", "1")
+    Image.fromarray(np.zeros((64, 80, 3), np.uint8)).save(mask)
+    fails(1, "the mask has colours", "tools/eval_seg.py", weights, "--root", broken, "--workers", "0")
+    fails(1, "has 8 classes, camvid val has 11", "tools/eval_seg.py", weights, "--dataset", "camvid", "--root", camvid(tmp_path))
+
+
+def camvid(tmp_path):
+    root = tmp_path / "camvid"
+    for kind, array in (("images", np.zeros((40, 40, 3), np.uint8)), ("labels", np.zeros((40, 40), np.uint8))):
+        (root / kind / "val").mkdir(parents=True)
+        Image.fromarray(array).save(root / kind / "val" / "x.png")
+    return root
+
+
+def test_evaluation_of_weights_and_of_the_masks_they_make(tmp_path, folder_data, weights):
+    done = run_tool("tools/eval_seg.py", weights, "--root", folder_data, "--out", tmp_path / "a", "--workers", "0")
+    assert done.returncode == 0, done.stderr
+    assert "mIoU" in done.stdout
+    one = json.loads((tmp_path / "a" / "report.json").read_text())
+    done = run_tool("tools/infer.py", folder_data / "images" / "val", "--weights", weights, "--out", tmp_path / "masks")
+    assert done.returncode == 0, done.stderr
+    assert str(weights) in done.stdout
+    done = run_tool("tools/eval_seg.py", "--predictions", tmp_path / "masks", "--dataset", "folder", "--root", folder_data,
+                    "--out", tmp_path / "b")
+    assert done.returncode == 0, done.stderr
+    two = json.loads((tmp_path / "b" / "report.json").read_text())
+    for key in ("confusion", "miou", "miou_ci95", "boundary_miou", "pixel_accuracy", "num_images"):
+        assert one[key] == two[key], key
+    (tmp_path / "masks" / "s03_mask.png").unlink()
+    fails(1, "no prediction for s03", "tools/eval_seg.py", "--predictions", tmp_path / "masks", "--dataset", "folder", "--root",
+          folder_data)
+
+
+def test_inference_names_bad_files_and_goes_on(tmp_path, weights):
+    rgb = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(rgb).save(folder / "a.png")
+    Image.fromarray(rgb).save(folder / "a.jpg")
+    Image.fromarray(rgb[..., 0]).save(folder / "gray.png")
+    (folder / "bad.jpg").write_text("nothing")
+    done = run_tool("tools/infer.py", folder, tmp_path / "nowhere.png", "--weights", weights, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "bad.jpg: not a readable image" in done.stderr
+    assert "nowhere.png: No such file" in done.stderr
+    written = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert written == sorted(f"{n}_{k}" for n in ("a.png", "a.jpg", "gray") for k in ("mask.png", "overlay.jpg"))
+    mask = Image.open(tmp_path / "out" / "gray_mask.png")
+    assert (mask.mode, mask.size) == ("P", (70, 50))
+    (folder / "w").write_bytes(b"\x80\x04")
+    fails(1, "corrupt or no safetensors", "tools/infer.py", folder / "a.png", "--weights", folder / "w")
+
+
+@pytest.mark.parametrize("path", sorted(p.name for p in (REPO / "configs").glob("*.py")))
+def test_every_config_loads_and_says_its_command(path):
+    config = load_config(REPO / "configs" / path)
+    assert isinstance(config, Config)
+    assert config.name == path.removesuffix(".py")
+    text = (REPO / "configs" / path).read_text()
+    assert f"configs/{path}" in text
+    assert len(text.splitlines()) < 60
+
+
+def test_voc_config_on_real_files_by_overrides_alone(real_data, tmp_path):
+    done = run_tool("tools/train_seg.py", "configs/voc_cfn.py", "--data.name", "voc", "--data.root", real_data / "voc_sample",
+                    "--model.encoder", ENCODER, "--model.encoder-weights", "None", "--train.max-steps", "3", "--train.batch", "4",
+                    "--train.precision", "32-true", "--data.crop", "128", "128", "--data.workers", "2", "--runs", tmp_path,
+                    "--train.accelerator", "cpu")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "voc_cfn" / "report" / "report.json").read_text())
+    assert report["num_images"] == 20
+    assert len(report["classes"]) == 21
+
+
+def test_shipped_weights_on_a_real_image(real_data, tmp_path):
+    if not SHIPPED.exists():
+        pytest.fail(f"{SHIPPED} is missing")
+    assert SHIPPED.stat().st_size < 20e6
+    image = sorted((real_data / "camvid" / "images" / "val").iterdir())[0]
+    done = run_tool("tools/infer.py", image, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "road" in done.stdout
+    mask = np.asarray(Image.open(tmp_path / f"{image.stem}_mask.png"))
+    truth = np.asarray(Image.open(real_data / "camvid" / "labels" / "val" / f"{image.stem}.png"))
+    assert (mask == truth)[truth != 11].mean() > 0.85
+
+
+def test_albumentationsx_is_refused(monkeypatch):
+    import importlib.metadata
+
+    from cfnseg.data import transforms
+
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "3.0" if name == "albumentationsx" else "0")
+    with pytest.raises(UserError, match="AGPL"):
+        transforms._refuse_agpl()
