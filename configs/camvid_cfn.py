@@ -11,5 +11,5 @@ config = Config(
     data=Data(name="camvid", crop=(256, 352), scale=(0.6, 1.8), photometric=0.5),
     optim=Optim(name="adamw", lr=2e-3, weight_decay=0.01, warmup=0.03, clip=5.0, ema=0.998),
     loss=Loss(image=0.1, class_weights="median", class_weight_power=0.5),
-    train=Train(epochs=120, batch=8, channels_last=True, val_every=5),
+    train=Train(epochs=100, batch=8, channels_last=True, val_every=5),
 )

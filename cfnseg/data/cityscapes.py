@@ -27,7 +27,7 @@ def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
     masks = existing(root / "gtFine" / split, f"Cityscapes' masks of split {split!r}", REMEDY)
     tail = "_leftImg8bit.png"
     found = nonempty(((p, masks / p.parent.name / p.name.replace(tail, "_gtFine_labelIds.png"))
-                      for p in sorted(images.glob(f"*/*{tail}"))), f"{images}/*/*{tail}")
+                      for p in sorted(images.glob(f"*/*{tail}"))), images, f"*/*{tail}")
     if lacking := [mask for _, mask in found if not mask.exists()]:
         raise UserError(f"{len(lacking)} of {len(found)} images have no labelIds mask, first {lacking[0]}. {REMEDY}")
     return found, LABELS

@@ -95,12 +95,9 @@ def existing(path: Path, what: str, remedy: str) -> Path:
     raise UserError(f"{what} not found at {path}; {parent} has {near or 'nothing'}. {remedy}")
 
 
-def nonempty(pairs: Iterable[tuple[Path, Path]], pattern: str) -> list[tuple[Path, Path]]:
-    """The pairs as a list; UserError that shows the pattern and what is near it if there is none."""
+def nonempty(pairs: Iterable[tuple[Path, Path]], folder: Path, pattern: str) -> list[tuple[Path, Path]]:
+    """The pairs as a list; if there is none, UserError with the pattern that was tried in ``folder`` and what it has."""
     if pairs := list(pairs):
         return pairs
-    folder = Path(pattern.split("*")[0]).parent if "*" in pattern else Path(pattern)
-    while not folder.exists():
-        folder = folder.parent
     near = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:8])
-    raise UserError(f"0 images matched {pattern}; {folder} has {near or 'nothing'}")
+    raise UserError(f"0 images matched {folder}/{pattern}; {folder} has {near or 'nothing'}")

@@ -21,7 +21,7 @@ def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
     folder = existing(root / "images" / split, f"split {split!r}", LAYOUT)
     masks = existing(root / "labels" / split, f"the masks of split {split!r}", LAYOUT)
     images = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_TYPES)
-    found = nonempty(((p, masks / f"{p.stem}.png") for p in images), f"{folder}/*[{'|'.join(IMAGE_TYPES)}]")
+    found = nonempty(((p, masks / f"{p.stem}.png") for p in images), folder, f"*[{'|'.join(IMAGE_TYPES)}]")
     if lacking := [p.name for p, mask in found if not mask.exists()]:
         raise UserError(f"{len(lacking)} of {len(found)} images in {folder} have no mask {masks}/<name>.png, "
                         f"first {', '.join(lacking[:3])}")

@@ -47,7 +47,7 @@ def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
     """Image and palette-mask paths of train, val or trainval. Raises UserError for what is missing."""
     home = _home(root)
     source = home / "ImageSets" / "Segmentation" / f"{split}.txt"
-    return nonempty(_paired(home, _listed(source), home / "SegmentationClass", ".png", source), str(source)), LABELS
+    return nonempty(_paired(home, _listed(source), home / "SegmentationClass", ".png", source), source.parent, source.name), LABELS
 
 
 def pairs_aug(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
