@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend."""
+"""Mistakes that a user can mend."""
 
 
 class UserError(Exception):
@@ -12,3 +12,8 @@ class UserError(Exception):
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind if it has none: libraries add pages of advice below."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from torch import nn
 import cfnseg
 from cfnseg.config import Model, from_dict
 from cfnseg.data.labels import LabelMap
-from cfnseg.engine.files import write_atomic
-from cfnseg.errors import UserError
+from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model
+from cfnseg.storage import load_plain, write_atomic
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -31,10 +30,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint {path} to resume from; start without --resume")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is corrupt or no checkpoint of cfnseg and was not loaded ({str(error).splitlines()[0]})") from None
+    return load_plain(path)
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def load(path: str | Path) -> Weights:
         model = build_model(settings, len(labels), pretrained=False)
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: the tensors do not fit the model that its header describes ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path}: the tensors do not fit the model that its header describes ({first_line(error)})") from None
     return Weights(model.eval(), settings, labels, header.get("score", {}))
 
 

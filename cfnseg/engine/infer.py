@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cfnseg.data.files import IMAGE_TYPES, existing, read_image
-from cfnseg.engine.files import write_atomic
 from cfnseg.engine.pictures import overlay, write_jpeg
 from cfnseg.engine.predict import Predictor
 from cfnseg.errors import UserError
+from cfnseg.storage import write_atomic
 
 SHIPPED = Path(__file__).parents[2] / "data" / "weights" / "camvid_cfn.safetensors"
 

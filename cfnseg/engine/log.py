@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cfnseg.engine.files import write_atomic
+from cfnseg.storage import write_atomic
 
 
 class RunLog:

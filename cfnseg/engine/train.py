@@ -25,7 +25,6 @@ from cfnseg.data.loader import StepBatches, class_counts, median_frequency_weigh
 from cfnseg.data.transforms import TrainTransform
 from cfnseg.engine.checkpoint import load, load_checkpoint, save_checkpoint, save_weights
 from cfnseg.engine.evaluate import Evaluation, evaluate
-from cfnseg.engine.files import write_atomic
 from cfnseg.engine.hardware import build_fabric, synchronise_batch_norm
 from cfnseg.engine.log import RunLog, environment
 from cfnseg.engine.loss import batch_loss
@@ -35,6 +34,7 @@ from cfnseg.engine.predict import whole_logits
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
 from cfnseg.ops import dense_argmax
+from cfnseg.storage import write_atomic
 
 
 class Run:

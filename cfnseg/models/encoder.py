@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import pickle
 import warnings
 from pathlib import Path
 
 import timm
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cfnseg.errors import UserError
+from cfnseg.errors import UserError, first_line
+from cfnseg.storage import load_plain
 
 
 class Encoder(nn.Module):
@@ -125,12 +126,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors or .pth file; nothing in it is executed. Raises UserError if it is neither."""
     if not path.is_file():
         raise UserError(f"no weights file {path}")
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        try:
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path} holds no plain tensors and was not loaded ({str(error).splitlines()[0]})") from None
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is corrupt or no safetensors file and was not loaded ({first_line(error)})") from None
+    state = load_plain(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} is not a dictionary of tensors")

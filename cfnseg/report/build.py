@@ -9,12 +9,12 @@ from typing import Any
 
 from cfnseg.data.labels import LabelMap
 from cfnseg.engine.evaluate import Evaluation
-from cfnseg.engine.files import write_atomic
 from cfnseg.errors import UserError
 from cfnseg.report.gallery import Picture
 from cfnseg.report.markdown import markdown_of
 from cfnseg.report.page import page_of
 from cfnseg.report.summary import summary_of
+from cfnseg.storage import write_atomic
 
 
 def write_report(folder: str | Path, result: Evaluation, labels: LabelMap, picture: Callable[[int], Picture], *,

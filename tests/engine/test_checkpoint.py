@@ -11,9 +11,9 @@ from cfnseg.config import Model
 from cfnseg.data import voc
 from cfnseg.data.camvid import LABELS
 from cfnseg.engine.checkpoint import check_labels, load, load_checkpoint, save_checkpoint, save_weights
-from cfnseg.engine.files import write_atomic
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
+from cfnseg.storage import write_atomic
 from tests.conftest import ENCODER
 
 SETTINGS = Model(encoder=ENCODER, encoder_weights=None, width=8, grid=(2, 3))

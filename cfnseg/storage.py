@@ -1,13 +1,18 @@
-"""Files that are whole or absent: written beside, then renamed."""
+"""Files that are whole or absent (written beside, then renamed), and torch files that run no code."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from cfnseg.errors import UserError
+import torch
+
+from cfnseg.errors import UserError, first_line
 
 
 def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -30,5 +35,15 @@ def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
         # torch and safetensors report a full disk by errors of their own
         if isinstance(error, OSError | RuntimeError) or type(error).__name__ == "SafetensorError":
             kept = "; the file there before is intact" if path.exists() else ""
-            raise UserError(f"{path} could not be written ({str(error).splitlines()[0]}){kept}") from None
+            raise UserError(f"{path} could not be written ({first_line(error)}){kept}") from None
         raise
+
+
+def load_plain(path: Path) -> Any:
+    """What torch.save wrote, if it is tensors and plain values; no code in the file runs. Raises UserError otherwise."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is corrupt or holds more than tensors and was not loaded ({first_line(error)})") from None
