@@ -38,4 +38,4 @@ def parse_run(argv: list[str]) -> tuple[Config, bool]:
     default = load_config(path) if path else Config()
     config = tyro.cli(Config, default=default, args=rest, config=(tyro.conf.FlagConversionOff,), prog="CONFIG [--resume]",
                       description="Train; every setting of the config file can be overridden. --resume continues a run.")
-    return config, len(rest) < len(argv) - (path is not None)
+    return config, "--resume" in argv

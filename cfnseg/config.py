@@ -34,7 +34,7 @@ class Model:
     start: Literal["sum", "mean"] = "sum"
     """Where fusion weights start: 1 ("sum") or 1/S ("mean", the authors')."""
     fusion_norm: bool = False
-    """Batch norm between the fusion and its ReLU."""
+    """Batch norm between the pixel fusion and its ReLU."""
     dropout: float = 0.1
     """Dropout before the pixel head and the image head."""
 
@@ -51,6 +51,8 @@ class Data:
     """The split that is trained on."""
     val_split: str = "val"
     """The split that is validated on."""
+    holdout: str = ""
+    """Hold out the training images whose name starts with this: train without them, validate on them and not on val_split."""
     download: bool = False
     """Fetch VOC 2012 and SBD when they are missing."""
     crop: tuple[int, int] = (256, 256)
@@ -126,7 +128,7 @@ class Train:
     compile: bool = False
     """torch.compile the training step's forward."""
     channels_last: bool = False
-    """Memory format; faster on GPUs, slower on many CPUs."""
+    """Memory format of weights and images; the faster one on GPUs, and here on CPUs too."""
     val_every: int = 1
     """Validate every this many epochs (always after the last)."""
     save_every: int = 200
@@ -164,11 +166,43 @@ def load_config(path: str | Path) -> Config:
     spec = importlib.util.spec_from_file_location(f"cfnseg_config_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a config file can do wrong
+        raise UserError(f"{path}: {type(error).__name__}: {error}", code=2) from None
     config = getattr(module, "config", None)
     if not isinstance(config, Config):
         raise UserError(f"{path} defines no `config = cfnseg.config.Config(...)`", code=2)
     return config if config.name else dataclasses.replace(config, name=path.stem)
+
+
+def check(config: Config) -> None:
+    """Raise UserError for the first value that no run could use, with the setting's name and what is expected."""
+    model, data, optim, loss, train = config.model, config.data, config.optim, config.loss, config.train
+    rules = [
+        ("model.width", model.width, model.width >= 1, "1 or more"),
+        ("model.grid", model.grid, min(model.grid) >= 1, "two numbers of 1 or more"),
+        ("model.dropout", model.dropout, 0 <= model.dropout < 1, "0 up to below 1"),
+        ("data.crop", data.crop, min(data.crop) >= 32, "32 or more in height and width"),
+        ("data.scale", data.scale, 0 < data.scale[0] <= data.scale[1], "two factors above 0, the smaller first"),
+        ("data.photometric", data.photometric, 0 <= data.photometric <= 1, "0 to 1"),
+        ("data.workers", data.workers, data.workers >= 0, "0 or more"),
+        ("optim.lr", optim.lr, optim.lr > 0, "above 0"),
+        ("optim.warmup", optim.warmup, 0 <= optim.warmup <= 1, "0 to 1"),
+        ("optim.clip", optim.clip, optim.clip >= 0, "0 or more"),
+        ("optim.ema", optim.ema, 0 <= optim.ema < 1, "0 up to below 1"),
+        ("loss.ohem", loss.ohem, 0 <= loss.ohem <= 1, "0 to 1"),
+        ("loss.label_smoothing", loss.label_smoothing, 0 <= loss.label_smoothing < 1, "0 up to below 1"),
+        ("train.epochs", train.epochs, train.epochs >= 1, "1 or more"),
+        ("train.batch", train.batch, train.batch >= 1, "1 or more"),
+        ("train.max_steps", train.max_steps, train.max_steps >= 0, "0 or more"),
+        ("train.seed", train.seed, train.seed >= 0, "0 or more"),
+        ("train.val_every", train.val_every, train.val_every >= 1, "1 or more"),
+        ("train.save_every", train.save_every, train.save_every >= 1, "1 or more"),
+    ]
+    for name, value, fits, expected in rules:
+        if not fits:
+            raise UserError(f"{name} is {value}; expected {expected}", code=2)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

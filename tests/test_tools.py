@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from cfnseg.config import Config, Model, load_config
 from cfnseg.data.dataset import open_dataset
 from cfnseg.engine.checkpoint import save_weights
-from cfnseg.engine.infer import SHIPPED
+from cfnseg.engine.infer import SHIPPED, result_names
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
 from tests.conftest import ENCODER, REPO, run_tool
@@ -41,6 +42,9 @@ def test_usage_mistakes(tmp_path):
     fails(2, "which config?", train)
     (tmp_path / "empty.py").write_text("x = 1\n")
     fails(2, "defines no `config", train, tmp_path / "empty.py")
+    (tmp_path / "typo.py").write_text("from cfnseg.config import *\nconfig = Config(optim=Optim(lrr=1))\n")
+    fails(2, "unexpected keyword argument 'lrr'", train, tmp_path / "typo.py")
+    fails(2, "train.batch is 0; expected 1 or more", train, "configs/shapes_cfn.py", "--train.batch", "0")
     misspelt = run_tool(train, "configs/shapes_cfn.py", "--optim.lrr", "0.1")
     assert misspelt.returncode == 2
     assert "Perhaps you meant" in misspelt.stdout + misspelt.stderr
@@ -110,6 +114,13 @@ def test_inference_names_bad_files_and_goes_on(tmp_path, weights):
     assert (mask.mode, mask.size) == ("P", (70, 50))
     (folder / "w").write_bytes(b"\x80\x04")
     fails(1, "corrupt or no safetensors", "tools/infer.py", folder / "a.png", "--weights", folder / "w")
+
+
+def test_no_two_results_share_a_name():
+    files = [Path(p) for p in ("day/a.png", "night/a.png", "day/b.png", "day/c.png", "day/c.jpg")]
+    assert result_names(files) == ["day_a.png", "night_a.png", "b", "c.png", "c.jpg"]
+    with pytest.raises(UserError, match="overwrite each other"):
+        result_names([Path("a.png"), Path("a.png")])
 
 
 @pytest.mark.parametrize("path", sorted(p.name for p in (REPO / "configs").glob("*.py")))

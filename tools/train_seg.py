@@ -4,7 +4,9 @@ On several processes: torchrun --nproc-per-node N tools/train_seg.py CONFIG ...
 """
 
 import os
+import shlex
 import sys
+from pathlib import Path
 
 from cfnseg.cli import parse_run, run_tool
 
@@ -16,7 +18,10 @@ def main() -> None:
     try:
         folder = train(config, resume)
     except KeyboardInterrupt:
-        print(f"stopped; continue with: {' '.join(['python', *(a for a in sys.argv if a != '--resume'), '--resume'])}")
+        saved = (Path(config.runs) / config.name / "last.ckpt").exists()
+        if saved and os.environ.get("RANK", "0") == "0":
+            command = shlex.join([*(a for a in sys.argv if a != "--resume"), "--resume"])
+            print(f"stopped and saved; continue with the same command and --resume: {command}")
         raise
     if os.environ.get("RANK", "0") == "0":
         print(f"weights: {folder / 'best.safetensors'}\nreport:  {folder / 'report' / 'report.html'}")

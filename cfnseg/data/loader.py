@@ -132,22 +132,28 @@ def whole_images(dataset: Dataset, workers: int, rank: int = 0, world: int = 1,
         yield item
 
 
-class _ClassCounts(_Whole):
-    def __getitem__(self, position: int):
-        item = super().__getitem__(position)
-        return item if isinstance(item, UserError) else torch.bincount(item[2].flatten().long(), minlength=256)
+class _ClassCounts(TorchDataset):
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset.names)
+
+    def __getitem__(self, index: int):
+        try:
+            return np.bincount(self.dataset.read_truth(index).ravel(), minlength=256)[: len(self.dataset.labels)]
+        except UserError as error:
+            return error
 
 
 def class_counts(dataset: Dataset, workers: int) -> np.ndarray:
     """(images, C) int64: pixels of each class in each mask; reads every mask, so it also checks them all."""
-    loader = DataLoader(_ClassCounts(dataset, list(range(len(dataset.names)))), batch_size=None, num_workers=workers,
-                        worker_init_fn=_quiet)
     rows = []
-    for item in loader:
+    for item in DataLoader(_ClassCounts(dataset), batch_size=None, num_workers=workers, worker_init_fn=_quiet):
         if isinstance(item, UserError):
             raise item
-        rows.append(item[: len(dataset.labels)])
-    return torch.stack(rows).numpy()
+        rows.append(np.asarray(item))
+    return np.stack(rows)
 
 
 def median_frequency_weights(counts: np.ndarray, power: float = 1.0) -> np.ndarray:

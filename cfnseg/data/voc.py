@@ -75,7 +75,7 @@ def download(root: Path, aug: bool) -> None:
     from torchvision.datasets import SBDataset, VOCSegmentation
 
     try:
-        if not (root / "VOCdevkit" / "VOC2012").is_dir():
+        if not (root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "train.txt").is_file():
             VOCSegmentation(str(root), year="2012", download=True)
         if aug and not (root / "sbd" / "cls").is_dir():
             SBDataset(str(root / "sbd"), mode="segmentation", download=True)

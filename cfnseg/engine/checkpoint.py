@@ -90,7 +90,11 @@ def load(path: str | Path) -> Weights:
         settings, labels = from_dict(Model, header["model"]), LabelMap.from_dict(header["labels"])
         model = build_model(settings, len(labels), pretrained=False)
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        for name in ("mean", "std"):  # as it was trained, whatever the timm installed here has for this encoder
+            getattr(model.encoder, name).copy_(torch.tensor(header["normalisation"][name]).view(1, 3, 1, 1))
+    except UserError:
+        raise
+    except Exception as error:  # a header that somebody wrote can be wrong in any way
         raise UserError(f"{path}: the tensors do not fit the model that its header describes ({first_line(error)})") from None
     return Weights(model.eval(), settings, labels, header.get("score", {}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,6 +26,20 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
+def result_names(files: list[Path]) -> list[str]:
+    """What each file's results are called: its stem, with suffix and folder as far as it takes to tell files apart.
+
+    Raises UserError (usage) if even those are the same, as for a file given twice.
+    """
+    names = [f.stem for f in files]
+    for longer in (lambda f: f.name, lambda f: f"{f.parent.name}_{f.name}"):
+        count = Counter(names)
+        names = [longer(f) if count[name] > 1 else name for f, name in zip(files, names)]
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise UserError(f"{len(twice)} results would overwrite each other, first {twice[0]}; give each image once", code=2)
+    return names
+
+
 def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: str = "auto") -> int:
     """Segment files and write the masks.
 
@@ -32,7 +47,7 @@ def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: 
         paths: images and folders.
         weights: a weights file; None = the shipped one.
         out: a folder; gets ``<stem>_mask.png`` (8-bit palette PNG of raw ids, exactly the image's size) and
-            ``<stem>_overlay.jpg``. Images that share a stem keep their suffix in the name.
+            ``<stem>_overlay.jpg``; `result_names` says what images that share a stem get.
         device: "auto", "cpu" or "cuda".
 
     Returns:
@@ -45,10 +60,8 @@ def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: 
     weights = weights or existing(SHIPPED, "the shipped weights", "They are in the project's repository; else give --weights.")
     predictor = Predictor(weights, device)
     print(f"weights: {weights} ({', '.join(predictor.labels.names)}) on {predictor.device.type}")
-    stems = [f.stem for f in files]
     failed = 0
-    for path in files:
-        name = path.stem if stems.count(path.stem) == 1 else path.name
+    for path, name in zip(files, result_names(files)):
         try:
             image = read_image(path)
             prediction = predictor(image)

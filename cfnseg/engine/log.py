@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cfnseg.errors import UserError, first_line
 from cfnseg.storage import write_atomic
 
 
@@ -22,33 +23,33 @@ class RunLog:
     Args:
         path: the file; appended to row by row.
         total: steps of the whole run.
-        keep_through: rows of later steps are dropped first: they belong to work that a resumed run does again.
+        start, validated: steps that are done and validated; rows of later ones are dropped first, as they belong to work
+            that a resumed run does again.
         active: False in processes that only compute; every call then does nothing.
     """
 
-    def __init__(self, path: Path, total: int, keep_through: int = -1, active: bool = True) -> None:
+    def __init__(self, path: Path, total: int, start: int = 0, validated: int = 0, active: bool = True) -> None:
         self.path, self.total, self.active = path, total, active
         if not active:
             return
-        rows = [r for r in read_log(path) if r["step"] <= keep_through]
+        rows = [r for r in read_log(path) if r["step"] <= (validated if "val_miou" in r else start)]
         write_atomic(path, lambda beside: beside.write_text("".join(json.dumps(r) + "\n" for r in rows)))
         self.console = Console(soft_wrap=True)
         self.progress: Progress | None = None
         self.marks: list[tuple[float, int]] = []
         self.said = 0.0
-        if sys.stdout.isatty():
-            self.progress = Progress(TextColumn("[bold]train"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                                     TextColumn("{task.description}"), console=self.console)
-            self.bar = self.progress.add_task("", total=total, completed=max(0, keep_through))
-            self.progress.start()
+        self.start = start
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row (with its ``step``); numbers that are not finite become null, as JSON has none."""
         if not self.active:
             return
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        with self.path.open("a") as file:
-            file.write(json.dumps(clean) + "\n")
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(clean) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.path} could not be written ({first_line(error)}); the last checkpoint is intact") from None
 
     def say(self, text: str) -> None:
         """A line for the person."""
@@ -71,6 +72,11 @@ class RunLog:
         then, steps = self.marks[0][0], step - self.marks[0][1]
         pace = (now - then) / steps if steps else 0.0
         speed = batch / pace if pace else 0.0
+        if self.progress is None and self.console.is_terminal:
+            self.progress = Progress(TextColumn("[bold]train"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                                     TextColumn("{task.description}"), console=self.console)
+            self.bar = self.progress.add_task("", total=self.total, completed=self.start)
+            self.progress.start()
         text = f"epoch {epoch:.2f}  loss {loss:.4f}  lr {rate:.2e}  {speed:.1f} images/s  waiting {waiting:.1%}"
         if self.progress:
             self.progress.update(self.bar, completed=step, description=text)

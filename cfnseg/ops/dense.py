@@ -1,4 +1,4 @@
-"""Class maps, scores and cross-entropy at the image's size from logits at a coarser stride.
+"""Class maps, scores and cross-entropy at the image's size from logits at a coarser stride, a strip of rows at a time.
 
 Upsampling is bilinear with pixel centres aligned (``align_corners=False``) by the integer stride, then cropped: a cell
 covers exactly its stride x stride pixels whatever the image's size, so an odd size shifts nothing.
@@ -76,7 +76,7 @@ def dense_scores(logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]
 
 def dense_cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = 255, weight: Tensor | None = None,
                         label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
-    """Cross-entropy at the target's resolution.
+    """Cross-entropy at the target's resolution. With gradients it stores (N, C, H, W); a sum without them goes by strips.
 
     Args:
         logits: (N, C, h, w), float; h, w = ceil(H / s), ceil(W / s) of the target's H, W.
@@ -89,6 +89,10 @@ def dense_cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = 2
     Returns:
         A scalar, 0 (with a zero gradient) if every pixel is ignored; or (N, H, W) for "none".
     """
+    if reduction == "sum" and not logits.requires_grad:  # evaluation: a strip at a time
+        parts = [F.cross_entropy(strip.float(), target[:, rows].long(), weight, ignore_index=ignore_index, reduction="sum",
+                                 label_smoothing=label_smoothing) for rows, strip in _strips(logits, tuple(target.shape[-2:]))]
+        return torch.stack(parts).sum()
     full = upsample_logits(logits, tuple(target.shape[-2:])).float()
     target = target.long()
     if reduction == "mean" and not (target != ignore_index).any():

@@ -1,6 +1,7 @@
 """Images and masks in every form that users have."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -69,6 +70,22 @@ def test_an_rgb_mask_is_explained(tmp_path):
 def test_instance_ids_are_refused(tmp_path):
     with pytest.raises(UserError, match="ids up to 26001"):
         read_mask(saved(tmp_path, np.full((4, 4), 26001, np.uint16), "m.png"))
+
+
+@pytest.mark.parametrize("values", [np.full((4, 4), -1, np.int32), np.full((4, 4), 1.7, np.float32)])
+def test_ids_that_would_wrap_are_refused(tmp_path, values):
+    with pytest.raises(UserError, match="expected whole numbers from 0 to 255"):
+        read_mask(saved(tmp_path, values, "m.tif"))
+
+
+def test_a_header_that_promises_a_gigantic_image(tmp_path):
+    path = saved(tmp_path, RGB)
+    data = bytearray(path.read_bytes())
+    data[16:24] = (60000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="not a readable image"):
+        read_image(path)
 
 
 def test_sizes_must_match(tmp_path):

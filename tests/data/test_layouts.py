@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from cfnseg.data.dataset import open_dataset
+from cfnseg.data.dataset import hold_out, open_dataset
 from cfnseg.errors import UserError
 
 
@@ -108,9 +108,30 @@ def test_folder_faults(folder_data, tmp_path):
         open_dataset("folder", str(tmp_path), "train")
 
 
+def test_two_images_for_one_mask(folder_data, tmp_path):
+    import shutil
+
+    shutil.copytree(folder_data, tmp_path / "d")
+    images = tmp_path / "d" / "images" / "val"
+    shutil.copy(images / "s01.png", images / "s01.jpg")
+    with pytest.raises(UserError, match=r"two images for the mask .*s01\.png"):
+        open_dataset("folder", str(tmp_path / "d"), "val")
+
+
 def test_unknown_data_set():
     with pytest.raises(UserError, match="voc, voc_aug, cityscapes"):
         open_dataset("vocc", "", "train")
+
+
+def test_hold_out(folder_data):
+    data = open_dataset("folder", str(folder_data), "train")
+    rest, held = hold_out(data, "s1")
+    assert held.names == ["s10", "s11", "s12", "s13"]
+    assert sorted(rest.names + held.names) == data.names
+    assert np.array_equal(held.read(1)[0], data.read(11)[0])
+    for prefix in ("x", "s"):
+        with pytest.raises(UserError, match="first of which is s00"):
+            hold_out(data, prefix)
 
 
 def test_shapes_splits_share_nothing():

