@@ -43,8 +43,10 @@ def build_fabric(settings: Train) -> Fabric:
     cuda = settings.accelerator != "cpu" and torch.cuda.is_available()
     if not cuda:
         keep_freed_memory()
+    # an encoder may carry stages that no branch reads, whose parameters then get no gradient
+    strategy = "ddp_find_unused_parameters_true" if world > 1 else "auto"
     fabric = Fabric(accelerator="cuda" if cuda else "cpu", devices=local, num_nodes=world // local,
-                    strategy="ddp" if world > 1 else "auto", precision=settings.precision)
+                    strategy=strategy, precision=settings.precision)
     fabric.launch()
     return fabric
 

@@ -49,7 +49,7 @@ class Encoder(nn.Module):
             raise UserError(f"model.strides: {name} has no stage at stride {missing[0]}; it has {have}")
         # where two stages share a stride the later one has seen more
         self.index = [len(have) - 1 - have[::-1].index(s) for s in strides]
-        if max(self.index) < len(have) - 1:  # stages that nothing reads are not built
+        if max(self.index) < len(have) - 1:  # stages that nothing reads are not built where timm can do that
             self.body = _backbone(name, out_indices=tuple(range(max(self.index) + 1)))
         self.strides = tuple(strides)
         self.channels = [self.body.feature_info.channels()[i] for i in self.index]

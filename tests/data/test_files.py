@@ -68,7 +68,7 @@ def test_an_rgb_mask_is_explained(tmp_path):
 
 
 def test_instance_ids_are_refused(tmp_path):
-    with pytest.raises(UserError, match="ids up to 26001"):
+    with pytest.raises(UserError, match="from 26001 up to 26001.*instance ids"):
         read_mask(saved(tmp_path, np.full((4, 4), 26001, np.uint16), "m.png"))
 
 

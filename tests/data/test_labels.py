@@ -28,7 +28,7 @@ def test_unknown_ids_are_named_with_their_pixels():
 
 @pytest.mark.parametrize("ids", [[0, 0], [255], [300]])
 def test_impossible_ids(ids):
-    with pytest.raises(ValueError, match="labels: ids"):
+    with pytest.raises(ValueError, match="labels: up to 255 ids, distinct"):
         LabelMap(Label(i, str(i), (0, 0, 0)) for i in ids)
 
 

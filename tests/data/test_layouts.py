@@ -146,7 +146,7 @@ def test_real_files(real_data):
     image, truth = camvid.read(0)
     assert image.shape == (360, 480, 3)
     assert truth.shape == (360, 480)
-    sample = open_dataset("voc", str(real_data / "voc_sample"), "train")
-    assert len(sample.names) == 40
-    for i in range(0, 40, 8):
+    sample = open_dataset("voc", str(real_data / "voc_sample"), "trainval")
+    assert len(sample.names) == 60
+    for i in range(0, 60, 8):
         assert sample.read(i)[1].max() == 255  # void outlines

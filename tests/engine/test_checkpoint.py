@@ -82,8 +82,9 @@ def test_files_that_are_not_ours(tmp_path, model):
         load(tmp_path / "z.safetensors")
 
 
-@pytest.mark.parametrize("part, value", [("model", {"encoder": 5}), ("labels", {"labels": [[0, "a", [0, 0, 0]]], "ignore": [999], "void": 0}),
-                                         ("model", {"encoder": "hf-hub:a/b"}), ("labels", 3), ("normalisation", {})])
+@pytest.mark.parametrize("part, value", [
+    ("model", {"encoder": 5}), ("model", {"encoder": "hf-hub:a/b"}), ("labels", 3), ("normalisation", {}),
+    ("labels", {"labels": [[0, "a", [0, 0, 0]]], "ignore": [999], "void": 0})])
 def test_headers_that_somebody_wrote(tmp_path, model, part, value):
     path = tmp_path / "w.safetensors"
     save_weights(path, model, SETTINGS, LABELS, {})

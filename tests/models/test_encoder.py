@@ -62,7 +62,7 @@ def test_another_classifier_does_not_matter(tmp_path):
 
 
 def test_stages_that_nothing_reads_are_not_built():
-    encoder = Encoder(ENCODER, (4, 8))
+    encoder = Encoder("resnet18", (4, 8))
     sum(f.sum() for f in encoder(torch.rand(1, 3, 64, 64))).backward()
     assert all(p.grad is not None for p in encoder.parameters())
 
