@@ -37,6 +37,9 @@ class Model:
     """Batch norm between the pixel fusion and its ReLU."""
     dropout: float = 0.1
     """Dropout before the pixel head and the image head."""
+    test_scale: float = 1.0
+    """Resize images by this factor at validation, evaluation and inference; masks keep the image's size. Training crops are
+    scaled on their own (data.scale), and a network does best near their mean scale. Costs its square."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,7 @@ def check(config: Config) -> None:
         ("model.width", model.width, model.width >= 1, "1 or more"),
         ("model.grid", model.grid, min(model.grid) >= 1, "two numbers of 1 or more"),
         ("model.dropout", model.dropout, 0 <= model.dropout < 1, "0 up to below 1"),
+        ("model.test_scale", model.test_scale, 0.25 <= model.test_scale <= 4, "0.25 to 4"),
         ("data.crop", data.crop, min(data.crop) >= 32, "32 or more in height and width"),
         ("data.scale", data.scale, 0 < data.scale[0] <= data.scale[1], "two factors above 0, the smaller first"),
         ("data.photometric", data.photometric, 0 <= data.photometric <= 1, "0 to 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cfnseg.engine.checkpoint import Weights, load
 from cfnseg.errors import UserError
 from cfnseg.models.cfn import Output
 from cfnseg.ops import dense_scores, stride_of
+from cfnseg.ops.lc_fuse import hat, read_grid
 
 MAX_PIXELS = 1024 * 2048  # an image up to this size is seen whole, a larger one through windows
 WINDOW, OVERLAP = 1024, 128  # both divisible by 32, so that a window's cells are cells of the whole image
@@ -25,7 +27,8 @@ def whole_logits(model: nn.Module, image: Tensor, max_pixels: int = MAX_PIXELS) 
     """Logits of one image of any size.
 
     Args:
-        model: a segmentation model in eval mode, on ``image``'s device.
+        model: a segmentation model in eval mode, on ``image``'s device. Its ``test_scale``, if it has one, is the factor by
+            which the image is resized first.
         image: (3, H, W) uint8 RGB. Sides under 32 are padded by their border for the model and cropped again.
         max_pixels: larger images are seen through overlapping windows of 1024 x 1024, each with its region, blended with
             weights that fall towards the windows' rims; peak memory then hardly grows with the image.
@@ -34,6 +37,29 @@ def whole_logits(model: nn.Module, image: Tensor, max_pixels: int = MAX_PIXELS) 
         `Output` with pixel (1, C, ceil(H / s), ceil(W / s)) and image (1, C); through windows, a class's image logit is its
         largest over the windows.
     """
+    scale = getattr(model, "test_scale", 1.0)
+    if scale == 1:
+        return _logits(model, image, max_pixels)
+    size = tuple(image.shape[-2:])
+    resized = tuple(max(1, round(n * scale)) for n in size)
+    smaller = F.interpolate(image[None].float(), resized, mode="bilinear", align_corners=False, antialias=scale < 1)
+    output = _logits(model, smaller.round().clamp(0, 255).byte()[0], max_pixels)
+    return Output(_resample(output.pixel, resized, size), output.image)
+
+
+def _resample(pixel: Tensor, resized: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Logits (1, C, h, w) of a resized image, read bilinearly at the cells of the original, at a stride no coarser."""
+    coarse = stride_of(pixel, resized)
+    stride = 2 ** int(math.log2(max(1.0, coarse * min(n / r for n, r in zip(size, resized)))))
+    matrices = []
+    for original, other, knots in zip(size, resized, pixel.shape[-2:]):
+        cells = -(-original // stride)
+        stop = pixel.new_tensor([cells * stride * other / original / (knots * coarse)]).float()
+        matrices.append(hat(torch.zeros_like(stop), stop, cells, knots)[0])
+    return read_grid(pixel[0].float(), *matrices)[None]
+
+
+def _logits(model: nn.Module, image: Tensor, max_pixels: int) -> Output:
     height, width = image.shape[-2:]
     if min(height, width) < 32:
         padded = F.pad(image[None].float(), (0, max(0, 32 - width), 0, max(0, 32 - height)), mode="replicate")

@@ -19,6 +19,8 @@ def build_model(settings: Model, classes: int, pretrained: bool = True) -> nn.Mo
     Raises:
         UserError: an unknown name, a stride that the encoder lacks, weights that cannot be had.
     """
-    return CFN(settings.encoder, classes, encoder_weights=settings.encoder_weights if pretrained else None,
+    model = CFN(settings.encoder, classes, encoder_weights=settings.encoder_weights if pretrained else None,
                strides=tuple(settings.strides), width=settings.width, fusion=settings.fusion, grid=tuple(settings.grid),
                start=settings.start, fusion_norm=settings.fusion_norm, dropout=settings.dropout)
+    model.test_scale = settings.test_scale  # read by cfnseg.engine.predict; no part of the forward pass
+    return model

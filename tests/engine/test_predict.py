@@ -12,6 +12,7 @@ from cfnseg.engine.checkpoint import Weights
 from cfnseg.engine.predict import Predictor, whole_logits
 from cfnseg.models.build import build_model
 from cfnseg.models.cfn import Output
+from cfnseg.ops import stride_of
 from tests.conftest import ENCODER
 
 SETTINGS = Model(encoder=ENCODER, encoder_weights=None, width=8, grid=(2, 3))
@@ -45,13 +46,14 @@ class Place(nn.Module):
     """A model without context: logits are the place of each cell, and the mean colour of its 4 x 4 pixels."""
 
     def forward(self, images, region=None):
-        n, _, h, w = images.shape
+        h, w = images.shape[-2:]
+        images = nn.functional.pad(images.float(), (0, -w % 4, 0, -h % 4), mode="replicate")
         region = torch.tensor([[0.0, 0.0, 1.0, 1.0]]) if region is None else region
         x0, y0, x1, y1 = region[0]
-        u = x0 + (x1 - x0) * (torch.arange(w // 4) + 0.5) * 4 / w
-        v = y0 + (y1 - y0) * (torch.arange(h // 4) + 0.5) * 4 / h
-        colour = nn.functional.avg_pool2d(images.float(), 4).mean(1)[0]
-        pixel = torch.stack([u.expand(h // 4, -1), v[:, None].expand(-1, w // 4), colour])
+        u = x0 + (x1 - x0) * (torch.arange(-(-w // 4)) + 0.5) * 4 / w
+        v = y0 + (y1 - y0) * (torch.arange(-(-h // 4)) + 0.5) * 4 / h
+        colour = nn.functional.avg_pool2d(images, 4).mean(1)[0]
+        pixel = torch.stack([u.expand(len(v), -1), v[:, None].expand(-1, len(u)), colour])
         return Output(pixel[None], torch.tensor([[float(images.max()), 0.0, 0.0]]))
 
 
@@ -62,6 +64,22 @@ def test_windows_know_their_place_and_leave_no_seam(size):
     windows = whole_logits(Place(), image, max_pixels=1)
     torch.testing.assert_close(windows.pixel, whole.pixel, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(windows.image, whole.image)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.25, 1.5, 2.0])
+@pytest.mark.parametrize("size", [(96, 128), (101, 67), (360, 480)])
+def test_test_scale_moves_nothing(size, scale):
+    """Logits that are the place in the image must still be it, at the original's cells, after resizing and back."""
+    model = Place()
+    model.test_scale = scale
+    pixel = whole_logits(model, torch.full((3, *size), 9, dtype=torch.uint8)).pixel
+    stride = stride_of(pixel, size)
+    assert stride <= 4 / scale < 4 * stride  # no coarser than the network's own cells, and not needlessly fine
+    for axis, (length, found) in enumerate(zip(size[::-1], (pixel[0, 0], pixel[0, 1].T))):
+        centre = (torch.arange(found.shape[1]) + 0.5) * stride / length
+        inner = slice(2, -3)  # the outermost cells have neighbours on one side only
+        torch.testing.assert_close(found[3, inner], centre[inner], rtol=0, atol=2.1 / length / scale, msg=f"axis {axis}")
+    assert pixel[0, 2].sub(9).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("length", [1, 32, 1000, 1024, 1025, 1920, 4000, 8192])
