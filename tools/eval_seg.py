@@ -25,7 +25,7 @@ def eval_seg(weights: tyro.conf.Positional[Path | None] = None, *, predictions: 
         workers: loader processes.
         device: auto, cpu or cuda.
     """
-    from cfnseg.engine.score import score_predictions, score_weights
+    from cfnseg.tasks import score_predictions, score_weights
 
     if (weights is None) == (predictions is None):
         from cfnseg.errors import UserError

@@ -5,6 +5,7 @@ So a run can be continued at any step at once, and neither the number of workers
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import cv2
@@ -86,6 +87,7 @@ def _collate(samples: list) -> Batch | UserError:
 
 
 def _quiet(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
     cv2.setNumThreads(0)  # one loader process, one core
     torch.set_num_threads(1)
 

@@ -6,7 +6,6 @@ follow from (seed, step). So `last.ckpt` holds weights, optimizer and average, a
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import math
@@ -24,7 +23,7 @@ from cfnseg.config import Config, check, to_dict
 from cfnseg.data.dataset import Dataset, hold_out, open_dataset
 from cfnseg.data.loader import StepBatches, class_counts, median_frequency_weights, steps_per_epoch, train_batches
 from cfnseg.data.transforms import TrainTransform
-from cfnseg.engine.checkpoint import load, load_checkpoint, save_checkpoint, save_weights
+from cfnseg.engine.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from cfnseg.engine.evaluate import Evaluation, evaluate
 from cfnseg.engine.hardware import build_fabric, synchronise_batch_norm
 from cfnseg.engine.log import RunLog, environment
@@ -289,37 +288,3 @@ class _signals:
         for number, handler in self.old.items():
             signal.signal(number, handler)
         self.run.log.close()
-
-
-def train(config: Config, resume: bool = False) -> Path:
-    """Train, keep the best weights, and write the report on them (computed in float32, whatever the training's precision).
-
-    Args:
-        config: every setting of the run.
-        resume: continue the run in ``<config.runs>/<config.name>``; it ends with the weights that it would have had.
-
-    Returns:
-        The run folder: config.json, log.jsonl, last.ckpt, best.safetensors, pictures/, report/.
-
-    Raises:
-        UserError: a mistake in settings, data or files. KeyboardInterrupt: stopped, with the state saved.
-    """
-    from cfnseg.report.build import write_report
-
-    run = Run(config, resume)
-    run.train()
-    if run.rank == 0:
-        run.log.say(f"waited for data {run.waiting:.1%} of the training time")
-    best = load(run.folder / "best.safetensors")
-    best.model.to(run.fabric.device)
-    result = evaluate(best.model, run.val, device=run.fabric.device, workers=config.data.workers, rank=run.rank, world=run.world,
-                      boundary=True)
-    if run.rank == 0:
-        picture = functools.partial(predicted, best.model, run.val, device=run.fabric.device)
-        facts = {"data": config.data.name, "split": best.score["split"], "weights": str(run.folder / "best.safetensors")}
-        write_report(run.folder / "report", result, run.labels, picture, facts=facts, run_folder=run.folder)
-    run.fabric.barrier()
-    return run.folder
-
-
-__all__ = ["Run", "predicted", "train"]

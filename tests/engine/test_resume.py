@@ -24,12 +24,13 @@ def command(root: Path, runs: Path, *extra: str) -> list[str]:
 
 
 def kill_after_a_save(args: list[str], runs: Path, number: int, after: int) -> subprocess.Popen:
-    process = subprocess.Popen(args, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(args, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               start_new_session=True)
     until = time.time() + 120
     checkpoint = runs / "shapes_cfn" / "last.ckpt"
     while time.time() < until and process.poll() is None:
         if checkpoint.exists() and load_checkpoint(checkpoint)["state"]["step"] >= after:
-            os.kill(process.pid, number)
+            os.killpg(process.pid, number)  # as a terminal does: the loader's processes get it too
             break
         time.sleep(0.02)
     return process

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cfnseg import tasks
 from cfnseg.config import Config, Loss
 from cfnseg.engine import train as engine
 from cfnseg.engine.checkpoint import load, load_checkpoint
@@ -24,7 +25,7 @@ def changed(config: Config, section: str, **fields) -> Config:
 
 
 def test_a_run_learns_and_leaves_what_the_design_promises(tiny):
-    folder = engine.train(changed(tiny, "train", epochs=12))
+    folder = tasks.train(changed(tiny, "train", epochs=12))
     rows = read_log(folder / "log.jsonl")
     losses = [r["val_loss"] for r in rows if "val_loss" in r]
     assert losses[-1] < 0.75 * losses[0]

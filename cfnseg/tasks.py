@@ -1,4 +1,4 @@
-"""Scoring to a report: a weights file on a split, or masks that any program wrote."""
+"""What the tools do, from a config or files to a report: train, score weights, score masks that any program wrote."""
 
 from __future__ import annotations
 
@@ -8,16 +8,46 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cfnseg.config import Config
 from cfnseg.data.dataset import Dataset, open_dataset
 from cfnseg.data.files import existing, read_mask
 from cfnseg.engine.checkpoint import check_labels, load
 from cfnseg.engine.evaluate import Evaluation, evaluate
 from cfnseg.engine.predict import pick_device
-from cfnseg.engine.train import predicted
+from cfnseg.engine.train import Run, predicted
 from cfnseg.errors import UserError
 from cfnseg.metrics.boundary import boundary_counts
 from cfnseg.metrics.confusion import confusion_matrix, counts_of
 from cfnseg.report.build import write_report
+
+
+def train(config: Config, resume: bool = False) -> Path:
+    """Train, keep the best weights, and write the report on them (computed in float32, whatever the training's precision).
+
+    Args:
+        config: every setting of the run.
+        resume: continue the run in ``<config.runs>/<config.name>``; it ends with the weights that it would have had.
+
+    Returns:
+        The run folder: config.json, log.jsonl, last.ckpt, best.safetensors, pictures/, report/.
+
+    Raises:
+        UserError: a mistake in settings, data or files. KeyboardInterrupt: stopped, with the state saved.
+    """
+    run = Run(config, resume)
+    run.train()
+    weights = run.folder / "best.safetensors"
+    best = load(weights)
+    model = best.model.to(run.fabric.device, memory_format=torch.channels_last)
+    result = evaluate(model, run.val, device=run.fabric.device, workers=config.data.workers, rank=run.rank, world=run.world,
+                      boundary=True)
+    if run.rank == 0:
+        run.log.say(f"waited for data {run.waiting:.1%} of the training time")
+        picture = functools.partial(predicted, model, run.val, device=run.fabric.device)
+        facts = {"data": config.data.name, "split": best.score["split"], "weights": str(weights)}
+        write_report(run.folder / "report", result, run.labels, picture, facts=facts, run_folder=run.folder)
+    run.fabric.barrier()
+    return run.folder
 
 
 def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,
