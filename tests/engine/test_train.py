@@ -163,3 +163,15 @@ def test_image_loss_targets_and_pixel_loss_by_hand():
     nothing = torch.full_like(mask, 255)
     assert pixel_loss(logits, nothing, Loss(), None).item() == 0
     assert pixel_loss(logits, nothing, Loss(ohem=0.5), None).item() == 0
+
+
+@pytest.mark.slow
+def test_compiled_training_is_the_same_training(tiny):
+    """Minutes on a CPU: python -m pytest -m slow"""
+    finals = []
+    for name, compiled in (("plain", False), ("compiled", True)):
+        run = engine.Run(dataclasses.replace(changed(tiny, "train", max_steps=2, compile=compiled), name=name))
+        run.train()
+        finals.append({k: v.float() for k, v in run.network.state_dict().items()})
+    for key, value in finals[0].items():
+        torch.testing.assert_close(finals[1][key], value, rtol=1e-3, atol=1e-3)
