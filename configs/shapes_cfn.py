@@ -10,5 +10,5 @@ config = Config(
     data=Data(name="shapes", crop=(160, 224), scale=(0.75, 1.33), photometric=0.2),
     optim=Optim(name="adamw", lr=2e-3, weight_decay=0.01, encoder_lr=0.5, warmup=0.05, clip=5.0, ema=0.95),
     loss=Loss(image=0.1),
-    train=Train(epochs=4, batch=8, channels_last=True),
+    train=Train(epochs=6, batch=8, channels_last=True),
 )
