@@ -116,6 +116,8 @@ class Loss:
 class Train:
     """Length, batch and hardware."""
 
+    init: str = ""
+    """Fine-tune: start from this weights file of cfnseg, with every tensor whose name and shape fit. "" = from the encoder's."""
     epochs: int = 40
     """Passes over the training split."""
     batch: int = 8

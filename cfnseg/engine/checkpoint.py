@@ -99,6 +99,23 @@ def load(path: str | Path) -> Weights:
     return Weights(model.eval(), settings, labels, header.get("score", {}))
 
 
+def start_from(model: nn.Module, path: str | Path) -> list[str]:
+    """Copy the tensors of a weights file whose names and shapes fit into ``model``, for fine-tuning.
+
+    Returns:
+        The names of the model's tensors that the file has nothing for, such as heads for other classes.
+
+    Raises:
+        UserError: the file cannot be used, or nothing in it fits.
+    """
+    own, theirs = model.state_dict(), load(path).model.state_dict()
+    fitting = {k: v for k, v in theirs.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise UserError(f"train.init {path}: none of its {len(theirs)} tensors fits this model")
+    model.load_state_dict(fitting, strict=False)
+    return [k for k in own if k not in fitting]
+
+
 def check_labels(weights: Weights, labels: LabelMap, path: str | Path, data: str) -> None:
     """UserError unless the classes of the weights are those of the data set, in their order."""
     ours, theirs = weights.labels.names, labels.names

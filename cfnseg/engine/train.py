@@ -23,7 +23,7 @@ from cfnseg.config import Config, check, to_dict
 from cfnseg.data.dataset import Dataset, hold_out, open_dataset
 from cfnseg.data.loader import StepBatches, class_counts, median_frequency_weights, steps_per_epoch, train_batches
 from cfnseg.data.transforms import TrainTransform
-from cfnseg.engine.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from cfnseg.engine.checkpoint import load_checkpoint, save_checkpoint, save_weights, start_from
 from cfnseg.engine.evaluate import Evaluation, evaluate
 from cfnseg.engine.hardware import build_fabric, synchronise_batch_norm
 from cfnseg.engine.log import RunLog, environment
@@ -67,7 +67,7 @@ class Run:
         self.per_epoch = steps_per_epoch(len(self.data.names), train.batch)
         self.total = train.max_steps or train.epochs * self.per_epoch
         self.state: dict[str, Any] = {"step": 0, "validated": 0, "best": -1.0, "since_best": 0}
-        self._build_model()
+        self._build_model(fresh=not resume)
         if resume:
             self._restore()
         elif (self.folder / "last.ckpt").exists():
@@ -80,10 +80,11 @@ class Run:
         self.class_weights = self._class_weights()
         self.stop_asked = False
 
-    def _build_model(self) -> None:
+    def _build_model(self, fresh: bool) -> None:
         train, fabric = self.config.train, self.fabric
         torch.manual_seed(train.seed)  # the same initial weights in every process
-        network = build_model(self.config.model, len(self.labels))
+        network = build_model(self.config.model, len(self.labels), pretrained=fresh and not train.init)
+        self.untouched = start_from(network, train.init) if fresh and train.init else []
         if train.channels_last:
             network = network.to(memory_format=torch.channels_last)
         self.parameters = network.parameter_table()
@@ -176,6 +177,8 @@ class Run:
         self.log.say(f"{self.config.name}: {len(self.data.names)} training and {len(self.val.names)} validation images, "
                      f"{len(self.labels)} classes, {self.total} steps of {self.config.train.batch} on {self.world} x "
                      f"{self.fabric.device.type} {self.config.train.precision}\nparameters: {table}")
+        if self.config.train.init and not self.state["step"]:
+            self.log.say(f"starts from {self.config.train.init}" + (f"; new are {', '.join(self.untouched)}" if self.untouched else ""))
         if self.state["step"]:
             self.log.say(f"resumed at step {self.state['step']} of {self.total}")
 

@@ -97,6 +97,20 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(tiny):
     assert all(torch.equal(v, before[k]) for k, v in run.network.named_parameters())
 
 
+def test_fine_tuning_starts_from_what_fits(tiny):
+    engine.Run(changed(tiny, "train", max_steps=1)).train()
+    path = f"{tiny.runs}/tiny/best.safetensors"
+    before = load(path).model.state_dict()
+    run = engine.Run(dataclasses.replace(changed(tiny, "train", max_steps=1, init=path), name="same"))
+    assert run.untouched == []
+    assert all(torch.equal(v, before[k]) for k, v in run.network.state_dict().items())
+    other = changed(changed(tiny, "train", max_steps=1, init=path), "model", grid=(4, 5))
+    run = engine.Run(dataclasses.replace(other, name="other"))
+    assert run.untouched == ["fusion.delta", "fusion.bias"]
+    with pytest.raises(UserError, match="no weights file"):
+        engine.Run(dataclasses.replace(changed(tiny, "train", init="nowhere.safetensors"), name="third"))
+
+
 def test_early_stopping(tiny, monkeypatch):
     run = engine.Run(changed(tiny, "train", epochs=9, patience=2))
     run.state["best"] = 2.0  # never to be beaten
