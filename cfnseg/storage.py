@@ -27,6 +27,9 @@ def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
         write(beside)
         with beside.open("rb") as written:
             os.fsync(written.fileno())
+        mask = os.umask(0)  # safetensors makes files that only their owner can read
+        os.umask(mask)
+        beside.chmod(0o666 & ~mask)
         beside.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
