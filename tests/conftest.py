@@ -66,4 +66,4 @@ def run_tool(*args: object, **kwargs) -> subprocess.CompletedProcess:
     """A tool of the project in a process of its own, from the project's root."""
     env = {**os.environ, **kwargs.pop("env", {})}
     return subprocess.run([sys.executable, *map(str, args)], cwd=kwargs.pop("cwd", REPO), env=env, capture_output=True, text=True,
-                          timeout=240, check=False, **kwargs)
+                          timeout=kwargs.pop("timeout", 240), check=False, **kwargs)

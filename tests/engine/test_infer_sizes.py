@@ -38,10 +38,11 @@ def test_kinds_and_sizes(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+@pytest.mark.timeout(600)
 def test_twelve_megapixels_under_four_gib(tmp_path):
     y, x = np.mgrid[0:3000, 0:4000]
     Image.fromarray(np.dstack([x // 16, y // 12, (x + y) // 28]).astype(np.uint8)).save(tmp_path / "big.jpg")
-    done = run_tool("-c", PEAK, tmp_path / "big.jpg", "--out", tmp_path / "out")
+    done = run_tool("-c", PEAK, tmp_path / "big.jpg", "--out", tmp_path / "out", timeout=580)
     assert done.returncode == 0, done.stderr
     assert Image.open(tmp_path / "out" / "big_mask.png").size == (4000, 3000)
     peak = int(done.stdout.split("PEAK")[1]) * 1024
