@@ -181,7 +181,9 @@ def test_image_loss_targets_and_pixel_loss_by_hand():
 
 @pytest.mark.slow
 def test_compiled_training_is_the_same_training(tiny):
-    """Minutes on a CPU: python -m pytest -m slow"""
+    """A minute on a CPU: python -m pytest -m slow. Without dropout, whose masks a compiled step draws in another way, and with
+    SGD, as Adam turns a rounding in a tiny gradient into a whole step."""
+    tiny = changed(changed(tiny, "model", dropout=0.0), "optim", name="sgd", lr=0.01)
     finals = []
     for name, compiled in (("plain", False), ("compiled", True)):
         run = engine.Run(dataclasses.replace(changed(tiny, "train", max_steps=2, compile=compiled), name=name))
