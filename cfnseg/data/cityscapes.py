@@ -17,7 +17,8 @@ TRAINED = [
     (33, "bicycle", (119, 11, 32))]
 # license plate is -1, which an 8-bit file stores as 255
 LABELS = LabelMap([Label(*x) for x in TRAINED], ignore=(0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255), void=0)
-REMEDY = "Get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com (free account); set --data.root."
+REMEDY = ("Get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com (free account); "
+          "set --data.root (evaluation: --root).")
 
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:

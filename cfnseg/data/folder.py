@@ -8,7 +8,7 @@ from cfnseg.data.files import IMAGE_TYPES, existing, nonempty
 from cfnseg.data.labels import LabelMap, read_classes
 from cfnseg.errors import UserError
 
-LAYOUT = "Expected <root>/images/<split>/*.jpg, <root>/labels/<split>/*.png and <root>/classes.txt; set --data.root."
+LAYOUT = "Expected <root>/images/<split>/*.jpg, <root>/labels/<split>/*.png and <root>/classes.txt; set --data.root (evaluation: --root)."
 
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:

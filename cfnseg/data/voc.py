@@ -10,7 +10,7 @@ from cfnseg.errors import UserError
 
 NAMES = ["background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
          "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]
-REMEDY = "Fetch it with --data.download True, or set --data.root to the folder that has VOCdevkit/."
+REMEDY = "Fetch it with --data.download True, or set --data.root (evaluation: --root) to the folder that has VOCdevkit/."
 
 
 def color(index: int) -> tuple[int, int, int]:
