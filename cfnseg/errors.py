@@ -1,5 +1,10 @@
 """Mistakes that a user can mend."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """One clear line for the user, printed without a traceback.
@@ -12,6 +17,14 @@ class UserError(Exception):
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
+
+
+def unknown(setting: str, value: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is none of ``known``: the nearest, and all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(str(value), known, 3, 0.5)
+    hint = f"; did you mean {', '.join(near)}?" if near else "."
+    return UserError(f"{setting} {value!r} is unknown{hint} There are {', '.join(known)}", code=2)
 
 
 def first_line(error: BaseException) -> str:

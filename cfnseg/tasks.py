@@ -8,17 +8,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cfnseg.config import Config
+from cfnseg.config import Config, Data
 from cfnseg.data.dataset import Dataset, open_dataset
 from cfnseg.data.files import existing, read_mask
+from cfnseg.data.image_sets import open_images
 from cfnseg.engine.checkpoint import check_labels, load
+from cfnseg.engine.classification import evaluate_images
 from cfnseg.engine.evaluate import Evaluation, evaluate
 from cfnseg.engine.predict import pick_device
-from cfnseg.engine.train import Run, predicted
+from cfnseg.engine.segmentation import predicted
+from cfnseg.engine.train import Run
 from cfnseg.errors import UserError
 from cfnseg.metrics.boundary import boundary_counts
 from cfnseg.metrics.confusion import confusion_matrix, counts_of
 from cfnseg.report.build import write_report
+from cfnseg.report.labels import write_label_report
 
 
 def train(config: Config, resume: bool = False) -> Path:
@@ -39,15 +43,36 @@ def train(config: Config, resume: bool = False) -> Path:
     weights = run.folder / "best.safetensors"
     best = load(weights)
     model = best.model.to(run.fabric.device, memory_format=torch.channels_last)
-    result = evaluate(model, run.val, device=run.fabric.device, workers=config.data.workers, rank=run.rank, world=run.world,
-                      boundary=True)
+    more = {"boundary": True} if config.model.level == "pixel" else {}
+    result = run.task.evaluate(model, run.val, device=run.fabric.device, rank=run.rank, world=run.world, **more)
     if run.rank == 0:
         run.log.say(f"waited for data {run.waiting:.1%} of the training time")
-        picture = functools.partial(predicted, model, run.val, device=run.fabric.device)
         facts = {"data": config.data.name, "split": best.score["split"], "weights": str(weights)}
-        write_report(run.folder / "report", result, run.labels, picture, facts=facts, run_folder=run.folder)
+        if config.model.level == "pixel":
+            picture = functools.partial(predicted, model, run.val, device=run.fabric.device)
+            write_report(run.folder / "report", result, run.labels, picture, facts=facts, run_folder=run.folder)
+        else:
+            write_label_report(run.folder / "report", result, run.labels, lambda i: run.val.read(i)[0], facts=facts, run_folder=run.folder)
     run.fabric.barrier()
     return run.folder
+
+
+def score_image_weights(weights: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,
+                        device: str = "auto") -> dict:
+    """Evaluate the weights of an image-level net and write the report; arguments and errors as `score_weights`."""
+    loaded = load(weights)
+    if loaded.settings.level != "image":
+        raise UserError(f"{weights} is a segmentation model; score it with tools/eval_seg.py", code=2)
+    name = dataset or loaded.score.get("data", "")
+    data = open_images(name, root, split)
+    check_labels(loaded, data.labels, weights, f"{name} {split}")
+    place = pick_device(device)
+    model = loaded.model.to(place, memory_format=torch.channels_last)
+    settings = Data(crop=tuple(loaded.score.get("crop", (224, 224))))
+    result = evaluate_images(model, data, settings, device=place, workers=workers)
+    out = out or weights.with_name(f"{weights.stem}_{split}")
+    facts = {"data": name, "split": split, "weights": str(weights)}
+    return _shown(out, write_label_report(out, result, data.labels, lambda i: data.read(i)[0], facts=facts))
 
 
 def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,
@@ -71,6 +96,8 @@ def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path 
     name = dataset or loaded.score.get("data", "")
     if not name:
         raise UserError(f"{weights} does not say what it was trained on; give --dataset NAME", code=2)
+    if loaded.settings.level != "pixel":
+        raise UserError(f"{weights} is an image-level net; score it with tools/eval_cls.py", code=2)
     data = open_dataset(name, root, split)
     check_labels(loaded, data.labels, weights, f"{name} {split}")
     place = pick_device(device)
@@ -128,7 +155,10 @@ def _read_prediction(folder: Path, name: str, data: Dataset) -> np.ndarray:
 
 
 def _report(out: Path, result: Evaluation, data: Dataset, picture, facts: dict[str, str]) -> dict:
-    report = write_report(out, result, data.labels, picture, facts=facts)
+    return _shown(out, write_report(out, result, data.labels, picture, facts=facts))
+
+
+def _shown(out: Path, report: dict) -> dict:
     print((out / "report.md").read_text())
     print(f"report: {out / 'report.html'}")
     return report

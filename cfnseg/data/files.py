@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,6 +26,11 @@ def read_image(path: str | Path) -> np.ndarray:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes, source: object) -> np.ndarray:
+    """The bytes of an image file as `read_image` gives them; errors name ``source``."""
     # OpenCV decodes twice as fast as Pillow but shows half of a truncated file without a word, so only files with their
     # end marker go there, and Pillow has the last word on the rest.
     if (data[:2] == b"\xff\xd8" and b"\xff\xd9" in data[-1024:]) or (data[:4] == b"\x89PNG" and b"IEND" in data[-64:]):
@@ -35,16 +41,17 @@ def read_image(path: str | Path) -> np.ndarray:
         if image is not None:
             return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     try:
-        with Image.open(path) as opened:
+        with Image.open(io.BytesIO(data)) as opened:
             upright = ImageOps.exif_transpose(opened)
             if upright.mode.startswith(("I", "F")):
                 values = np.asarray(upright)
                 if upright.mode == "F" or values.min() < 0 or values.max() > 65535:
-                    raise UserError(f"{path}: pixels of type {values.dtype} are not 8 or 16 bit colours")
+                    raise UserError(f"{source}: pixels of type {values.dtype} are not 8 or 16 bit colours")
                 return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, 2)
             return np.array(upright.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({error})") from None
+        reason = str(error).split(" <_io")[0]  # Pillow names the buffer in place of the file
+        raise UserError(f"{source}: not a readable image ({reason})") from None
 
 
 def read_mask(path: str | Path) -> np.ndarray:

@@ -108,6 +108,29 @@ class LabelMap:
         return cls([Label(int(i), str(n), tuple(c)) for i, n, c in data["labels"]], data["ignore"], data["void"])
 
 
+class ClassNames:
+    """The classes of images that have one label each, in the order of their ids.
+
+    Args:
+        names: distinct.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = list(names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to_dict(self) -> dict:
+        """Plain data for a file's header; `from_dict` is the inverse."""
+        return {"names": self.names}
+
+    @classmethod
+    def from_dict(cls, data: dict) -> ClassNames:
+        """The class names that `to_dict` described."""
+        return cls(str(n) for n in data["names"])
+
+
 def read_classes(path: str | Path) -> LabelMap:
     """The label map of a ``classes.txt``: ``id name r g b`` a line, ``#`` starts a comment.
 

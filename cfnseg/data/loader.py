@@ -16,12 +16,14 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from cfnseg.data.dataset import Dataset
-from cfnseg.data.transforms import TrainTransform
+from cfnseg.data.image_sets import ImageSet
+from cfnseg.data.transforms import ImageTransform, TrainTransform
 from cfnseg.errors import UserError
 
 
 class Batch(dict):
-    """A training batch: image (N, 3, h, w) uint8, mask (N, h, w) uint8, region (N, 4) float32, names (list of str)."""
+    """A training batch, the samples' fields stacked: image (N, 3, h, w) uint8, names (list of str), and for segmentation mask
+    (N, h, w) uint8 and region (N, 4) float32, for image-level nets target (N,) int64."""
 
 
 def steps_per_epoch(images: int, batch: int) -> int:
@@ -63,27 +65,25 @@ class StepBatches:
 
 
 class _Samples(TorchDataset):
-    def __init__(self, dataset: Dataset, transform: TrainTransform, seed: int) -> None:
+    def __init__(self, dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform, seed: int) -> None:
         self.dataset, self.transform, self.seed = dataset, transform, seed
 
     def __getitem__(self, key: tuple[int, int]):
         epoch, index = key
         try:
-            image, mask = self.dataset.read(index)
+            image, truth = self.dataset.read(index)
         except UserError as error:  # a worker would wrap it in its traceback; the main process raises it as it is
             return error
         seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
-        return self.transform(image, mask, self.dataset.names[index], seed)
+        return self.transform(image, truth, self.dataset.names[index], seed)
 
 
 def _collate(samples: list) -> Batch | UserError:
     for sample in samples:
         if isinstance(sample, UserError):
             return sample
-    return Batch(image=torch.from_numpy(np.stack([s.image for s in samples])),
-                 mask=torch.from_numpy(np.stack([s.mask for s in samples])),
-                 region=torch.from_numpy(np.stack([s.region for s in samples])),
-                 names=[s.name for s in samples])
+    fields = [f for f in samples[0]._fields if f != "name"]
+    return Batch({f: torch.from_numpy(np.stack([getattr(s, f) for s in samples])) for f in fields}, names=[s.name for s in samples])
 
 
 def _quiet(_: int) -> None:
@@ -92,7 +92,8 @@ def _quiet(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def train_batches(dataset: Dataset, transform: TrainTransform, order: StepBatches, workers: int, pin: bool = False) -> Iterator[Batch]:
+def train_batches(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform, order: StepBatches, workers: int,
+                  pin: bool = False) -> Iterator[Batch]:
     """The batches of ``order``, loaded ahead by ``workers`` processes (0 = in this one).
 
     Raises:
@@ -129,6 +130,41 @@ def whole_images(dataset: Dataset, workers: int, rank: int = 0, world: int = 1,
     """
     indices = list(range(len(dataset.names)))[:limit][rank::world]
     for item in DataLoader(_Whole(dataset, indices), batch_size=None, num_workers=workers, worker_init_fn=_quiet):
+        if isinstance(item, UserError):
+            raise item
+        yield item
+
+
+class _Labelled(TorchDataset):
+    def __init__(self, dataset: ImageSet, transform: ImageTransform, indices: list[int]) -> None:
+        self.dataset, self.transform, self.indices = dataset, transform, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int):
+        index = self.indices[position]
+        try:
+            image, target = self.dataset.read(index)
+        except UserError as error:
+            return error
+        return index, self.transform(image, target, self.dataset.names[index]).image
+
+
+def _collate_labelled(items: list) -> tuple[Tensor, Tensor] | UserError:
+    for item in items:
+        if isinstance(item, UserError):
+            return item
+    return torch.tensor([i for i, _ in items]), torch.from_numpy(np.stack([image for _, image in items]))
+
+
+def labelled_images(dataset: ImageSet, transform: ImageTransform, batch: int, workers: int, rank: int = 0,
+                    world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every image once: (indices (N,), images (N, 3, h, w) uint8); process ``rank`` of ``world`` gets every world-th image."""
+    indices = list(range(len(dataset.names)))[rank::world]
+    loader = DataLoader(_Labelled(dataset, transform, indices), batch_size=batch, num_workers=workers, worker_init_fn=_quiet,
+                        collate_fn=_collate_labelled)
+    for item in loader:
         if isinstance(item, UserError):
             raise item
         yield item

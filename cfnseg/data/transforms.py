@@ -92,3 +92,51 @@ def crop_region(size: tuple[int, int], applied: dict[str, dict]) -> np.ndarray:
     if "HorizontalFlip" in applied:
         region[[0, 2]] = 1 - region[[2, 0]]
     return region
+
+
+class LabelledSample(NamedTuple):
+    """One training sample of an image-level net.
+
+    Attributes:
+        image: (3, h, w) uint8 RGB.
+        target: () int64 class.
+        name: the image's name.
+    """
+
+    image: np.ndarray
+    target: np.ndarray
+    name: str
+
+
+class ImageTransform:
+    """For image-level nets: to the crop's size, at random in training.
+
+    Training cuts a random part that covers a share of the area in ``settings.scale`` (Szegedy et al. 2015), or with scale
+    (1, 1) a random window of the image made just large enough; then mirror and colour jitter. Otherwise the middle. An
+    image that has the crop's size already is left as it is.
+
+    Args:
+        settings: crop, scale, flip, photometric.
+        train: random or not.
+    """
+
+    def __init__(self, settings: Data, train: bool) -> None:
+        self.size = height, width = tuple(settings.crop)
+        low, high = settings.scale
+        jitter = 0.8 * settings.photometric
+        cover = [A.SmallestMaxSize(max_size_hw=(height, width)), A.PadIfNeeded(height, width)]
+        if train and low < 1:
+            steps = [A.RandomResizedCrop((height, width), scale=(low, min(high, 1.0)))]
+        else:
+            steps = [*cover, A.RandomCrop(height, width) if train else A.CenterCrop(height, width)]
+        random = [A.HorizontalFlip(p=0.5 * settings.flip)] * settings.flip
+        random += [A.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter, hue=0.2 * jitter, p=0.8)] * bool(jitter)
+        self.fixed = not (train and (random or low < 1))
+        self.compose = A.Compose(steps + random * train)
+
+    def __call__(self, image: np.ndarray, target: int, name: str, seed: int = 0) -> LabelledSample:
+        """Make a sample of an (H, W, 3) image; the same ``seed`` gives the same sample."""
+        if not (self.fixed and image.shape[:2] == self.size):
+            self.compose.set_random_seed(seed)
+            image = self.compose(image=image)["image"]
+        return LabelledSample(np.ascontiguousarray(image.transpose(2, 0, 1)), np.asarray(target), name)

@@ -14,7 +14,7 @@ from torch import nn
 
 import cfnseg
 from cfnseg.config import Model, from_dict
-from cfnseg.data.labels import LabelMap
+from cfnseg.data.labels import ClassNames, LabelMap
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model
 from cfnseg.storage import load_plain, write_atomic
@@ -46,11 +46,11 @@ class Weights:
 
     model: nn.Module
     settings: Model
-    labels: LabelMap
+    labels: LabelMap | ClassNames
     score: dict[str, Any] = field(default_factory=dict)
 
 
-def save_weights(path: str | Path, model: nn.Module, settings: Model, labels: LabelMap, score: dict[str, Any],
+def save_weights(path: str | Path, model: nn.Module, settings: Model, labels: LabelMap | ClassNames, score: dict[str, Any],
                  half: bool = False) -> None:
     """Write a self-describing .safetensors file: tensors, and a JSON header with model, labels, normalisation and score.
 
@@ -63,9 +63,8 @@ def save_weights(path: str | Path, model: nn.Module, settings: Model, labels: La
         half: store float16; `load` gives float32 again.
     """
     tensors = {k: (v.half() if half and v.is_floating_point() else v).contiguous().cpu() for k, v in model.state_dict().items()}
-    encoder = model.encoder
     header = {"version": cfnseg.__version__, "model": asdict(settings), "labels": labels.to_dict(), "score": score,
-              "normalisation": {"mean": encoder.mean.flatten().tolist(), "std": encoder.std.flatten().tolist()}}
+              "normalisation": model.encoder.normalisation}
     write_atomic(path, lambda beside: save_file(tensors, beside, {"cfnseg": json.dumps(header)}))
 
 
@@ -87,10 +86,11 @@ def load(path: str | Path) -> Weights:
     if header is None:
         raise UserError(f"{path} has no cfnseg header; it is not a file that cfnseg trained")
     try:
-        settings, labels = from_dict(Model, header["model"]), LabelMap.from_dict(header["labels"])
+        settings = from_dict(Model, header["model"])
+        labels = (ClassNames if settings.level == "image" else LabelMap).from_dict(header["labels"])
         model = build_model(settings, len(labels), pretrained=False)
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-        for name in ("mean", "std"):  # as it was trained, whatever the timm installed here has for this encoder
+        for name in {"mean", "std"} & model.encoder.normalisation.keys():  # as trained, whatever the timm installed here says
             getattr(model.encoder, name).copy_(torch.tensor(header["normalisation"][name]).view(1, 3, 1, 1))
     except UserError:
         raise
@@ -116,7 +116,7 @@ def start_from(model: nn.Module, path: str | Path) -> list[str]:
     return [k for k in own if k not in fitting]
 
 
-def check_labels(weights: Weights, labels: LabelMap, path: str | Path, data: str) -> None:
+def check_labels(weights: Weights, labels: LabelMap | ClassNames, path: str | Path, data: str) -> None:
     """UserError unless the classes of the weights are those of the data set, in their order."""
     ours, theirs = weights.labels.names, labels.names
     if ours != theirs:

@@ -45,6 +45,25 @@ class Evaluation:
         """mIoU and its companions."""
         return scores_of(self.confusion)
 
+    @property
+    def headline(self) -> float:
+        """mIoU; higher is better."""
+        return self.scores.miou
+
+    def log_row(self) -> dict[str, float]:
+        """What log.jsonl keeps."""
+        return {"val_loss": self.loss, "val_miou": self.scores.miou, "val_pixel_accuracy": self.scores.pixel_accuracy}
+
+    def line(self) -> str:
+        """The scores for the person who watches."""
+        scores = self.scores
+        return (f"validation loss {self.loss:.4f}  mIoU {scores.miou:.4f} over {scores.divisor} classes  "
+                f"pixel accuracy {scores.pixel_accuracy:.4f}")
+
+    def score(self) -> dict[str, float]:
+        """What the header of a weights file keeps."""
+        return {"miou": round(self.scores.miou, 5)}
+
     def miou_ci95(self) -> tuple[float, float]:
         """Bootstrap 95 % interval of mIoU over images."""
         return bootstrap_miou(self.counts)

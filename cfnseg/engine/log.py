@@ -32,7 +32,7 @@ class RunLog:
         self.path, self.total, self.active = path, total, active
         if not active:
             return
-        rows = [r for r in read_log(path) if r["step"] <= (validated if "val_miou" in r else start)]
+        rows = [r for r in read_log(path) if r["step"] <= (validated if "val_loss" in r else start)]
         write_atomic(path, lambda beside: beside.write_text("".join(json.dumps(r) + "\n" for r in rows)))
         self.console = Console(soft_wrap=True)
         self.progress: Progress | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cfnseg.config import Loss
 from cfnseg.data.labels import IGNORE
@@ -45,9 +45,16 @@ def pixel_loss(logits: Tensor, mask: Tensor, settings: Loss, weight: Tensor | No
     return total / amount.clamp_min(1e-12).to(total.dtype) * world
 
 
-def batch_loss(output: Output, mask: Tensor, settings: Loss, weight: Tensor | None, world: int = 1) -> Tensor:
-    """The loss that is minimised: pixel + ``settings.image`` x image head."""
+def batch_loss(output: Output, mask: Tensor, settings: Loss, weight: Tensor | None, world: int = 1, side: float = 0.0) -> Tensor:
+    """The loss that is minimised: pixel + ``settings.image`` x image head + ``side`` x that of each side output."""
     loss = pixel_loss(output.pixel, mask, settings, weight, world)
+    for logits in output.side:
+        loss = loss + side * pixel_loss(logits, mask, settings, weight, world)
     present = classes_present(mask, output.image.shape[1])
     # at weight 0 the head still takes part: with several processes every parameter needs a gradient
     return loss + settings.image * F.binary_cross_entropy_with_logits(output.image.float(), present)
+
+
+def side_weight(model: nn.Module, settings: Loss, progress: float) -> float:
+    """The weight of side outputs' losses at ``progress`` 0..1 of the run: constant, or fading to 0 where the model says so."""
+    return settings.side * (1 - progress if getattr(model, "side_fades", False) else 1.0)

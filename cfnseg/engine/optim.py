@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -10,31 +10,43 @@ from cfnseg.config import Optim
 
 
 def build_optimizer(model: nn.Module, settings: Optim) -> Optimizer:
-    """SGD or AdamW over six groups: encoder, fusion and the rest, each with and without weight decay.
+    """SGD or AdamW over groups of encoder, fusion and the rest, each in weights, biases and what norms have.
 
     Biases and norms never decay; fusion deltas do (towards equal fusion), whatever their shape. Each group carries its
     learning-rate factor as ``factor``.
     """
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    of_norms = {id(p) for m in model.modules() if hasattr(m, "running_mean") or isinstance(m, nn.LayerNorm) for p in m.parameters(False)}
+    groups: dict[tuple[str, str], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         part = "encoder" if name.startswith("encoder.") else "fusion" if "fusion." in name else "head"
-        decays = name.endswith("delta") or (parameter.ndim > 1 and not name.endswith("bias"))
-        groups.setdefault((part, decays), []).append(parameter)
-    factor = {"encoder": settings.encoder_lr, "fusion": settings.fusion_lr, "head": 1.0}
-    parameters = [{"params": group, "factor": factor[part], "lr": settings.lr * factor[part],
-                   "weight_decay": settings.weight_decay if decays else 0.0} for (part, decays), group in groups.items()]
+        if id(parameter) in of_norms:
+            kind = "norm"
+        elif name.endswith("bias"):
+            kind = "bias"
+        else:
+            kind = "weight" if parameter.ndim > 1 or name.endswith("delta") else "norm"
+        groups.setdefault((part, kind), []).append(parameter)
+    rate = {"encoder": settings.encoder_lr, "fusion": settings.fusion_lr, "head": 1.0}
+    parameters = []
+    for (part, kind), group in groups.items():
+        factor = rate[part] * (settings.bias_lr if kind == "bias" else 1.0)
+        parameters.append({"params": group, "factor": factor, "lr": settings.lr * factor,
+                           "weight_decay": settings.weight_decay if kind == "weight" else 0.0})
     if settings.name == "sgd":
         return SGD(parameters, lr=settings.lr, momentum=settings.momentum)
     return AdamW(parameters, lr=settings.lr, betas=(settings.momentum, 0.999))
 
 
 def schedule(step: int, total: int, settings: Optim) -> float:
-    """The learning rate's factor at a step (0-based): linear warm-up times (1 - step / total) ** power.
+    """The learning rate's factor at a step (0-based): linear warm-up times (1 - step / total) ** power, or 0.1 ** drops passed.
 
     A function of the step alone, so a resumed run has nothing to restore.
     """
     warm = max(1, round(settings.warmup * total))
-    return min(1.0, (step + 1) / warm) * (1 - step / total) ** settings.power
+    rising = min(1.0, (step + 1) / warm)
+    if settings.schedule == "step":
+        return rising * 0.1 ** sum(step >= drop * total for drop in settings.drops)
+    return rising * (1 - step / total) ** settings.power
 
 
 def set_learning_rate(optimizer: Optimizer, step: int, total: int, settings: Optim) -> float:
@@ -49,4 +61,14 @@ def build_ema(model: nn.Module, settings: Optim) -> AveragedModel | None:
     """The moving average of weights and batch-norm statistics, or None if ``settings.ema`` is 0."""
     if not settings.ema:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+    average = get_ema_multi_avg_fn(settings.ema)
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        # torch hands over lists of one dtype; what is counted or indexes has no average
+        if averaged[0].is_floating_point():
+            average(averaged, current, count)
+        else:
+            for old, new in zip(averaged, current):
+                old.copy_(new)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)

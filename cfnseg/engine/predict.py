@@ -138,6 +138,8 @@ class Predictor:
 
     def __init__(self, weights: str | Path | Weights, device: str = "auto") -> None:
         loaded = weights if isinstance(weights, Weights) else load(weights)
+        if loaded.settings.level != "pixel":
+            raise UserError(f"{weights} is an image-level net and makes no masks", code=2)
         self.device = pick_device(device)
         self.model = loaded.model.to(self.device, memory_format=torch.channels_last).eval()
         self.labels: LabelMap = loaded.labels

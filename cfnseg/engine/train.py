@@ -14,26 +14,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import nn
 
 from cfnseg.config import Config, check, to_dict
-from cfnseg.data.dataset import Dataset, hold_out, open_dataset
-from cfnseg.data.loader import StepBatches, class_counts, median_frequency_weights, steps_per_epoch, train_batches
-from cfnseg.data.transforms import TrainTransform
+from cfnseg.data.loader import Batch, StepBatches, steps_per_epoch, train_batches
 from cfnseg.engine.checkpoint import load_checkpoint, save_checkpoint, save_weights, start_from
-from cfnseg.engine.evaluate import Evaluation, evaluate
+from cfnseg.engine.classification import Classification, ImageEvaluation
+from cfnseg.engine.evaluate import Evaluation
 from cfnseg.engine.hardware import build_fabric, synchronise_batch_norm
 from cfnseg.engine.log import RunLog, environment
-from cfnseg.engine.loss import batch_loss
+from cfnseg.engine.loss import side_weight
 from cfnseg.engine.optim import build_ema, build_optimizer, set_learning_rate
-from cfnseg.engine.pictures import sheet, write_jpeg
-from cfnseg.engine.predict import whole_logits
+from cfnseg.engine.segmentation import Segmentation
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model
-from cfnseg.ops import dense_argmax
 from cfnseg.storage import write_atomic
 
 
@@ -53,16 +49,13 @@ class Run:
         self.config, self.folder = config, Path(config.runs) / config.name
         self.fabric: Fabric = build_fabric(config.train)
         self.rank, self.world = self.fabric.global_rank, self.fabric.world_size
-        data, train = config.data, config.train
-        if data.download:
+        train = config.train
+        self.task = Classification(config) if config.model.level == "image" else Segmentation(config)
+        if config.data.download:
             if self.rank == 0:
-                open_dataset(data.name, data.root, data.train_split, download=True)
+                self.task.open(download=True)
             self.fabric.barrier()
-        self.data = open_dataset(data.name, data.root, data.train_split)
-        if data.holdout:
-            self.data, self.val = hold_out(self.data, data.holdout)
-        else:
-            self.val = open_dataset(data.name, data.root, data.val_split)
+        self.data, self.val = self.task.open()
         self.labels = self.data.labels
         self.per_epoch = steps_per_epoch(len(self.data.names), train.batch)
         self.total = train.max_steps or train.epochs * self.per_epoch
@@ -77,7 +70,7 @@ class Run:
             record = to_dict(config) | {"environment": environment()}
             write_atomic(self.folder / "config.json", lambda beside: beside.write_text(json.dumps(record, indent=1)))
         self.log = RunLog(self.folder / "log.jsonl", self.total, self.state["step"], self.state["validated"], self.rank == 0)
-        self.class_weights = self._class_weights()
+        self.task.prepare(self.data, self.fabric.device, self.log)
         self.stop_asked = False
 
     def _build_model(self, fresh: bool) -> None:
@@ -128,14 +121,6 @@ class Run:
                 "state": self.state, "images": self._images(), "config": to_dict(self.config)})
         self.fabric.barrier()
 
-    def _class_weights(self) -> torch.Tensor | None:
-        if self.config.loss.class_weights == "none":
-            return None
-        self.log.say("counting the training masks' classes for class weights")
-        counts = class_counts(self.data, self.config.data.workers)
-        weights = median_frequency_weights(counts, self.config.loss.class_weight_power)
-        return torch.tensor(weights, dtype=torch.float32, device=self.fabric.device)
-
     @property
     def averaged(self) -> nn.Module:
         """The network that is validated and kept: the moving average where there is one."""
@@ -184,10 +169,9 @@ class Run:
 
     def _batches(self):
         train = self.config.train
-        fill = tuple(round(255 * float(v)) for v in self.network.encoder.mean.flatten())
         order = StepBatches(len(self.data.names), train.batch, train.seed, self.state["step"], self.total, self.rank, self.world)
-        return train_batches(self.data, TrainTransform(self.config.data, fill), order, self.config.data.workers,
-                             pin=self.fabric.device.type == "cuda")
+        transform = self.task.transform(self.network.encoder)
+        return train_batches(self.data, transform, order, self.config.data.workers, pin=self.fabric.device.type == "cuda")
 
     def _due(self, step: int) -> bool:
         """Is ``step`` the end of an epoch that is validated, or of the run?"""
@@ -198,10 +182,11 @@ class Run:
         step, device = self.state["step"], self.fabric.device
         # dropout draws from the step, so there is no generator state to restore
         torch.manual_seed((self.config.train.seed * 1_000_003 + step) * 1009 + self.rank)
-        image, mask, region = (batch[k].to(device, non_blocking=True) for k in ("image", "mask", "region"))
+        there = {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
         if self.config.train.channels_last:
-            image = image.contiguous(memory_format=torch.channels_last)
-        loss = batch_loss(self.model(image, region), mask, self.config.loss, self.class_weights, self.world)
+            there["image"] = there["image"].contiguous(memory_format=torch.channels_last)
+        side = side_weight(self.network, self.config.loss, step / self.total)
+        loss = self.task.loss(self.model, Batch(there), self.world, side)
         # one message for both: processes must agree on the step after which they stop
         shared = torch.stack([loss.detach().float(), torch.tensor(float(self.stop_asked), device=device)])
         value, stop = self.fabric.all_reduce(shared, reduce_op="mean").tolist()
@@ -225,52 +210,31 @@ class Run:
 
     def _validate(self) -> None:
         step, config = self.state["step"], self.config
-        result = evaluate(self.averaged, self.val, device=self.fabric.device, workers=config.data.workers, rank=self.rank,
-                          world=self.world, precision=self.fabric.autocast)
-        scores = result.scores
-        better = scores.miou > self.state["best"]
+        result = self.task.evaluate(self.averaged, self.val, device=self.fabric.device, rank=self.rank, world=self.world,
+                                    precision=self.fabric.autocast)
+        better = result.headline > self.state["best"]
         self.state |= {"validated": step, "since_best": 0 if better else self.state["since_best"] + 1}
         if better:
-            self.state["best"] = scores.miou
+            self.state["best"] = result.headline
         if self.rank == 0:
             if better:
                 save_weights(self.folder / "best.safetensors", self.averaged, config.model, self.labels, self._score(result))
-            self._draw()
-        self.log.write({"step": step, "epoch": step / self.per_epoch, "val_loss": result.loss, "val_miou": scores.miou,
-                        "val_pixel_accuracy": scores.pixel_accuracy})
-        self.log.say(f"epoch {step / self.per_epoch:.0f}  validation loss {result.loss:.4f}  mIoU {scores.miou:.4f} over "
-                     f"{scores.divisor} classes  pixel accuracy {scores.pixel_accuracy:.4f}" + ("  best" if better else ""))
+            self.task.draw(self.averaged, self.val, self.folder / "pictures" / f"step_{step:06d}.jpg", self.fabric.device)
+        self.log.write({"step": step, "epoch": step / self.per_epoch, **result.log_row()})
+        self.log.say(f"epoch {step / self.per_epoch:.0f}  {result.line()}" + ("  best" if better else ""))
         self._save()
 
-    def _score(self, result: Evaluation) -> dict[str, Any]:
+    def _score(self, result: Evaluation | ImageEvaluation) -> dict[str, Any]:
         data = self.config.data
-        split = f"{data.train_split}, held out {data.holdout}*" if data.holdout else data.val_split
-        return {"data": data.name, "split": split, "images": len(result.names), "miou": round(result.scores.miou, 5),
-                "step": self.state["step"], "steps": self.total, "seed": self.config.train.seed}
-
-    def _draw(self) -> None:
-        """A sheet of the same few validation images, evenly spread over the split."""
-        wanted = min(self.config.train.pictures, len(self.val.names))
-        if not wanted:
-            return
-        rows = [predicted(self.averaged, self.val, int(i), device=self.fabric.device)
-                for i in np.linspace(0, len(self.val.names) - 1, wanted)]
-        path = self.folder / "pictures" / f"step_{self.state['step']:06d}.jpg"
-        write_atomic(path, lambda beside: write_jpeg(beside, sheet(rows, self.labels)))
+        held = f"{data.holdout} images" if self.config.model.level == "image" else f"{data.holdout}*"
+        split = f"{data.train_split}, held out {held}" if data.holdout else data.val_split
+        crop = {"crop": list(data.crop)} if self.config.model.level == "image" else {}
+        return {"data": data.name, "split": split, "images": len(result.names), **result.score(), **crop, "step": self.state["step"],
+                "steps": self.total, "seed": self.config.train.seed}
 
 
 # what may differ between a run and its continuation: none of it changes a weight
 FREE_TO_CHANGE = {"workers", "download", "save_every", "val_every", "pictures", "patience", "root", "compile"}
-
-
-def predicted(model: nn.Module, dataset: Dataset, index: int, *, device: str | torch.device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image (H, W, 3), truth and prediction (H, W) train ids of one image of a data set."""
-    image, truth = dataset.read(index)
-    training = model.training
-    model.eval()
-    output = whole_logits(model, torch.from_numpy(image).permute(2, 0, 1).to(device))
-    model.train(training)
-    return image, truth, dense_argmax(output.pixel.float(), truth.shape)[0].cpu().numpy()
 
 
 class _signals:

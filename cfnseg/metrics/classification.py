@@ -1,4 +1,4 @@
-"""Scores of the image head: which classes are anywhere in the image."""
+"""Scores of image-level predictions: which classes are anywhere in the image, and which one class it is."""
 
 from __future__ import annotations
 
@@ -31,3 +31,21 @@ def mean_average_precision(scores: np.ndarray, present: np.ndarray) -> tuple[flo
     each = np.array([average_precision(scores[:, c], present[:, c]) for c in range(scores.shape[1])])
     known = ~np.isnan(each)
     return float(each[known].mean()) if known.any() else float("nan"), each
+
+
+def top_errors(scores: np.ndarray, targets: np.ndarray, best: int = 5) -> tuple[float, float]:
+    """Top-1 and top-``best`` error, 0..1.
+
+    Args:
+        scores: (images, C) higher = more likely.
+        targets: (images,) true class.
+
+    Returns:
+        Shares of images whose class is not the first, and not among the first ``best`` (of C if there are fewer). Ties count
+        against the image: a class ranks behind all that score as high, so that a constant predictor earns nothing.
+    """
+    if not len(targets):
+        return float("nan"), float("nan")
+    own = np.take_along_axis(scores, np.asarray(targets)[:, None], 1)
+    rank = (~(scores < own)).sum(1)  # 1 = alone at the top; a score that is no number ranks last
+    return float((rank > 1).mean()), float((rank > min(best, scores.shape[1])).mean())

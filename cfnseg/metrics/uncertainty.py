@@ -29,3 +29,24 @@ def bootstrap_miou(counts: np.ndarray, resamples: int = 2000, seed: int = 0) -> 
     miou = np.where(known, iou, 0).sum(1) / np.maximum(known.sum(1), 1)
     low, high = np.percentile(miou, [2.5, 97.5])
     return float(low), float(high)
+
+
+def bootstrap_mean(values: np.ndarray, resamples: int = 10000, seed: int = 0) -> tuple[float, float]:
+    """A 95 % percentile interval of the mean of one number per image, over images drawn with replacement.
+
+    Args:
+        values: (images,) with few distinct ones, such as 0 and 1: a resample is drawn as how often it has each of them, which
+            for 0 and 1 is a binomial draw. Memory is resamples x distinct values x 8 bytes.
+        resamples: bootstrap samples.
+        seed: of the draws; the same values give the same interval.
+
+    Returns:
+        (low, high) in the values' unit; nan for no images. Values that are all equal have an interval of no width.
+    """
+    images = len(values)
+    if not images:
+        return float("nan"), float("nan")
+    distinct, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(images, counts / images, size=resamples)
+    low, high = np.percentile(draws @ distinct / images, [2.5, 97.5])
+    return float(low), float(high)

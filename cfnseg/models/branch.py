@@ -6,19 +6,26 @@ from torch import Tensor, nn
 
 
 class SideBranch(nn.Sequential):
-    """Receive: F_s = ReLU(BN(conv1x1_K(P_s))).
+    """Receive: F_s = ReLU([BN] conv_K(P_s)), the convolution 1x1.
 
-    The 1x1 convolution keeps a branch cheap (MMM 2017 slides, "efficient side branches"); the batch norm is that of the
-    authors' ImageNet net. Sending is `send_image` here, and the upsampling inside the pixel-level fusion.
+    It keeps a branch cheap (MMM 2017 slides, "efficient side branches"); the batch norm is that of the authors' ImageNet net.
+    Sending is `send_image` here, and the upsampling inside the pixel-level fusion.
 
     Args:
         in_channels: channels of the stage.
         width: K, channels of the branch; the same for every branch.
+        kernel: 1, or 3 in the authors' CIFAR-100 net.
+        norm: batch norm; without it, as in the authors' CIFAR nets, the convolution has a bias and starts N(0, .05).
     """
 
-    def __init__(self, in_channels: int, width: int) -> None:
-        super().__init__(nn.Conv2d(in_channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-        nn.init.kaiming_normal_(self[0].weight, mode="fan_out", nonlinearity="relu")
+    def __init__(self, in_channels: int, width: int, kernel: int = 1, norm: bool = True) -> None:
+        conv = nn.Conv2d(in_channels, width, kernel, padding=kernel // 2, bias=not norm)
+        super().__init__(conv, *([nn.BatchNorm2d(width)] if norm else []), nn.ReLU(inplace=True))
+        if norm:
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        else:
+            nn.init.normal_(conv.weight, std=0.05)
+            nn.init.zeros_(conv.bias)
 
 
 def send_image(branch: Tensor, stride: int, size: tuple[int, int]) -> Tensor:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 from torch import nn
 
 from cfnseg.config import Model
+from cfnseg.errors import unknown
 from cfnseg.models.cfn import CFN
+from cfnseg.models.image_cfn import ImageCFN
+from cfnseg.models.peers import PEERS, Peer
+from cfnseg.models.rivals import RIVALS
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"cfn": CFN, **RIVALS, **{name: functools.partial(Peer, name) for name in PEERS}}
+IMAGE_MODELS: dict[str, Callable[..., nn.Module]] = {
+    "cfn": ImageCFN,
+    "plain": functools.partial(ImageCFN, main_only=True),
+    "dag_cnn": lambda *args, **settings: ImageCFN(*args, **settings | {"order": "eplf", "fusion": "sum"}),
+    "dsn": functools.partial(ImageCFN, main_only=True, companions=True),
+}
 
 
 def build_model(settings: Model, classes: int, pretrained: bool = True) -> nn.Module:
@@ -17,10 +32,15 @@ def build_model(settings: Model, classes: int, pretrained: bool = True) -> nn.Mo
         pretrained: load ``settings.encoder_weights``; False where the weights come from a file of ours anyway.
 
     Raises:
-        UserError: an unknown name, a stride that the encoder lacks, weights that cannot be had.
+        UserError: an unknown name (with the nearest), a stride that the encoder lacks, weights that cannot be had.
     """
-    model = CFN(settings.encoder, classes, encoder_weights=settings.encoder_weights if pretrained else None,
-               strides=tuple(settings.strides), width=settings.width, fusion=settings.fusion, grid=tuple(settings.grid),
-               start=settings.start, fusion_norm=settings.fusion_norm, dropout=settings.dropout)
+    models = IMAGE_MODELS if settings.level == "image" else MODELS
+    if settings.name not in models:
+        raise unknown("model.name", settings.name, models)
+    own = {"kernel": settings.kernel} if settings.level == "image" else {"grid": tuple(settings.grid)}
+    model = models[settings.name](
+        settings.encoder, classes, encoder_weights=settings.encoder_weights if pretrained else None,
+        strides=tuple(settings.strides), width=settings.width, order=settings.order, fusion=settings.fusion,
+        start=settings.start, fusion_norm=settings.fusion_norm, dropout=settings.dropout, **own)
     model.test_scale = settings.test_scale  # read by cfnseg.engine.predict; no part of the forward pass
     return model

@@ -9,20 +9,24 @@ from torch import Tensor, nn
 
 from cfnseg.models.branch import SideBranch, send_image
 from cfnseg.models.encoder import Encoder
-from cfnseg.models.fusion import build_fusion
+from cfnseg.models.head import Head
 
 
 class Output(NamedTuple):
-    """What every segmentation model here returns.
+    """What every model here returns.
 
     Attributes:
         pixel: (N, C, ceil(H / s), ceil(W / s)) class logits at the finest stage's stride s; cell i covers pixels s*i to
-            s*i + s - 1. `cfnseg.ops` takes them to the image's size without storing (N, C, H, W).
-        image: (N, C) multi-label logits: is the class anywhere in the image?
+            s*i + s - 1. `cfnseg.ops` takes them to the image's size without storing (N, C, H, W). None in image-level nets.
+        image: (N, C) logits: of a segmentation model multi-label (is the class anywhere in the image?), of an image-level net
+            single-label.
+        side: logits like ``pixel`` (or, in image-level nets, like ``image``) that only the training loss looks at; each at
+            a stride of its own.
     """
 
-    pixel: Tensor
+    pixel: Tensor | None
     image: Tensor
+    side: tuple[Tensor, ...] = ()
 
 
 class CFN(nn.Module):
@@ -34,32 +38,29 @@ class CFN(nn.Module):
         encoder_weights: see `cfnseg.models.encoder.load_encoder_weights`.
         strides: encoder stages that get a side branch; (32,) is the plain net.
         width: K, channels of each branch.
-        fusion: "lc", "sum" or "conv".
+        order: "eflp" fuses features and predicts once, "eplf" predicts from each branch and fuses scores.
+        fusion: a name in `cfnseg.models.fusion.FUSIONS`.
         grid: cells of the locally-connected weights over the full image.
         start: fusion weights start at 1 ("sum") or 1/S ("mean").
-        fusion_norm: batch norm between fusion and ReLU.
-        dropout: probability before either head.
+        fusion_norm: batch norm after the pixel fusion's sum: "none", "channel" or "single" (one mean for all channels).
+        dropout: probability before either head's predictors.
+        side_losses: in EPLF, return each branch's own scores in training, for a loss on each (HED).
 
     Source: MMM 2017 slides and the authors' configuration for the image level; the pixel level follows the abstract of
     Liu, Guo, Lew 2018, "fully convolutional fusion network", with the weights' grid as our construction.
     """
 
     def __init__(self, encoder: str, num_classes: int, *, encoder_weights: str | None = None,
-                 strides: tuple[int, ...] = (4, 8, 16, 32), width: int = 128, fusion: str = "lc",
-                 grid: tuple[int, int] = (6, 8), start: str = "sum", fusion_norm: bool = False,
-                 dropout: float = 0.1) -> None:
+                 strides: tuple[int, ...] = (4, 8, 16, 32), width: int = 128, order: str = "eflp", fusion: str = "lc",
+                 grid: tuple[int, int] = (6, 8), start: str = "sum", fusion_norm: str = "none", dropout: float = 0.1,
+                 side_losses: bool = False) -> None:
         super().__init__()
         self.encoder = Encoder(encoder, strides, encoder_weights)
         self.branches = nn.ModuleList(SideBranch(c, width) for c in self.encoder.channels)
-        settings = {"branches": len(strides), "width": width, "start": start}
-        self.fusion = build_fusion(fusion, grid=grid, norm=fusion_norm, **settings)
-        self.image_fusion = build_fusion(fusion, **settings)
-        self.dropout = dropout
-        self.pixel_head = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(width, num_classes, 1))
-        self.image_head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(width, num_classes))
-        for head in (self.pixel_head[-1], self.image_head[-1]):
-            nn.init.normal_(head.weight, std=0.01)
-            nn.init.zeros_(head.bias)
+        settings = {"fusion": fusion, "start": start, "dropout": dropout}
+        self.pixel = Head(len(strides), width, num_classes, order, grid=grid, norm=fusion_norm, **settings)
+        self.image = Head(len(strides), width, num_classes, order, **settings)
+        self.side_losses = side_losses
 
     def forward(self, images: Tensor, region: Tensor | None = None) -> Output:
         """Predict.
@@ -73,19 +74,27 @@ class CFN(nn.Module):
             `Output` of class logits per cell and per image.
         """
         size = images.shape[-2:]
-        stages = self.encoder(images)
-        branches = [branch(stage) for branch, stage in zip(self.branches, stages)]
-        fused = self.fusion(branches, padded_region(region, size, images))
-        pooled = [send_image(b, s, size) for b, s in zip(branches, self.encoder.strides)]
-        height, width = (-(-n // self.encoder.strides[0]) for n in size)
-        return Output(self.pixel_head(fused)[..., :height, :width], self.image_head(self.image_fusion(pooled)))
+        branches = [branch(stage) for branch, stage in zip(self.branches, self.encoder(images))]
+        pixel, scores = self.pixel(branches, padded_region(region, size, images))
+        image, _ = self.image([send_image(b, s, size) for b, s in zip(branches, self.encoder.strides)])
+        side = tuple(cropped(x, s, size) for x, s in zip(scores, self.encoder.strides)) if self.side_losses and self.training else ()
+        return Output(cropped(pixel, self.encoder.strides[0], size), image.flatten(1), side)
 
     def parameter_table(self) -> dict[str, int]:
         """Number of parameters by part: encoder, branches, fusion, heads, total (the paper argues with it)."""
-        parts = {"encoder": [self.encoder], "branches": [self.branches], "fusion": [self.fusion, self.image_fusion],
-                 "heads": [self.pixel_head, self.image_head]}
-        table = {name: sum(p.numel() for m in modules for p in m.parameters()) for name, modules in parts.items()}
-        return table | {"total": sum(table.values())}
+        return count_parameters(encoder=[self.encoder], branches=[self.branches], fusion=[self.pixel.fusion, self.image.fusion],
+                                heads=[self.pixel.predictors, self.image.predictors])
+
+
+def count_parameters(**parts: list[nn.Module]) -> dict[str, int]:
+    """Parameters of each part, and their total."""
+    table = {name: sum(p.numel() for m in modules for p in m.parameters()) for name, modules in parts.items()}
+    return table | {"total": sum(table.values())}
+
+
+def cropped(cells: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
+    """The (N, C, ceil(H / s), ceil(W / s)) cells that cover an image of ``size``, of those of its padded form."""
+    return cells[..., : -(-size[0] // stride), : -(-size[1] // stride)]
 
 
 def padded_region(region: Tensor | None, size: tuple[int, int], images: Tensor) -> Tensor | None:

@@ -27,6 +27,8 @@ class Encoder(nn.Module):
         name: a timm model name that supports ``features_only``.
         strides: the output strides whose stages are returned, ascending, e.g. (4, 8, 16, 32).
         weights: None, "timm", a file, or "package:<name>"; see `load_encoder_weights`.
+        output_stride: 8 or 16 dilates the later stages in place of striding (Chen et al. 2017); ``strides`` still names the
+            stages by what they are without.
 
     Attributes:
         channels: channels of each returned stage.
@@ -39,9 +41,9 @@ class Encoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, strides: tuple[int, ...], weights: str | None = None) -> None:
+    def __init__(self, name: str, strides: tuple[int, ...], weights: str | None = None, output_stride: int = 32) -> None:
         super().__init__()
-        self.body = _backbone(name)
+        self.body = backbone(name)
         have = self.body.feature_info.reduction()
         if not strides or list(strides) != sorted(set(strides)):
             raise UserError(f"model.strides {tuple(strides)}: expected ascending strides, each once, such as 4 8 16 32", code=2)
@@ -49,15 +51,23 @@ class Encoder(nn.Module):
             raise UserError(f"model.strides: {name} has no stage at stride {missing[0]}; it has {have}")
         # where two stages share a stride the later one has seen more
         self.index = [len(have) - 1 - have[::-1].index(s) for s in strides]
+        settings = {"output_stride": output_stride} if output_stride < 32 else {}
         if max(self.index) < len(have) - 1:  # stages that nothing reads are not built where timm can do that
-            self.body = _backbone(name, out_indices=tuple(range(max(self.index) + 1)))
-        self.strides = tuple(strides)
+            settings["out_indices"] = tuple(range(max(self.index) + 1))
+        if settings:
+            self.body = backbone(name, **settings)
+        self.strides = tuple(min(s, output_stride) for s in strides)
         self.channels = [self.body.feature_info.channels()[i] for i in self.index]
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
         if weights:
             load_encoder_weights(self.body, name, weights)
+
+    @property
+    def normalisation(self) -> dict[str, object]:
+        """What a weights file says of the input."""
+        return {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Stage maps of ``images``.
@@ -79,7 +89,8 @@ class Encoder(nn.Module):
         return [stages[i] for i in self.index]
 
 
-def _backbone(name: str, **settings) -> nn.Module:
+def backbone(name: str, **settings) -> nn.Module:
+    """The timm ``features_only`` model called ``name``, without weights; UserError with the nearest names if there is none."""
     near = difflib.get_close_matches(name, timm.list_models(), 3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     if ":" in name:  # timm would fetch and run a configuration from a hub
@@ -89,6 +100,9 @@ def _backbone(name: str, **settings) -> nn.Module:
             warnings.simplefilter("ignore")
             return timm.create_model(name, features_only=True, **settings)
     except Exception as error:  # backbones without stages fail in many ways
+        if "output_stride" in settings:
+            raise UserError(f"model.encoder {name!r} cannot be dilated to an output stride of {settings['output_stride']}, which "
+                            "this model needs; choose another encoder", code=2) from None
         raise UserError(f"model.encoder {name!r} is not a timm backbone with stages ({first_line(error)}){hint}", code=2) from None
 
 

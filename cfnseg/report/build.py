@@ -1,25 +1,23 @@
-"""`write_report`: report.json for programs, report.md for a pull request, report.html for people."""
+"""`write_report`: the report on a segmentation."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cfnseg.data.labels import LabelMap
 from cfnseg.engine.evaluate import Evaluation
-from cfnseg.errors import UserError
+from cfnseg.report.files import write_files
 from cfnseg.report.gallery import Picture
 from cfnseg.report.markdown import markdown_of
-from cfnseg.report.page import page_of
+from cfnseg.report.segmentation_page import segmentation_page
 from cfnseg.report.summary import summary_of
-from cfnseg.storage import write_atomic
 
 
 def write_report(folder: str | Path, result: Evaluation, labels: LabelMap, picture: Callable[[int], Picture], *,
                  facts: Mapping[str, object] | None = None, run_folder: str | Path | None = None) -> dict[str, Any]:
-    """Write the three files of a report.
+    """Write report.json, report.md and report.html.
 
     Args:
         folder: where to; made if missing, files of an older report are replaced.
@@ -37,17 +35,6 @@ def write_report(folder: str | Path, result: Evaluation, labels: LabelMap, pictu
         UserError: the folder cannot be written; whatever ``picture`` raises. The numbers are written before the pictures
             are drawn, so that a failure there loses none.
     """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: the report's folder cannot be made ({error.strerror}); choose another with --out") from None
     summary = summary_of(result, labels, {key: str(value) for key, value in (facts or {}).items()})
-    _write(folder / "report.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    _write(folder / "report.md", markdown_of(summary))
-    _write(folder / "report.html", page_of(summary, labels, picture, Path(run_folder) if run_folder else None))
+    write_files(folder, summary, markdown_of(summary), lambda: segmentation_page(summary, labels, picture, run_folder))
     return summary
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))

@@ -32,13 +32,15 @@ class Chart:
 
 
 def charts(log: list[dict[str, Any]]) -> list[Chart]:
-    """Charts of loss and of mIoU over epochs from the rows of log.jsonl; those that have anything to show."""
-    loss, val_loss, miou = (series(log, key) for key in ("loss", "val_loss", "val_miou"))
+    """Charts of loss, mIoU and top-1 error over epochs from the rows of log.jsonl; those that have anything to show."""
+    loss, val_loss, miou, error = (series(log, key) for key in ("loss", "val_loss", "val_miou", "val_top1_error"))
     drawn = []
     if len(loss) or len(val_loss):
         drawn.append(_chart("Loss", [("train", "training", loss, None), ("val", "validation", val_loss, np.argmin)]))
     if len(miou):
         drawn.append(_chart("Validation mIoU", [("val", "validation", miou, np.argmax)]))
+    if len(error):
+        drawn.append(_chart("Validation top-1 error", [("val", "validation", error, np.argmin)]))
     return drawn
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cfnseg.data.labels import IGNORE, LabelMap
+from cfnseg.report.pixels import address, photo, resized, size_within
 
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray]  # RGB (H, W, 3), truth and prediction (H, W) train ids, all uint8
 SIDES = (720, 480, 320, 160)  # longest sides to try
@@ -64,13 +63,11 @@ def gallery(images: list[dict[str, Any]], picture: Callable[[int], Picture], lab
 def shrink(picture: Picture, side: int) -> Picture:
     """The picture with its longest side at most ``side`` pixels; masks by nearest neighbour, as ids have no mean."""
     image, truth, prediction = picture
-    height, width = truth.shape
-    scale = side / max(height, width)
-    if scale >= 1:
+    size = size_within(*truth.shape, side)
+    if size == truth.shape[::-1]:
         return picture
-    size = max(1, round(width * scale)), max(1, round(height * scale))
     truth, prediction = (cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in (truth, prediction))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), truth, prediction
+    return resized(image, size), truth, prediction
 
 
 def panel(row: dict[str, Any], picture: Picture, labels: LabelMap) -> Panel:
@@ -83,16 +80,12 @@ def panel(row: dict[str, Any], picture: Picture, labels: LabelMap) -> Panel:
     seen = np.full(256, 255, np.uint8)
     seen[IGNORE] = 0
     marks = np.array([[15, 18, 24], [235, 64, 42], [255, 255, 255]], np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=82)
-    photo = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return Panel(row, truth.shape[1], truth.shape[0], photo, _layer(truth, colors, seen), _layer(prediction, colors, seen),
+    return Panel(row, truth.shape[1], truth.shape[0], photo(image), _layer(truth, colors, seen), _layer(prediction, colors, seen),
                  _layer(errors, marks, np.array([165, 225, 150], np.uint8)))
 
 
 def _layer(mask: np.ndarray, colors: np.ndarray, alpha: np.ndarray) -> str:
     """A palette PNG with an alpha (0..255) per id, as a data: address."""
-    image, buffer = Image.fromarray(mask, mode="P"), io.BytesIO()
+    image = Image.fromarray(mask, mode="P")
     image.putpalette(colors.tobytes())
-    image.save(buffer, "PNG", transparency=alpha.tobytes(), optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return address(image, "PNG", transparency=alpha.tobytes(), optimize=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Cell = tuple[int, int, float, int]  # row, column, share of the row in 0..1, pixels
+Cell = tuple[int, int, float, int]  # row, column, share of the row in 0..1, count
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Heatmap:
         cell: side of a cell in pixels.
         margin: room for the names, in pixels.
         cells: those that are drawn.
-        mistakes: the off-diagonal cells with most pixels, most first.
+        mistakes: the off-diagonal cells with the highest counts, highest first.
     """
 
     names: list[str]
@@ -41,4 +41,5 @@ def heatmap(confusion: list[list[int]], names: list[str], mistakes: int = 6, dra
     strongest = sorted(cells, key=lambda cell: (-cell[2], cell))[:drawn]
     short = [name if len(name) <= 18 else name[:17] + "…" for name in names]
     side = min(44, max(9, 520 // len(names)))
-    return Heatmap(short, side, 16 + round(6.6 * max(map(len, short))), sorted(strongest), wrong[:mistakes])
+    letter = 6.6 if side >= 12 else 5  # small cells have small names
+    return Heatmap(short, side, 16 + round(letter * max(map(len, short))), sorted(strongest), wrong[:mistakes])

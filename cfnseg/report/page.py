@@ -4,57 +4,94 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cfnseg.data.labels import LabelMap
 from cfnseg.engine.log import environment, read_log
 from cfnseg.report import curves
-from cfnseg.report.gallery import Picture, gallery
 from cfnseg.report.heatmap import heatmap
-from cfnseg.report.markdown import RULE, shown
+from cfnseg.report.markdown import interval, shown
+
+MANY = 40  # with more classes than this, table and matrix scroll in boxes of their own
 
 
-def page_of(summary: dict[str, Any], labels: LabelMap, picture: Callable[[int], Picture], run_folder: Path | None) -> str:
+@dataclass(frozen=True)
+class Row:
+    """A class in the table: its name, its colour (or None), a bar's length in 0..1, and (value to sort by, text) cells.
+
+    The first cell has the bar.
+    """
+
+    name: str
+    color: tuple[int, int, int] | None
+    bar: float
+    cells: list[tuple[float, str]]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What differs between the reports.
+
+    Attributes:
+        kind: of report.
+        headline: name and note of the first card.
+        score, ends: its score and 95 % interval.
+        cards: name, number and note of the others.
+        rule: how it is counted.
+        hint: about the table.
+        columns, rows: of the table of classes.
+        amount: text for a count of the confusion matrix.
+        mistakes: of these, how many to name.
+    """
+
+    kind: str
+    headline: tuple[str, str]
+    score: float | None
+    ends: list[float | None]
+    cards: list[tuple[str, str, str]]
+    rule: str
+    hint: str
+    columns: list[str]
+    rows: list[Row]
+    amount: Callable[[int], str]
+    mistakes: int = 6
+
+
+def score_cell(value: float | None) -> tuple[float, str]:
+    """A score for the table; one that was not counted sorts below all."""
+    return -1 if value is None else value, shown(value)
+
+
+def render(template: str, page: Page, summary: dict[str, Any], run_folder: str | Path | None, **more: object) -> str:
     """The page for the content of report.json.
 
     Args:
-        summary: see `cfnseg.report.summary.summary_of`.
-        labels: the classes, for their colours.
-        picture: index -> RGB, truth and prediction of an image.
+        template: "segmentation" or "labels".
+        page: what differs between the reports.
+        summary: classes (with names), confusion, num_images and facts are used.
         run_folder: where config.json and log.jsonl are; None or a folder without them leaves settings and curves out.
+        more: what only this template needs.
     """
-    config = _read_config(run_folder)
+    run = Path(run_folder) if run_folder else None
+    config = _read_config(run)
     home = environment() if "environment" not in config else config.pop("environment")
-    facts = summary["facts"]
-    loader = Environment(loader=PackageLoader("cfnseg.report", ""), autoescape=True, undefined=StrictUndefined,
+    facts, names = summary["facts"], [row["name"] for row in summary["classes"]]
+    loader = Environment(loader=PackageLoader("cfnseg.report", "templates"), autoescape=True, undefined=StrictUndefined,
                          trim_blocks=True, lstrip_blocks=True)
     loader.filters |= {"shown": shown, "css": lambda color: "#{:02x}{:02x}{:02x}".format(*color)}
-    return loader.get_template("template.html.jinja").render(
-        summary=summary, rule=RULE, cards=_cards(summary), colors=[label.color for label in labels.labels],
+    return loader.get_template(f"{template}.html.jinja").render(
+        page=page, names=names, many=len(names) > MANY, interval=interval(page.ends, summary["num_images"]),
         title=" · ".join([name for name in (config.get("name"), facts.get("data"), facts.get("split")) if name]),
-        gallery=gallery(summary["images"], picture, labels), frame=curves,
-        charts=curves.charts(read_log(run_folder / "log.jsonl")) if run_folder else [],
-        heatmap=heatmap(summary["confusion"], labels.names),
-        settings=_sections(config), environment={key: _text(value) for key, value in home.items()})
+        frame=curves, charts=curves.charts(read_log(run / "log.jsonl")) if run else [],
+        heatmap=heatmap(summary["confusion"], names, page.mistakes), facts=facts, settings=_sections(config),
+        environment={key: _text(value) for key, value in home.items()}, **more)
 
 
-def _cards(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Name, number and note of each summary card beside mIoU; scores that were not counted have none."""
-    pixels = sum(row["truth_pixels"] for row in summary["classes"])
-    scores = [("Pixel accuracy", "pixel_accuracy", "of all counted pixels"),
-              ("Mean accuracy", "mean_accuracy", "mean recall of the classes"),
-              ("Boundary mIoU", "boundary_miou", "within 2 % of the diagonal"),
-              ("Image-head mAP", "image_map", "classes in an image"),
-              ("Loss", "loss", "mean cross-entropy")]
-    cards = [(name, shown(summary[key]), note) for name, key, note in scores if summary[key] is not None]
-    return [*cards, ("Images", f"{summary['num_images']:,}", f"{pixels:,} counted pixels")]
-
-
-def _read_config(run_folder: Path | None) -> dict[str, Any]:
-    path = run_folder / "config.json" if run_folder else None
+def _read_config(run: Path | None) -> dict[str, Any]:
+    path = run / "config.json" if run else None
     return json.loads(path.read_text()) if path and path.exists() else {}
 
 

@@ -24,7 +24,8 @@ def summary_of(result: Evaluation, labels: LabelMap, facts: dict[str, str]) -> d
         miou, miou_ci95 [low, high], miou_divisor, pixel_accuracy, mean_accuracy, boundary_miou, image_map, loss, num_images;
         classes: name, id (raw), iou, recall, precision, boundary_iou, truth_pixels, predicted_pixels, image_ap of each;
         confusion: C x C pixels, rows = truth; facts; images: name, miou (over the classes that the image's truth or
-        prediction has) and pixel_accuracy of each. Scores are in 0..1; None where nothing was counted, so it is strict JSON.
+        prediction has), pixel_accuracy and counts (true positives, truth and predicted pixels by class) of each. Scores are
+        in 0..1; None where nothing was counted, so it is strict JSON.
     """
     scores = result.scores
     _, truth, predicted = counts_of(result.confusion)
@@ -32,26 +33,29 @@ def summary_of(result: Evaluation, labels: LabelMap, facts: dict[str, str]) -> d
     none = np.full(len(labels), np.nan)
     boundary = none if result.boundary is None else iou_of(result.boundary.sum(0))
     classes = [{
-        "name": label.name, "id": label.id, "iou": _score(scores.iou[c]), "recall": _score(scores.recall[c]),
-        "precision": _score(scores.precision[c]), "boundary_iou": _score(boundary[c]), "truth_pixels": int(truth[c]),
-        "predicted_pixels": int(predicted[c]), "image_ap": _score(image_ap[c])} for c, label in enumerate(labels.labels)]
+        "name": label.name, "id": label.id, "iou": finite(scores.iou[c]), "recall": finite(scores.recall[c]),
+        "precision": finite(scores.precision[c]), "boundary_iou": finite(boundary[c]), "truth_pixels": int(truth[c]),
+        "predicted_pixels": int(predicted[c]), "image_ap": finite(image_ap[c])} for c, label in enumerate(labels.labels)]
     return {
-        "miou": _score(scores.miou), "miou_ci95": [_score(x) for x in result.miou_ci95()], "miou_divisor": scores.divisor,
-        "pixel_accuracy": _score(scores.pixel_accuracy), "mean_accuracy": _score(scores.mean_accuracy),
-        "boundary_miou": _mean(boundary), "image_map": _score(image_map), "loss": _score(result.loss),
+        "miou": finite(scores.miou), "miou_ci95": [finite(x) for x in result.miou_ci95()], "miou_divisor": scores.divisor,
+        "pixel_accuracy": finite(scores.pixel_accuracy), "mean_accuracy": finite(scores.mean_accuracy),
+        "boundary_miou": mean_known(boundary), "image_map": finite(image_map), "loss": finite(result.loss),
         "num_images": len(result.names), "classes": classes, "confusion": result.confusion.tolist(), "facts": facts,
         "images": [_image(name, counts) for name, counts in zip(result.names, result.counts)]}
 
 
 def _image(name: str, counts: np.ndarray) -> dict[str, Any]:
     hit, truth, _ = counts.sum(1)
-    return {"name": name, "miou": _mean(iou_of(counts)), "pixel_accuracy": float(hit / truth) if truth else None}
+    return {"name": name, "miou": mean_known(iou_of(counts)), "pixel_accuracy": float(hit / truth) if truth else None,
+            "counts": counts.tolist()}
 
 
-def _score(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """A score, or None where nothing was counted (nan)."""
     return float(value) if math.isfinite(value) else None
 
 
-def _mean(values: np.ndarray) -> float | None:
+def mean_known(values: np.ndarray) -> float | None:
+    """The mean without the nans; None if there is nothing else."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None

@@ -90,7 +90,7 @@ def test_values_that_no_run_can_use(tiny, section, fields):
 
 def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(tiny):
     run = engine.Run(tiny)
-    run.network.pixel_head[-1].weight.register_hook(lambda g: g * float("inf"))
+    run.network.pixel.predictors[0][-1].weight.register_hook(lambda g: g * float("inf"))
     before = {k: v.clone() for k, v in run.network.named_parameters()}
     with pytest.raises(UserError, match=r"gradient is (nan|inf) at step 1, images s\d\d"):
         run.train()
@@ -106,7 +106,7 @@ def test_fine_tuning_starts_from_what_fits(tiny):
     assert all(torch.equal(v, before[k]) for k, v in run.network.state_dict().items())
     other = changed(changed(tiny, "train", max_steps=1, init=path), "model", grid=(4, 5))
     run = engine.Run(dataclasses.replace(other, name="other"))
-    assert run.untouched == ["fusion.delta", "fusion.bias"]
+    assert run.untouched == ["pixel.fusion.delta", "pixel.fusion.bias"]
     with pytest.raises(UserError, match="no weights file"):
         engine.Run(dataclasses.replace(changed(tiny, "train", init="nowhere.safetensors"), name="third"))
 
@@ -121,7 +121,7 @@ def test_early_stopping(tiny, monkeypatch):
 def test_a_loss_that_is_not_finite_names_step_and_images(tiny):
     run = engine.Run(tiny)
     with torch.no_grad():
-        run.network.pixel_head[-1].weight.fill_(float("nan"))
+        run.network.pixel.predictors[0][-1].weight.fill_(float("nan"))
     with pytest.raises(UserError, match=r"loss is nan at step 1, images s\d\d, s\d\d.*Lower --optim\.lr"):
         run.train()
 
@@ -129,7 +129,7 @@ def test_a_loss_that_is_not_finite_names_step_and_images(tiny):
 @pytest.mark.parametrize("section, fields", [
     ("optim", {"name": "sgd", "lr": 0.05, "clip": 1.0, "ema": 0.0}), ("loss", {"class_weights": "median", "class_weight_power": 0.5}),
     ("loss", {"ohem": 0.3, "label_smoothing": 0.1}), ("loss", {"image": 0.0}), ("train", {"precision": "bf16-mixed"}),
-    ("train", {"channels_last": True}), ("model", {"fusion": "conv", "fusion_norm": True}), ("model", {"strides": (32,)})])
+    ("train", {"channels_last": True}), ("model", {"fusion": "conv", "fusion_norm": "channel"}), ("model", {"strides": (32,)})])
 def test_settings_change_the_result(tiny, section, fields):
     """No option does nothing: each run differs from the plain one, and ends with finite weights."""
     finals = []
@@ -147,11 +147,11 @@ def test_parameter_groups(tiny):
     by_id = {id(p): g for g in optimizer.param_groups for p in g["params"]}
     assert len(by_id) == sum(1 for _ in model.parameters())
     group = {n: by_id[id(p)] for n, p in model.named_parameters()}
-    assert (group["fusion.delta"]["factor"], group["fusion.delta"]["weight_decay"]) == (0.1, 0.01)
-    assert (group["image_fusion.bias"]["factor"], group["image_fusion.bias"]["weight_decay"]) == (0.1, 0.0)
+    assert (group["pixel.fusion.delta"]["factor"], group["pixel.fusion.delta"]["weight_decay"]) == (0.1, 0.01)
+    assert (group["image.fusion.bias"]["factor"], group["image.fusion.bias"]["weight_decay"]) == (0.1, 0.0)
     assert group["encoder.body.conv_stem.weight"]["factor"] == 0.5
     assert group["branches.0.1.weight"]["weight_decay"] == 0.0
-    assert group["pixel_head.1.weight"]["factor"] == 1.0
+    assert group["pixel.predictors.0.1.weight"]["factor"] == 1.0
 
 
 def test_schedule_warms_up_and_ends_at_zero(tiny):

@@ -11,7 +11,7 @@ from tests.conftest import ENCODER
 def net():
     torch.manual_seed(0)
     net = CFN(ENCODER, 5, width=8, grid=(3, 4)).eval()
-    torch.nn.init.normal_(net.fusion.delta)
+    torch.nn.init.normal_(net.pixel.fusion.delta)
     return net
 
 
@@ -53,7 +53,7 @@ def test_parameter_table_adds_up():
     net = CFN("tf_efficientnet_lite0", 11, width=128, grid=(12, 16))
     table = net.parameter_table()
     assert table["total"] == sum(p.numel() for p in net.parameters()) == sum(v for k, v in table.items() if k != "total")
-    assert net.fusion.delta.numel() == 4 * 128 * 12 * 16 == 98_304
+    assert net.pixel.fusion.delta.numel() == 4 * 128 * 12 * 16 == 98_304
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv2_100", "convnext_atto"])

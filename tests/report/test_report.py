@@ -140,7 +140,7 @@ def test_image_without_counted_pixels(tmp_path):
     found = pictures(3)
     found[1][1][:] = 255
     report = write_report(tmp_path, evaluation(found), LABELS, found.__getitem__)
-    assert report["images"][1] == {"name": "image_1", "miou": None, "pixel_accuracy": None}
+    assert report["images"][1] == {"name": "image_1", "miou": None, "pixel_accuracy": None, "counts": [[0] * 5] * 3}
     assert "<b>image_1</b>" not in (tmp_path / "report.html").read_text()
 
 

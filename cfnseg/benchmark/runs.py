@@ -1,0 +1,108 @@
+"""Running a suite: each system and seed once, whatever is killed, and by as many processes as are started.
+
+A result is a file, so what is there is done. A run belongs to whoever holds the lock on its file; the system frees it when
+the process and its worker are gone, however they die, and the run is then taken up from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cfnseg.benchmark.suite import Suite
+from cfnseg.config import Config, to_dict
+from cfnseg.errors import UserError
+
+
+def run_suite(suite: Suite, folder: Path, seeds: int, root: str = "", only: list[str] | None = None) -> dict[str, list[dict]]:
+    """Train and score what has no result yet.
+
+    Args:
+        suite: what is compared.
+        folder: where runs and results live.
+        seeds: 0 to seeds - 1 of each system; the first seed of all systems comes first.
+        root: the data set's folder, "" = as in the configs.
+        only: these systems, None = all.
+
+    Returns:
+        Results by system: one dictionary a seed, see `cfnseg.benchmark.worker`, and under "cost" one a system.
+
+    Raises:
+        UserError: a run that cannot be trained; a result that other settings made.
+    """
+    names = only or list(suite.systems)
+    jobs = [(name, seed) for seed in range(seeds) for name in names] + [(name, None) for name in names]
+    results: dict[tuple[str, int | None], dict] = {}
+    waiting = jobs
+    while waiting:
+        left = []
+        for name, seed in waiting:
+            result = _one(suite, name, seed, folder, root)
+            if result is None:
+                left.append((name, seed))
+            else:
+                results[name, seed] = result
+        if left and len(left) == len(waiting):
+            time.sleep(5)  # the rest is in other processes' hands
+        waiting = left
+    table: dict[str, list[dict]] = {name: [results[name, seed] for seed in range(seeds)] for name in names}
+    return table | {"cost": [results[name, None] for name in names]}
+
+
+def _one(suite: Suite, name: str, seed: int | None, folder: Path, root: str) -> dict[str, Any] | None:
+    """The result of a job, made if need be; None if another process is at it."""
+    label = f"{name}-cost" if seed is None else f"{name}-s{seed}"
+    path = folder / "results" / f"{label}.json"
+    config = suite.run(name, seed or 0, folder / "runs", root)
+    if not path.exists():
+        with _lock(path.with_suffix(".lock")) as lock:
+            if lock is None:
+                return None
+            if not path.exists():  # another process may have finished it before the lock was ours
+                print(f"== {label}", flush=True)
+                job = {"config": to_dict(config), "out": str(path), "size": None if seed is not None else suite.size,
+                       "classes": suite.classes}
+                _in_a_process(job, path, lock)
+    result = json.loads(path.read_text())
+    if changed := _changed(result["config"], config):
+        raise UserError(f"{path} was made with other settings ({', '.join(changed)}); delete it, or give another --out")
+    return result
+
+
+IGNORED = {"data.root", "data.workers", "data.download", "train.seed", "train.accelerator", "train.save_every", "train.pictures"}
+
+
+def _changed(made: dict[str, Any], config: Config) -> list[str]:
+    """Settings that differ from those that a result was made with, of those that matter to it."""
+    now = json.loads(json.dumps(to_dict(config)))
+    return [f"{s}.{k}" for s in ("model", "data", "optim", "loss", "train") for k, value in now[s].items()
+            if f"{s}.{k}" not in IGNORED and made[s].get(k, value) != value]
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[int | None]:
+    """The descriptor of the locked file, or None if another process holds the lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield file.fileno()
+
+
+def _in_a_process(job: dict[str, Any], path: Path, lock: int) -> None:
+    """Do a job in a process of its own, which shares the lock: memory is then that of one system alone."""
+    done = subprocess.run([sys.executable, "-m", "cfnseg.benchmark.worker", json.dumps(job)], pass_fds=[lock], check=False)
+    if done.returncode in (130, -2, -15):
+        raise KeyboardInterrupt
+    if done.returncode:
+        raise UserError(f"{path.stem} failed (exit code {done.returncode}, see above); what is finished is kept", code=1)
