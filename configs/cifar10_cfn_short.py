@@ -2,7 +2,7 @@
 
     python tools/train_cls.py configs/cifar10_cfn_short.py --data.root DIR_OR_ZIP
 
-900 steps of 100 images, the learning rate falling linearly from the authors' 0.1 after a warm-up, bfloat16. docs/ablation.md has its scores.
+900 steps of 100 images, the learning rate falling linearly from the authors' 0.1 after a warm-up, bfloat16.
 """
 
 from dataclasses import replace

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cfnseg.config import Config, Model, load_config
+from cfnseg.benchmark.suite import load_suite
+from cfnseg.config import Config, Model, check, load_config
 from cfnseg.data.dataset import open_dataset
 from cfnseg.engine.checkpoint import save_weights
 from cfnseg.engine.infer import SHIPPED, result_names
@@ -123,7 +124,23 @@ def test_no_two_results_share_a_name():
         result_names([Path("a.png"), Path("a.png")])
 
 
-@pytest.mark.parametrize("path", sorted(p.name for p in (REPO / "configs").glob("*.py")))
+CONFIGS = sorted(p.name for p in (REPO / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if p.startswith("ablation_")])
+def test_every_suite_loads_and_says_its_command(path):
+    suite = load_suite(REPO / "configs" / path)
+    for name in suite.systems:
+        config = suite.run(name, 3, Path("x"))
+        check(config)
+        build_model(config.model, suite.classes, pretrained=False)
+        assert config.train.seed == 3 and config.name == f"{name}-s3"
+    text = (REPO / "configs" / path).read_text()
+    assert f"configs/{path}" in text
+    assert len(text.splitlines()) < 60
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if not p.startswith("ablation_")])
 def test_every_config_loads_and_says_its_command(path):
     config = load_config(REPO / "configs" / path)
     assert isinstance(config, Config)

@@ -18,7 +18,7 @@ from typing import Any
 
 from cfnseg.benchmark.suite import Suite
 from cfnseg.config import Config, to_dict
-from cfnseg.errors import UserError
+from cfnseg.errors import UserError, unknown
 
 
 def run_suite(suite: Suite, folder: Path, seeds: int, root: str = "", only: list[str] | None = None) -> dict[str, list[dict]]:
@@ -37,6 +37,8 @@ def run_suite(suite: Suite, folder: Path, seeds: int, root: str = "", only: list
     Raises:
         UserError: a run that cannot be trained; a result that other settings made.
     """
+    if wrong := [name for name in only or () if name not in suite.systems]:
+        raise unknown("--only", wrong[0], suite.systems)
     names = only or list(suite.systems)
     jobs = [(name, seed) for seed in range(seeds) for name in names] + [(name, None) for name in names]
     results: dict[tuple[str, int | None], dict] = {}

@@ -19,13 +19,14 @@ def write_table(suite: Suite, results: dict[str, list[dict]], folder: Path) -> s
     names = [name for name in results if name != "cost"]
     costs = dict(zip(names, results["cost"]))
     metric = results[names[0]][0]["metric"]
-    text = table_of(suite, {name: results[name] for name in names}, costs, metric)
+    batch = suite.systems[names[0]].train.batch
+    text = table_of(suite, {name: results[name] for name in names}, costs, metric, batch)
     write_atomic(folder / "table.md", lambda beside: beside.write_text(text, encoding="utf-8"))
     write_atomic(folder / "plot.png", lambda beside: _plot(beside, {n: results[n] for n in names}, costs, metric))
     return text
 
 
-def table_of(suite: Suite, runs: dict[str, list[dict]], costs: dict[str, dict], metric: str) -> str:
+def table_of(suite: Suite, runs: dict[str, list[dict]], costs: dict[str, dict], metric: str, batch: int) -> str:
     """Scores in points (0..100): mean and sample standard deviation over seeds, and the paired difference to the reference."""
     seeds = len(next(iter(runs.values())))
     reference = runs.get(suite.reference)
@@ -45,7 +46,6 @@ def table_of(suite: Suite, runs: dict[str, list[dict]], costs: dict[str, dict], 
         lines.append(f"| {' | '.join(row)} |")
     images = len(next(iter(runs.values()))[0]["counts"])
     size = "x".join(map(str, suite.size))
-    batch = next(iter(suite.systems.values())).train.batch
     device = next(iter(costs.values()))["device"]
     note = (f"{seeds} seed{'s' if seeds > 1 else ''}, {images} images scored. The interval is a paired bootstrap over images of the "
             f"seeds' mean; seeds vary beside it. Cost: GMACs of one {size} image; training step and its memory with {batch} such "

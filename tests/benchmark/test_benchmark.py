@@ -1,0 +1,156 @@
+"""The comparison command: interrupted, shared between processes, and read."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ENCODER, REPO, run_tool
+
+from cfnseg.benchmark.runs import run_suite
+from cfnseg.benchmark.suite import Suite, load_suite
+from cfnseg.benchmark.table import table_of, write_table
+from cfnseg.config import to_dict
+from cfnseg.errors import UserError
+
+SUITE = """
+from dataclasses import replace
+from cfnseg.benchmark.suite import Suite
+from cfnseg.config import Config, Data, Model, Optim, Train
+
+base = Config(model=Model(encoder={encoder!r}, encoder_weights=None, width=16, grid=(2, 3)),
+              data=Data(name="folder", crop=(64, 64), workers=0), optim=Optim(name="adamw", lr=3e-3),
+              train=Train(max_steps={steps}, batch=4, accelerator="cpu", save_every=5, pictures=0, val_every=1000))
+suite = Suite(reference="lc", size=(64, 64), classes=8, systems={{
+    "lc": base, "sum": replace(base, model=replace(base.model, fusion="sum"))}})
+"""
+
+
+def write_suite(folder: Path, steps: int = 6) -> Path:
+    path = folder / "tiny_suite.py"
+    path.write_text(SUITE.format(encoder=ENCODER, steps=steps))
+    return path
+
+
+def result(score: float, counts: list, metric: str = "miou") -> dict:
+    return {"metric": metric, "score": score, "counts": counts, "scores": {"boundary_miou": score / 2}}
+
+
+COST = {"parameters": {"encoder": 90, "fusion": 5, "total": 100}, "gmacs": 1.5, "step_ratio": 1.2, "step_seconds": 0.1,
+        "peak_mib": 30.0, "device": "CPU, 1 threads"}
+
+
+def command(suite: Path, root: Path, out: Path) -> list[str]:
+    return [sys.executable, "tools/benchmark.py", str(suite), "--seeds", "1", "--root", str(root), "--out", str(out)]
+
+
+def trained_steps(out: Path) -> dict[str, list[int]]:
+    """Steps in each run's log: a run that was trained twice would have some twice."""
+    return {log.parent.name: [row["step"] for line in log.read_text().splitlines() if "loss" in (row := json.loads(line))]
+            for log in sorted(out.glob("runs/*/log.jsonl"))}
+
+
+def without_times(out: Path) -> list[list[str]]:
+    """The table's cells but for the measured times and memory."""
+    lines = (out / "table.md").read_text().splitlines()
+    return [line.split("|")[1:10] for line in lines if line.startswith("| ")]
+
+
+@pytest.mark.timeout(600)
+def test_killed_and_started_again_it_ends_with_the_same_table_and_trains_nothing_twice(folder_data, tmp_path):
+    suite = write_suite(tmp_path, steps=40)
+    whole = run_tool("tools/benchmark.py", suite, "--seeds", 1, "--root", folder_data, "--out", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stdout.count("== ") == 4  # two runs, two costs
+
+    cut = tmp_path / "cut"
+    (cut / "results").mkdir(parents=True)
+    for name in ("lc-s0", "lc-cost"):  # one system is finished, the other is killed under way
+        (cut / "results" / f"{name}.json").write_bytes((tmp_path / "whole" / "results" / f"{name}.json").read_bytes())
+    process = subprocess.Popen(command(suite, folder_data, cut), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = cut / "runs" / "sum-s0" / "last.ckpt"
+    deadline = time.time() + 120
+    while not checkpoint.exists() and time.time() < deadline:
+        time.sleep(0.05)
+    assert checkpoint.exists()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (cut / "results" / "sum-s0.json").exists()
+
+    again = run_tool(*command(suite, folder_data, cut)[1:])
+    assert again.returncode == 0, again.stderr
+    assert "== lc" not in again.stdout and "resumed at step" in again.stdout
+    assert without_times(cut) == without_times(tmp_path / "whole")
+    assert trained_steps(cut)["sum-s0"] == trained_steps(tmp_path / "whole")["sum-s0"]
+    assert not (cut / "runs" / "lc-s0").exists()
+    assert (cut / "plot.png").stat().st_size > 10_000
+
+
+def test_two_processes_share_the_runs(folder_data, tmp_path):
+    suite, out = write_suite(tmp_path), tmp_path / "shared"
+    both = [subprocess.Popen(command(suite, folder_data, out), cwd=REPO, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [p.communicate(timeout=240)[0] for p in both]
+    assert [p.returncode for p in both] == [0, 0]
+    begun = [line for text in printed for line in text.splitlines() if line.startswith("== ")]
+    assert sorted(begun) == ["== lc-cost", "== lc-s0", "== sum-cost", "== sum-s0"]
+
+
+def test_results_of_other_settings_are_refused(tmp_path):
+    suite = load_suite(write_suite(tmp_path))
+    config = to_dict(suite.run("lc", 0, tmp_path / "runs"))
+    config["optim"]["lr"] = 1.0
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "lc-s0.json").write_text(json.dumps({"config": config}))
+    with pytest.raises(UserError, match=r"lc-s0.json was made with other settings \(optim.lr\)"):
+        run_suite(suite, tmp_path, 1, only=["lc"])
+
+
+def test_a_run_that_fails_is_named_and_the_rest_is_kept(folder_data, tmp_path):
+    suite = tmp_path / "bad.py"
+    suite.write_text(SUITE.format(encoder=ENCODER, steps=3).replace('fusion="sum"', 'fusion="summ"'))
+    out = tmp_path / "out"
+    done = run_tool("tools/benchmark.py", suite, "--seeds", 1, "--root", folder_data, "--out", out)
+    assert done.returncode == 1
+    assert "'summ' is unknown; did you mean sum" in done.stderr and "sum-s0 failed" in done.stderr
+    assert (out / "results" / "lc-s0.json").exists()
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("suite = 3", "defines no `suite"),
+    (SUITE.format(encoder=ENCODER, steps=1).replace('reference="lc"', 'reference="mean"'), "'mean' is none of its systems lc, sum"),
+])
+def test_no_suite(tmp_path, text, message):
+    path = tmp_path / "s.py"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_suite(path)
+
+
+def test_unknown_only(tmp_path):
+    with pytest.raises(UserError, match="'lcc' is unknown; did you mean lc"):
+        run_suite(load_suite(write_suite(tmp_path)), tmp_path, 1, only=["lcc"])
+
+
+def test_table_by_hand(tmp_path):
+    """Two seeds, two images, one class: IoU .5 and .7 against .4 and .4 everywhere."""
+    half, more, less = ([[[x], [10], [10]]] * 2 for x in (20 / 3, 140 / 17, 40 / 7))
+    suite = Suite(systems={"lc": None, "sum": None}, reference="sum", size=(4, 6), classes=1)  # type: ignore[dict-item]
+    runs = {"lc": [result(0.5, half), result(0.7, more)], "sum": [result(0.4, less), result(0.4, less)]}
+    text = table_of(suite, runs, {"lc": COST, "sum": COST}, "miou", batch=8)
+    row = next(line for line in text.splitlines() if line.startswith("| lc"))
+    cells = [c.strip() for c in row.split("|")[1:-1]]
+    assert cells[:5] == ["lc", "60.00", "14.14", "+20.00 (+20.00 to +20.00)", "30.00"]
+    assert cells[5:] == ["100", "90", "5", "1.50", "1.20", "100 ms", "30 MiB"]
+
+
+def test_error_table_and_plot(tmp_path):
+    suite = load_suite(write_suite(tmp_path))
+    runs = {"lc": [result(0.25, [0, 0, 0, 1], "top1_error")], "sum": [result(0.5, [0, 1, 0, 1], "top1_error")],
+            "cost": [COST, COST]}
+    text = write_table(suite, runs, tmp_path)
+    assert "top-1 error" in text and "| sum | 50.00 | - | +25.00 (" in text
+    assert (tmp_path / "table.md").read_text() == text
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
