@@ -43,6 +43,10 @@ suite = Suite(reference="lc_6x8", size=(240, 320), classes=11, systems={
     "segformer": system(name="segformer"),
     "fpn": system(name="fpn"),
     "deeplabv3plus": system(name="deeplabv3plus"),
+    # the fused scale out of the game: batch norm between fusion and ReLU
+    "sum_norm": system(fusion="sum", fusion_norm="channel"),
+    "lc_1x1_norm": system(fusion_norm="channel"),
+    "lc_6x8_norm": system(grid=(6, 8), fusion_norm="channel"),
     # where place could pay, if anywhere
     "lc_6x8_lr10": system(fusion_lr=10.0, grid=(6, 8)),
     "eplf_lc_18x24_lr10": system(fusion_lr=10.0, order="eplf", grid=(18, 24)),

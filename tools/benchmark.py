@@ -11,7 +11,7 @@ from cfnseg.cli import run_tool
 
 
 def benchmark(suite: tyro.conf.Positional[Path], *, seeds: int = 3, root: str = "", out: Path | None = None,
-              only: tuple[str, ...] = ()) -> None:
+              only: tuple[str, ...] = (), table_only: bool = False) -> None:
     """Train and score what has no result yet; write table.md and plot.png.
 
     Args:
@@ -20,13 +20,14 @@ def benchmark(suite: tyro.conf.Positional[Path], *, seeds: int = 3, root: str = 
         root: the data set's folder ("" = as in the suite).
         out: where runs, results and the table go ("" = runs/<suite>).
         only: these systems alone.
+        table_only: train nothing, write the table of what is finished.
     """
-    from cfnseg.benchmark.runs import run_suite
+    from cfnseg.benchmark.runs import finished, run_suite
     from cfnseg.benchmark.suite import load_suite
 
     loaded = load_suite(suite)
     folder = out or Path("runs") / loaded.name
-    results = run_suite(loaded, folder, seeds, root, list(only))
+    results = finished(loaded, folder, seeds, list(only)) if table_only else run_suite(loaded, folder, seeds, root, list(only))
     from cfnseg.benchmark.table import write_table
 
     print(write_table(loaded, results, folder))

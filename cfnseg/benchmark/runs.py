@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,21 @@ from cfnseg.config import Config, to_dict
 from cfnseg.errors import UserError, unknown
 
 
-def run_suite(suite: Suite, folder: Path, seeds: int, root: str = "", only: list[str] | None = None) -> dict[str, list[dict]]:
-    """Train and score what has no result yet.
+@dataclass(frozen=True)
+class Results:
+    """What is known of a suite's systems.
+
+    Attributes:
+        runs: finished runs by system, in the order of their seeds; see `cfnseg.benchmark.worker.score_of`.
+        costs: see `cfnseg.benchmark.cost.cost_of`; a system without has not been measured.
+    """
+
+    runs: dict[str, list[dict[str, Any]]]
+    costs: dict[str, dict[str, Any]]
+
+
+def run_suite(suite: Suite, folder: Path, seeds: int, root: str = "", only: list[str] | None = None) -> Results:
+    """Train, score and measure what has no result yet.
 
     Args:
         suite: what is compared.
@@ -31,51 +45,60 @@ def run_suite(suite: Suite, folder: Path, seeds: int, root: str = "", only: list
         root: the data set's folder, "" = as in the configs.
         only: these systems, None = all.
 
-    Returns:
-        Results by system: one dictionary a seed, see `cfnseg.benchmark.worker`, and under "cost" one a system.
-
     Raises:
-        UserError: a run that cannot be trained; a result that other settings made.
+        UserError: an unknown system; a run that cannot be trained; a result that other settings made.
     """
     if wrong := [name for name in only or () if name not in suite.systems]:
         raise unknown("--only", wrong[0], suite.systems)
     names = only or list(suite.systems)
-    jobs = [(name, seed) for seed in range(seeds) for name in names] + [(name, None) for name in names]
-    results: dict[tuple[str, int | None], dict] = {}
-    waiting = jobs
+    waiting: list[tuple[str, int | None]] = [(name, seed) for seed in range(seeds) for name in names] + [(name, None) for name in names]
     while waiting:
-        left = []
-        for name, seed in waiting:
-            result = _one(suite, name, seed, folder, root)
-            if result is None:
-                left.append((name, seed))
-            else:
-                results[name, seed] = result
+        left = [(name, seed) for name, seed in waiting if not _done(suite, name, seed, folder, root)]
         if left and len(left) == len(waiting):
             time.sleep(5)  # the rest is in other processes' hands
         waiting = left
-    table: dict[str, list[dict]] = {name: [results[name, seed] for seed in range(seeds)] for name in names}
-    return table | {"cost": [results[name, None] for name in names]}
+    return finished(suite, folder, seeds, names)
 
 
-def _one(suite: Suite, name: str, seed: int | None, folder: Path, root: str) -> dict[str, Any] | None:
-    """The result of a job, made if need be; None if another process is at it."""
-    label = f"{name}-cost" if seed is None else f"{name}-s{seed}"
-    path = folder / "results" / f"{label}.json"
-    config = suite.run(name, seed or 0, folder / "runs", root)
+def finished(suite: Suite, folder: Path, seeds: int, only: list[str] | None = None) -> Results:
+    """The results that are there, be it of some seeds only; a system without any is left out. Raises UserError as `run_suite`."""
+    runs, costs = {}, {}
+    for name in only or suite.systems:
+        if found := [_read(suite, name, seed, folder) for seed in range(seeds) if _path(folder, name, seed).exists()]:
+            runs[name] = found
+        if _path(folder, name, None).exists():
+            costs[name] = _read(suite, name, None, folder)
+    if not runs:
+        raise UserError(f"no result of {suite.name} in {folder / 'results'} yet")
+    return Results(runs, costs)
+
+
+def _path(folder: Path, name: str, seed: int | None) -> Path:
+    return folder / "results" / (f"{name}-cost.json" if seed is None else f"{name}-s{seed}.json")
+
+
+def _read(suite: Suite, name: str, seed: int | None, folder: Path) -> dict[str, Any]:
+    path = _path(folder, name, seed)
+    result = json.loads(path.read_text())
+    if changed := _changed(result["config"], suite.run(name, seed or 0, folder)):
+        raise UserError(f"{path} was made with other settings ({', '.join(changed)}); delete it, or give another --out")
+    return result
+
+
+def _done(suite: Suite, name: str, seed: int | None, folder: Path, root: str) -> bool:
+    """Whether a job has its result, made now if need be; False if another process is at it."""
+    path = _path(folder, name, seed)
     if not path.exists():
         with _lock(path.with_suffix(".lock")) as lock:
             if lock is None:
-                return None
+                return False
             if not path.exists():  # another process may have finished it before the lock was ours
-                print(f"== {label}", flush=True)
-                job = {"config": to_dict(config), "out": str(path), "size": None if seed is not None else suite.size,
-                       "classes": suite.classes}
+                print(f"== {path.stem}", flush=True)
+                job = {"config": to_dict(suite.run(name, seed or 0, folder / "runs", root)), "out": str(path),
+                       "size": None if seed is not None else suite.size, "classes": suite.classes}
                 _in_a_process(job, path, lock)
-    result = json.loads(path.read_text())
-    if changed := _changed(result["config"], config):
-        raise UserError(f"{path} was made with other settings ({', '.join(changed)}); delete it, or give another --out")
-    return result
+    _read(suite, name, seed, folder)
+    return True
 
 
 IGNORED = {"data.root", "data.workers", "data.download", "train.seed", "train.accelerator", "train.save_every", "train.pictures"}

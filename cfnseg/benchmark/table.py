@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cfnseg.benchmark.runs import Results
 from cfnseg.benchmark.suite import Suite
 from cfnseg.metrics.paired import paired_difference
 from cfnseg.storage import write_atomic
@@ -14,69 +15,77 @@ from cfnseg.storage import write_atomic
 TITLES = {"miou": "mIoU", "top1_error": "top-1 error"}
 
 
-def write_table(suite: Suite, results: dict[str, list[dict]], folder: Path) -> str:
-    """Write table.md and plot.png for the results of `cfnseg.benchmark.runs.run_suite`; returns the table's text."""
-    names = [name for name in results if name != "cost"]
-    costs = dict(zip(names, results["cost"]))
-    metric = results[names[0]][0]["metric"]
-    batch = suite.systems[names[0]].train.batch
-    text = table_of(suite, {name: results[name] for name in names}, costs, metric, batch)
+def write_table(suite: Suite, results: Results, folder: Path) -> str:
+    """Write table.md and plot.png of what is finished; returns the table's text."""
+    text = table_of(suite, results)
     write_atomic(folder / "table.md", lambda beside: beside.write_text(text, encoding="utf-8"))
-    write_atomic(folder / "plot.png", lambda beside: _plot(beside, {n: results[n] for n in names}, costs, metric))
+    write_atomic(folder / "plot.png", lambda beside: _plot(beside, results))
     return text
 
 
-def table_of(suite: Suite, runs: dict[str, list[dict]], costs: dict[str, dict], metric: str, batch: int) -> str:
+def table_of(suite: Suite, results: Results) -> str:
     """Scores in points (0..100): mean and sample standard deviation over seeds, and the paired difference to the reference."""
-    seeds = len(next(iter(runs.values())))
-    reference = runs.get(suite.reference)
-    pixel = metric == "miou"
-    columns = ["system", TITLES[metric], "deviation over seeds", f"less {suite.reference} (95 % of images)"]
+    first = next(iter(results.runs.values()))[0]
+    pixel = first["metric"] == "miou"
+    columns = ["system", TITLES[first["metric"]], "deviation over seeds", "seeds", f"less {suite.reference} (95 % of images)"]
     columns += ["boundary mIoU"] * pixel + ["parameters", "of these encoder", "fusion", "GMACs", "step over encoder", "step", "memory"]
     lines = [f"| {' | '.join(columns)} |", "|:--|" + "--:|" * (len(columns) - 1)]
-    for name, results in runs.items():
-        scores = 100 * np.array([r["score"] for r in results])
-        deviation = f"{scores.std(ddof=1):.2f}" if len(scores) > 1 else "-"
-        cost, parts = costs[name], costs[name]["parameters"]
-        row = [f"**{name}**" if name == suite.reference else name, f"{scores.mean():.2f}", deviation,
-               _difference(results, reference) if reference and name != suite.reference else "-"]
-        row += [f"{100 * np.mean([r['scores']['boundary_miou'] for r in results]):.2f}"] * pixel
-        row += [f"{parts['total']:,}", f"{parts['encoder']:,}", f"{parts.get('fusion', 0):,}", f"{cost['gmacs']:.2f}",
-                f"{cost['step_ratio']:.2f}", f"{1000 * cost['step_seconds']:.0f} ms", f"{cost['peak_mib']:,.0f} MiB"]
-        lines.append(f"| {' | '.join(row)} |")
-    images = len(next(iter(runs.values()))[0]["counts"])
+    for name, runs in results.runs.items():
+        scores = _scores(runs)
+        row = [f"**{name}**" if name == suite.reference else name, f"{scores.mean():.2f}",
+               f"{scores.std(ddof=1):.2f}" if len(scores) > 1 else "-", str(len(scores)),
+               _difference(runs, results.runs.get(suite.reference, [])) if name != suite.reference else "-"]
+        row += [f"{100 * np.mean([r['scores']['boundary_miou'] for r in runs]):.2f}"] * pixel
+        lines.append(f"| {' | '.join(row + _cost(results.costs.get(name)))} |")
     size = "x".join(map(str, suite.size))
-    device = next(iter(costs.values()))["device"]
-    note = (f"{seeds} seed{'s' if seeds > 1 else ''}, {images} images scored. The interval is a paired bootstrap over images of the "
-            f"seeds' mean; seeds vary beside it. Cost: GMACs of one {size} image; training step and its memory with {batch} such "
-            f"images on {device}, over forward and backward of the encoder alone.")
+    devices = ", ".join(sorted({c["device"] for c in results.costs.values()}))
+    note = (f"{len(first['counts'])} images scored. The difference is over the seeds that both have, its interval a paired bootstrap "
+            f"over images; how seeds vary stands beside it. Cost: GMACs of one {size} image; training step on such images and what it "
+            f"adds to peak memory ({devices or 'not measured'}), over forward and backward of the encoder alone.")
     return "\n".join([f"# {suite.name}", "", *lines, "", note, ""])
 
 
-def _difference(results: list[dict[str, Any]], reference: list[dict[str, Any]]) -> str:
-    ours, theirs = ([np.array(r["counts"]) for r in runs] for runs in (results, reference))
-    value, low, high = (100 * v for v in paired_difference(ours, theirs))
+def _scores(runs: list[dict[str, Any]]) -> np.ndarray:
+    return 100 * np.array([r["score"] for r in runs])
+
+
+def _cost(cost: dict[str, Any] | None) -> list[str]:
+    if cost is None:
+        return ["-"] * 7
+    parts = cost["parameters"]
+    return [f"{parts['total']:,}", f"{parts['encoder']:,}", f"{parts.get('fusion', 0):,}", f"{cost['gmacs']:.2f}",
+            f"{cost['step_ratio']:.2f}", f"{1000 * cost['step_seconds']:.0f} ms", f"{cost['peak_mib']:,.0f} MiB"]
+
+
+def _difference(runs: list[dict[str, Any]], reference: list[dict[str, Any]]) -> str:
+    """Over the seeds that both have: a seed fixes the order of images, so it is part of the pairing."""
+    ours, theirs = ({r["config"]["train"]["seed"]: np.array(r["counts"]) for r in part} for part in (runs, reference))
+    both = sorted(ours.keys() & theirs.keys())
+    if not both:
+        return "-"
+    value, low, high = (100 * v for v in paired_difference([ours[s] for s in both], [theirs[s] for s in both]))
     return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def _plot(path: Path, runs: dict[str, list[dict]], costs: dict[str, dict], metric: str) -> None:
+def _plot(path: Path, results: Results) -> None:
     """Score with its deviation over seeds against multiply-accumulates and against the training step."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 5), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(12, 6), sharey=True, layout="constrained")
     for axis, key, title in zip(axes, ("gmacs", "step_ratio"), ("GMACs of an image", "training step over the encoder's")):
         points = []
-        for name, results in runs.items():
-            scores = 100 * np.array([r["score"] for r in results])
-            spread = scores.std(ddof=1) if len(scores) > 1 else 0
-            axis.errorbar(costs[name][key], scores.mean(), spread, fmt="o", capsize=3)
-            points.append((costs[name][key], scores.mean(), name))
+        for name, cost in results.costs.items():
+            if name in results.runs:
+                scores = _scores(results.runs[name])
+                axis.errorbar(cost[key], scores.mean(), scores.std(ddof=1) if len(scores) > 1 else 0, fmt="o", capsize=3)
+                points.append((cost[key], scores.mean(), name))
         _label(axis, points)
         axis.set_xlabel(title)
         axis.grid(alpha=0.3)
+    metric = next(iter(results.runs.values()))[0]["metric"]
     axes[0].set_ylabel(f"{TITLES[metric]} (%), bars: deviation over seeds")
     figure.savefig(path, format="png", dpi=110)
     plt.close(figure)

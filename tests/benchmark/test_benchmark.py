@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import ENCODER, REPO, run_tool
 
-from cfnseg.benchmark.runs import run_suite
+from cfnseg.benchmark.runs import Results, run_suite
 from cfnseg.benchmark.suite import Suite, load_suite
 from cfnseg.benchmark.table import table_of, write_table
-from cfnseg.config import to_dict
+from cfnseg.config import Config, to_dict
 from cfnseg.errors import UserError
 
 SUITE = """
@@ -35,8 +35,9 @@ def write_suite(folder: Path, steps: int = 6) -> Path:
     return path
 
 
-def result(score: float, counts: list, metric: str = "miou") -> dict:
-    return {"metric": metric, "score": score, "counts": counts, "scores": {"boundary_miou": score / 2}}
+def result(score: float, counts: list, seed: int = 0, metric: str = "miou") -> dict:
+    return {"metric": metric, "score": score, "counts": counts, "scores": {"boundary_miou": score / 2},
+            "config": {"train": {"seed": seed}}}
 
 
 COST = {"parameters": {"encoder": 90, "fusion": 5, "total": 100}, "gmacs": 1.5, "step_ratio": 1.2, "step_seconds": 0.1,
@@ -56,7 +57,7 @@ def trained_steps(out: Path) -> dict[str, list[int]]:
 def without_times(out: Path) -> list[list[str]]:
     """The table's cells but for the measured times and memory."""
     lines = (out / "table.md").read_text().splitlines()
-    return [line.split("|")[1:10] for line in lines if line.startswith("| ")]
+    return [line.split("|")[1:11] for line in lines if line.startswith("| ")]
 
 
 @pytest.mark.timeout(600)
@@ -134,23 +135,31 @@ def test_unknown_only(tmp_path):
         run_suite(load_suite(write_suite(tmp_path)), tmp_path, 1, only=["lcc"])
 
 
-def test_table_by_hand(tmp_path):
+def test_table_by_hand():
     """Two seeds, two images, one class: IoU .5 and .7 against .4 and .4 everywhere."""
     half, more, less = ([[[x], [10], [10]]] * 2 for x in (20 / 3, 140 / 17, 40 / 7))
-    suite = Suite(systems={"lc": None, "sum": None}, reference="sum", size=(4, 6), classes=1)  # type: ignore[dict-item]
-    runs = {"lc": [result(0.5, half), result(0.7, more)], "sum": [result(0.4, less), result(0.4, less)]}
-    text = table_of(suite, runs, {"lc": COST, "sum": COST}, "miou", batch=8)
-    row = next(line for line in text.splitlines() if line.startswith("| lc"))
-    cells = [c.strip() for c in row.split("|")[1:-1]]
-    assert cells[:5] == ["lc", "60.00", "14.14", "+20.00 (+20.00 to +20.00)", "30.00"]
-    assert cells[5:] == ["100", "90", "5", "1.50", "1.20", "100 ms", "30 MiB"]
+    suite = Suite(systems={"lc": Config(), "sum": Config(), "new": Config()}, reference="sum", size=(4, 6), classes=1)
+    runs = {"lc": [result(0.5, half), result(0.7, more, 1)], "sum": [result(0.4, less), result(0.4, less, 1)],
+            "new": [result(0.7, more, 1)]}
+    rows = {line.split("|")[1].strip(" *"): [c.strip() for c in line.split("|")[2:-1]]
+            for line in table_of(suite, Results(runs, {"lc": COST})).splitlines() if line.startswith("| ")}
+    assert rows["lc"][:5] == ["60.00", "14.14", "2", "+20.00 (+20.00 to +20.00)", "30.00"]
+    assert rows["lc"][5:] == ["100", "90", "5", "1.50", "1.20", "100 ms", "30 MiB"]
+    assert rows["sum"][:4] == ["40.00", "0.00", "2", "-"] and rows["sum"][5:] == ["-"] * 7
+    assert rows["new"][:4] == ["70.00", "-", "1", "+30.00 (+30.00 to +30.00)"]  # against the seed that both have
 
 
 def test_error_table_and_plot(tmp_path):
     suite = load_suite(write_suite(tmp_path))
-    runs = {"lc": [result(0.25, [0, 0, 0, 1], "top1_error")], "sum": [result(0.5, [0, 1, 0, 1], "top1_error")],
-            "cost": [COST, COST]}
-    text = write_table(suite, runs, tmp_path)
-    assert "top-1 error" in text and "| sum | 50.00 | - | +25.00 (" in text
+    runs = {"lc": [result(0.25, [0, 0, 0, 1], 0, "top1_error")], "sum": [result(0.5, [0, 1, 0, 1], 0, "top1_error")]}
+    text = write_table(suite, Results(runs, {"lc": COST, "sum": COST}), tmp_path)
+    assert "top-1 error" in text and "| sum | 50.00 | - | 1 | +25.00 (" in text
     assert (tmp_path / "table.md").read_text() == text
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_table_only_trains_nothing(folder_data, tmp_path):
+    suite = write_suite(tmp_path)
+    done = run_tool("tools/benchmark.py", suite, "--out", tmp_path / "out", "--table-only")
+    assert done.returncode == 1 and "no result of tiny_suite" in done.stderr
+    assert not (tmp_path / "out" / "runs").exists()
