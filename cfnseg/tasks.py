@@ -64,7 +64,7 @@ def score_image_weights(weights: Path, dataset: str, root: str, split: str, out:
     if loaded.settings.level != "image":
         raise UserError(f"{weights} is a segmentation model; score it with tools/eval_seg.py", code=2)
     name = dataset or loaded.score.get("data", "")
-    data = open_images(name, root, split)
+    data = open_images(name, root, split, classes=loaded.labels.names)
     check_labels(loaded, data.labels, weights, f"{name} {split}")
     place = pick_device(device)
     model = loaded.model.to(place, memory_format=torch.channels_last)

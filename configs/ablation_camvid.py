@@ -49,5 +49,7 @@ suite = Suite(reference="lc_6x8", size=(240, 320), classes=11, systems={
     "lc_6x8_norm": system(grid=(6, 8), fusion_norm="channel"),
     # where place could pay, if anywhere
     "lc_6x8_lr10": system(fusion_lr=10.0, grid=(6, 8)),
+    "lc_1x1_lr10": system(fusion_lr=10.0),
+    "shuffled_6x8_lr10": system(fusion_lr=10.0, fusion="shuffled", grid=(6, 8)),
     "eplf_lc_18x24_lr10": system(fusion_lr=10.0, order="eplf", grid=(18, 24)),
 })

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import statistics
+import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -89,4 +90,6 @@ def _seconds(work, cuda: bool) -> float:
 
 def _peak(cuda: bool) -> int:
     """Bytes: the most that was allocated (CUDA) or resident (this process) so far."""
-    return torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if cuda:
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

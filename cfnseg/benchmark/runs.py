@@ -6,8 +6,8 @@ the process and its worker are gone, however they die, and the run is then taken
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import subprocess
 import sys
 import time
@@ -19,7 +19,7 @@ from typing import Any
 
 from cfnseg.benchmark.suite import Suite
 from cfnseg.config import Config, to_dict
-from cfnseg.errors import UserError, unknown
+from cfnseg.errors import UserError, first_line, unknown
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,31 @@ def run_suite(suite: Suite, folder: Path, seeds: int, root: str = "", only: list
     Raises:
         UserError: an unknown system; a run that cannot be trained; a result that other settings made.
     """
-    if wrong := [name for name in only or () if name not in suite.systems]:
-        raise unknown("--only", wrong[0], suite.systems)
-    names = only or list(suite.systems)
+    names = _names(suite, seeds, only)
+    failed: list[str] = []
     waiting: list[tuple[str, int | None]] = [(name, seed) for seed in range(seeds) for name in names] + [(name, None) for name in names]
     while waiting:
-        left = [(name, seed) for name, seed in waiting if not _done(suite, name, seed, folder, root)]
+        left = [(name, seed) for name, seed in waiting if not _done(suite, name, seed, folder, root, failed)]
         if left and len(left) == len(waiting):
             time.sleep(5)  # the rest is in other processes' hands
         waiting = left
+    if failed:
+        raise UserError(f"{', '.join(failed)} failed, see above; what is finished is kept, --table-only makes a table of it")
     return finished(suite, folder, seeds, names)
+
+
+def _names(suite: Suite, seeds: int, only: list[str] | None) -> list[str]:
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds}: expected 1 or more", code=2)
+    if wrong := [name for name in only or () if name not in suite.systems]:
+        raise unknown("--only", wrong[0], suite.systems)
+    return only or list(suite.systems)
 
 
 def finished(suite: Suite, folder: Path, seeds: int, only: list[str] | None = None) -> Results:
     """The results that are there, be it of some seeds only; a system without any is left out. Raises UserError as `run_suite`."""
     runs, costs = {}, {}
-    for name in only or suite.systems:
+    for name in _names(suite, seeds, only):
         if found := [_read(suite, name, seed, folder) for seed in range(seeds) if _path(folder, name, seed).exists()]:
             runs[name] = found
         if _path(folder, name, None).exists():
@@ -79,14 +88,20 @@ def _path(folder: Path, name: str, seed: int | None) -> Path:
 
 def _read(suite: Suite, name: str, seed: int | None, folder: Path) -> dict[str, Any]:
     path = _path(folder, name, seed)
-    result = json.loads(path.read_text())
-    if changed := _changed(result["config"], suite.run(name, seed or 0, folder)):
+    try:
+        result = json.loads(path.read_text())
+        changed = _changed(result["config"], suite.run(name, seed or 0, folder))
+        if seed is None:
+            changed += [k for k, v in (("size", list(suite.size)), ("classes", suite.classes)) if result[k] != v]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no result of this benchmark ({type(error).__name__}: {first_line(error)}); delete it") from None
+    if changed:
         raise UserError(f"{path} was made with other settings ({', '.join(changed)}); delete it, or give another --out")
     return result
 
 
-def _done(suite: Suite, name: str, seed: int | None, folder: Path, root: str) -> bool:
-    """Whether a job has its result, made now if need be; False if another process is at it."""
+def _done(suite: Suite, name: str, seed: int | None, folder: Path, root: str, failed: list[str]) -> bool:
+    """Whether a job is over, done now if need be: has its result or is in ``failed``; False if another process is at it."""
     path = _path(folder, name, seed)
     if not path.exists():
         with _lock(path.with_suffix(".lock")) as lock:
@@ -95,8 +110,10 @@ def _done(suite: Suite, name: str, seed: int | None, folder: Path, root: str) ->
             if not path.exists():  # another process may have finished it before the lock was ours
                 print(f"== {path.stem}", flush=True)
                 job = {"config": to_dict(suite.run(name, seed or 0, folder / "runs", root)), "out": str(path),
-                       "size": None if seed is not None else suite.size, "classes": suite.classes}
-                _in_a_process(job, path, lock)
+                       "size": None if seed is not None else suite.size, "classes": suite.classes, "parent": os.getpid()}
+                if not _in_a_process(job, lock):
+                    failed.append(path.stem)
+                    return True
     _read(suite, name, seed, folder)
     return True
 
@@ -113,21 +130,37 @@ def _changed(made: dict[str, Any], config: Config) -> list[str]:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[int | None]:
-    """The descriptor of the locked file, or None if another process holds the lock."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    """The descriptor of the locked file, or None if another process holds the lock. Raises UserError if it cannot be made."""
+    try:
+        import fcntl
+    except ImportError:
+        raise UserError("tools/benchmark.py needs Linux or macOS to share runs between processes", code=2) from None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another folder with --out") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield None
             return
+        except OSError as error:
+            raise UserError(f"{path} cannot be locked ({error.strerror}); choose a folder on another disk with --out") from None
         yield file.fileno()
 
 
-def _in_a_process(job: dict[str, Any], path: Path, lock: int) -> None:
-    """Do a job in a process of its own, which shares the lock: memory is then that of one system alone."""
-    done = subprocess.run([sys.executable, "-m", "cfnseg.benchmark.worker", json.dumps(job)], pass_fds=[lock], check=False)
-    if done.returncode in (130, -2, -15):
+def _in_a_process(job: dict[str, Any], lock: int) -> bool:
+    """Do a job in a process of its own, which shares the lock: memory is then that of one system alone. False if it failed."""
+    stopped = False
+    with subprocess.Popen([sys.executable, "-m", "cfnseg.benchmark.worker", json.dumps(job)], pass_fds=[lock]) as worker:
+        while True:
+            try:
+                code = worker.wait()
+                break
+            except KeyboardInterrupt:  # the worker got it too, and is saving; a second one stops it at once
+                stopped = True
+    if stopped or code in (130, -2, -9, -15):
         raise KeyboardInterrupt
-    if done.returncode:
-        raise UserError(f"{path.stem} failed (exit code {done.returncode}, see above); what is finished is kept", code=1)
+    return code == 0

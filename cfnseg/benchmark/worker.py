@@ -21,10 +21,10 @@ from cfnseg.tasks import train
 def main(text: str) -> None:
     """Train and score, or measure the cost, and write the result."""
     job = json.loads(text)
-    _stop_without(os.getppid())
+    _stop_without(job["parent"])
     config = config_from_dict(job["config"])
     measured = cost_of(config, tuple(job["size"]), job["classes"]) if job["size"] else score_of(config)
-    result = {"config": job["config"], **measured}
+    result = {"config": job["config"], **measured} | ({"size": job["size"], "classes": job["classes"]} if job["size"] else {})
     write_atomic(job["out"], lambda beside: beside.write_text(json.dumps(result, separators=(",", ":"))))
 
 

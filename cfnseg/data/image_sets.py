@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -23,10 +25,10 @@ class ImageSet:
     """One split.
 
     Args:
-        names: a name per image, "<class>/<stem>", unique.
+        names: a name per image, "<class>/<rest of the path>", unique.
         targets: (N,) class of each image.
         labels: the classes.
-        load: index -> (H, W, 3) uint8 RGB.
+        load: index -> (H, W, 3) uint8 RGB; picklable, for loader processes that are not forked.
     """
 
     def __init__(self, names: list[str], targets: np.ndarray, labels: ClassNames, load: Callable[[int], np.ndarray]) -> None:
@@ -38,15 +40,26 @@ class ImageSet:
 
     def subset(self, indices: np.ndarray) -> ImageSet:
         """These images alone."""
-        return ImageSet([self.names[i] for i in indices], self.targets[indices], self.labels, lambda i: self._load(indices[i]))
+        load = functools.partial(_load_of, self._load, indices)
+        return ImageSet([self.names[i] for i in indices], self.targets[indices], self.labels, load)
 
-    def in_memory(self) -> ImageSet:
-        """The same with every image decoded now, for small images of one size."""
-        images = np.stack([self._load(i) for i in range(len(self.names))])
+    def in_memory(self, size: tuple[int, int]) -> ImageSet:
+        """The same with every image decoded now; UserError for one of another (H, W) than ``size``."""
+        images = np.empty((len(self.names), *size, 3), np.uint8)
+        for i, name in enumerate(self.names):
+            image = self._load(i)
+            if image.shape[:2] != size:
+                raise UserError(f"{name} is {image.shape[1]}x{image.shape[0]}, CIFAR's images are {size[1]}x{size[0]}; "
+                                "use --data.name image_folder for other data")
+            images[i] = image
         return ImageSet(self.names, self.targets, self.labels, images.__getitem__)
 
 
-def open_images(name: str, root: str, split: str, download: bool = False) -> ImageSet:
+def _load_of(load: Callable[[int], np.ndarray], indices: np.ndarray, i: int) -> np.ndarray:
+    return load(int(indices[i]))
+
+
+def open_images(name: str, root: str, split: str, download: bool = False, classes: list[str] | None = None) -> ImageSet:
     """One split of an image-level data set.
 
     Args:
@@ -55,9 +68,10 @@ def open_images(name: str, root: str, split: str, download: bool = False) -> Ima
             folders with CIFAR's class names.
         split: train, test, ... as the data set has them.
         download: fetch CIFAR first.
+        classes: those that a net was trained on, in their order; None = the split's own. The split may lack some of them.
 
     Raises:
-        UserError: unknown name, missing data, a class that is missing, a file that is no image.
+        UserError: unknown name, missing data, a class that is missing or not among ``classes``, a file that is no image.
     """
     if name not in USUAL_ROOT:
         raise UserError(f"data.name {name!r} has no image labels; there are {', '.join(USUAL_ROOT)}", code=2)
@@ -65,26 +79,43 @@ def open_images(name: str, root: str, split: str, download: bool = False) -> Ima
     if download and name == "image_folder":
         raise UserError("data.download: image_folder cannot be downloaded", code=2)
     if name != "image_folder" and (download or cifar.has_files(path, name)):
-        images, targets, classes = cifar.read(path, name, split, download)
-        names = [f"{classes[t]}/{i:05d}" for i, t in enumerate(targets)]
-        return ImageSet(names, targets, ClassNames(classes), images.__getitem__)
+        images, targets, own = cifar.read(path, name, split, download)
+        names = [f"{own[t]}/{i:05d}" for i, t in enumerate(targets)]
+        _demand_known(own, classes, path, split)
+        return ImageSet(names, targets, ClassNames(own), images.__getitem__)
     existing(path, name, LAYOUT if name == "image_folder" else f"{cifar.REMEDY} {LAYOUT}")
     files: Files = _Zip(path) if path.is_file() else _Folder(path)
-    chosen = _of_split(files.members(), split, path)
-    classes = sorted({PurePosixPath(m).parts[1] for m in chosen})
+    chosen = _of_split(files, split, path)
+    own = sorted({member[1] for member in chosen})
     if name != "image_folder":
-        classes = cifar.demand_classes(name, classes, path)
-    targets = np.array([classes.index(PurePosixPath(m).parts[1]) for m in chosen])
-    names = [str(PurePosixPath(*PurePosixPath(m).parts[1:]).with_suffix("")) for m in chosen]
-    found = ImageSet(names, targets, ClassNames(classes), lambda i: files.load(chosen[i]))
-    return found if name == "image_folder" else found.in_memory()
+        own = cifar.demand_classes(name, own, path)
+    _demand_known(own, classes, path, split)
+    order = classes or own
+    index = {c: i for i, c in enumerate(order)}
+    found = ImageSet(["/".join(member[1:]) for member in chosen], np.array([index[member[1]] for member in chosen]),
+                     ClassNames(order), functools.partial(_load_member, files, ["/".join(member) for member in chosen]))
+    return found if name == "image_folder" else found.in_memory((32, 32))
+
+
+def _demand_known(own: list[str], classes: list[str] | None, path: Path, split: str) -> None:
+    if classes is not None and (more := sorted(set(own) - set(classes))):
+        raise UserError(f"{path}, split {split}: {', '.join(more[:5])} is not among the {len(classes)} classes that were trained on, "
+                        f"{', '.join(classes[:5])}...")
+
+
+def _load_member(files: Files, members: list[str], i: int) -> np.ndarray:
+    return files.load(members[i])
 
 
 class Files(Protocol):
     """A tree of files, in a folder or a zip."""
 
-    def members(self) -> list[str]:
-        """Paths of all files, relative, with forward slashes, hidden ones left out."""
+    def members(self, split: str) -> list[str]:
+        """Paths of the files below the folder ``split``, relative to the root, with forward slashes."""
+        ...
+
+    def splits(self) -> list[str]:
+        """What lies at the top."""
         ...
 
     def load(self, member: str) -> np.ndarray:
@@ -96,8 +127,15 @@ class _Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def members(self) -> list[str]:
-        return sorted(p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file() and not _hidden(p.name))
+    def members(self, split: str) -> list[str]:
+        found = []
+        for folder, _, names in os.walk(self.root / split, followlinks=True):  # class folders are often links
+            inside = Path(folder).relative_to(self.root).as_posix()
+            found += [f"{inside}/{name}" for name in names]
+        return found
+
+    def splits(self) -> list[str]:
+        return [p.name for p in self.root.iterdir()]
 
     def load(self, member: str) -> np.ndarray:
         return read_image(self.root / member)
@@ -108,14 +146,16 @@ class _Zip:
         self.path = path
         self.opened: tuple[int, zipfile.ZipFile] | None = None
 
-    def members(self) -> list[str]:
-        return sorted(i.filename for i in self._file().infolist() if not i.is_dir() and not _hidden(PurePosixPath(i.filename).name)
-                      and not i.filename.startswith("__MACOSX/"))
+    def members(self, split: str) -> list[str]:
+        return [i.filename for i in self._file().infolist() if not i.is_dir() and i.filename.startswith(f"{split}/")]
+
+    def splits(self) -> list[str]:
+        return [i.filename.split("/")[0] for i in self._file().infolist()]
 
     def load(self, member: str) -> np.ndarray:
         try:
             data = self._file().read(member)
-        except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:
+        except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError, KeyError) as error:
             raise UserError(f"{self.path}, {member}: {error}") from None
         return decode_image(data, f"{self.path}, {member}")
 
@@ -132,17 +172,17 @@ class _Zip:
         return {"path": self.path, "opened": None}
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name == "Thumbs.db"
+def _of_split(files: Files, split: str, path: Path) -> list[tuple[str, ...]]:
+    """The members <split>/<class>/.../<image>, split at their slashes; UserError if there is none or one is no image by its name.
 
-
-def _of_split(members: list[str], split: str, path: Path) -> list[str]:
-    """The members <split>/<class>/<image>; UserError if there is none or one is no image by its name."""
-    chosen = [m for m in members if len(PurePosixPath(m).parts) == 3 and m.startswith(f"{split}/")]
+    Hidden files and folders are left out, and what lies beside the class folders.
+    """
+    parts = sorted(tuple(member.split("/")) for member in files.members(split))
+    chosen = [p for p in parts if len(p) >= 3 and not any(name.startswith(".") or name == "Thumbs.db" for name in p)]
     if not chosen:
-        have = sorted({PurePosixPath(m).parts[0] for m in members})
+        have = sorted(set(files.splits()))
         raise UserError(f"0 images matched {split}/<class>/<image> in {path}; it has {', '.join(have[:8]) or 'nothing'}. {LAYOUT}")
-    if other := [m for m in chosen if PurePosixPath(m).suffix.lower() not in IMAGE_TYPES]:
+    if other := ["/".join(p) for p in chosen if not p[-1].lower().endswith(IMAGE_TYPES)]:
         raise UserError(f"{path}, {other[0]}: no image ({len(other)} such files); expected *{' *'.join(IMAGE_TYPES)}")
     return chosen
 

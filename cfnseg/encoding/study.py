@@ -13,11 +13,11 @@ from cfnseg.data.transforms import ImageTransform
 from cfnseg.encoding.bow import BagOfWords
 from cfnseg.encoding.compare import Row, compare_encoders
 from cfnseg.encoding.crosslayer import CrossLayerPooling
-from cfnseg.encoding.descriptors import stage_descriptors, stage_pair
+from cfnseg.encoding.descriptors import stage_pair
 from cfnseg.encoding.fisher import FisherVector
 from cfnseg.encoding.pooled import AveragePooling, FusedFeature
 from cfnseg.encoding.vlad import VLAD
-from cfnseg.engine.checkpoint import check_labels, load
+from cfnseg.engine.checkpoint import load
 from cfnseg.errors import UserError
 
 BATCH = 100
@@ -31,7 +31,7 @@ def compare_on_weights(weights: Path, root: str, train_images: int, test_images:
         weights: of an image-level CFN in EFLP order.
         root: the data set that it was trained on; its training split is used.
         train_images: images that encoders and SVM are fitted to, the same number of every class.
-        test_images: others, that are scored: of those that the net's training held out, where it held out as many.
+        test_images: others, of those that the net's training held out, that are scored.
         stage: index of the encoder's stage whose places are the local descriptors; cross-layer pooling takes the next as well.
         dimensions: of local descriptors after PCA.
         seed: of k-means, mixtures and SVM.
@@ -45,9 +45,12 @@ def compare_on_weights(weights: Path, root: str, train_images: int, test_images:
         raise UserError(f"{weights}: expected an image-level CFN with early fusion, which has a fused feature", code=2)
     if not 0 <= stage < len(net.encoder.channels) - 1:
         raise UserError(f"--stage {stage}: the net has stages 0 to {len(net.encoder.channels) - 1}, and one must follow", code=2)
-    whole = open_images(str(loaded.score["data"]), root, "train")
-    check_labels(loaded, whole.labels, weights, str(loaded.score["data"]))
-    rest, held = hold_out_images(whole, str(test_images))  # as the training held out, so that it has seen none of them
+    if int(loaded.score.get("held_out", 0)) < test_images:
+        raise UserError(f"{weights}: its training held out {loaded.score.get('held_out', 0)} images, fewer than --test-images "
+                        f"{test_images}; a net cannot be scored on what it was trained on", code=2)
+    whole = open_images(str(loaded.score["data"]), root, "train", classes=loaded.labels.names)
+    rest, held = hold_out_images(whole, str(loaded.score["held_out"]))  # as the training did
+    held = hold_out_images(held, str(test_images))[1] if test_images < len(held.names) else held
     chosen = hold_out_images(rest, str(train_images))[1]
     settings = Data(crop=tuple(loaded.score.get("crop", (224, 224))))
     splits = [(_pixels(part, settings), part.targets) for part in (chosen, held)]
@@ -72,5 +75,5 @@ def _inputs(net: torch.nn.Module, images: np.ndarray, stage: int) -> dict[str, o
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):
             fused.append(net.fused(torch.from_numpy(images[start : start + BATCH]).permute(0, 3, 1, 2)).numpy())
-    return {"stage": stage_descriptors(net.encoder, images, stage, BATCH), "pair": stage_pair(net.encoder, images, stage, BATCH),
-            "fused": np.concatenate(fused)}
+    pair = stage_pair(net.encoder, images, stage, BATCH)
+    return {"stage": pair[0], "pair": pair, "fused": np.concatenate(fused)}

@@ -75,7 +75,9 @@ class Classification:
         """Training and validation data. Raises UserError."""
         data = self.config.data
         train = open_images(data.name, data.root, data.train_split, download)
-        return hold_out_images(train, data.holdout) if data.holdout else (train, open_images(data.name, data.root, data.val_split))
+        if data.holdout:
+            return hold_out_images(train, data.holdout)
+        return train, open_images(data.name, data.root, data.val_split, classes=train.labels.names)
 
     def transform(self, encoder: nn.Module) -> ImageTransform:
         """How a training sample is made."""

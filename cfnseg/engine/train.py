@@ -228,7 +228,7 @@ class Run:
         data = self.config.data
         held = f"{data.holdout} images" if self.config.model.level == "image" else f"{data.holdout}*"
         split = f"{data.train_split}, held out {held}" if data.holdout else data.val_split
-        crop = {"crop": list(data.crop)} if self.config.model.level == "image" else {}
+        crop = {"crop": list(data.crop), "held_out": int(data.holdout or 0)} if self.config.model.level == "image" else {}
         return {"data": data.name, "split": split, "images": len(result.names), **result.score(), **crop, "step": self.state["step"],
                 "steps": self.total, "seed": self.config.train.seed}
 

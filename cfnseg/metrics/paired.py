@@ -8,6 +8,8 @@ import numpy as np
 
 from cfnseg.metrics.confusion import iou_of
 
+BLOCK = 500  # resamples computed at once
+
 
 def paired_difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], resamples: int = 10_000,
                       seed: int = 0) -> tuple[float, float, float]:
@@ -33,11 +35,17 @@ def paired_difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], 
         raise ValueError(f"ours and theirs: expected runs over the same images, got shapes {[run.shape for run in runs]}")
     images = len(runs[0])
     rng = np.random.default_rng(seed)
-    draws = np.vstack([np.ones((1, images)), rng.multinomial(images, np.full(images, 1 / images), size=resamples)])
-    scores = np.stack([_scores(draws, run) for run in runs])
-    difference = scores[: len(ours)].mean(0) - scores[len(ours) :].mean(0)
-    low, high = np.percentile(difference[1:], [2.5, 97.5])
-    return float(difference[0]), float(low), float(high)
+
+    def difference(draws: np.ndarray) -> np.ndarray:
+        scores = np.stack([_scores(draws, run) for run in runs])
+        return scores[: len(ours)].mean(0) - scores[len(ours) :].mean(0)
+
+    blocks = []
+    for start in range(0, resamples, BLOCK):  # all draws at once would be gigabytes for 50,000 images
+        draws = rng.multinomial(images, np.full(images, 1 / images), size=min(BLOCK, resamples - start))
+        blocks.append(difference(draws.astype(np.float64)))
+    low, high = np.percentile(np.concatenate(blocks), [2.5, 97.5])
+    return float(difference(np.ones((1, images)))[0]), float(low), float(high)
 
 
 def _scores(draws: np.ndarray, run: np.ndarray) -> np.ndarray:

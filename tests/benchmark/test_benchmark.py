@@ -1,6 +1,7 @@
 """The comparison command: interrupted, shared between processes, and read."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 from conftest import ENCODER, REPO, run_tool
 
-from cfnseg.benchmark.runs import Results, run_suite
+from cfnseg.benchmark.runs import Results, finished, run_suite
 from cfnseg.benchmark.suite import Suite, load_suite
 from cfnseg.benchmark.table import table_of, write_table
 from cfnseg.config import Config, to_dict
+from cfnseg.engine.checkpoint import load_checkpoint
 from cfnseg.errors import UserError
 
 SUITE = """
@@ -29,9 +31,9 @@ suite = Suite(reference="lc", size=(64, 64), classes=8, systems={{
 """
 
 
-def write_suite(folder: Path, steps: int = 6) -> Path:
+def write_suite(folder: Path, steps: int = 6, save_every: int = 5) -> Path:
     path = folder / "tiny_suite.py"
-    path.write_text(SUITE.format(encoder=ENCODER, steps=steps))
+    path.write_text(SUITE.format(encoder=ENCODER, steps=steps).replace("save_every=5", f"save_every={save_every}"))
     return path
 
 
@@ -111,12 +113,14 @@ def test_results_of_other_settings_are_refused(tmp_path):
 
 def test_a_run_that_fails_is_named_and_the_rest_is_kept(folder_data, tmp_path):
     suite = tmp_path / "bad.py"
-    suite.write_text(SUITE.format(encoder=ENCODER, steps=3).replace('fusion="sum"', 'fusion="summ"'))
+    text = SUITE.format(encoder=ENCODER, steps=3).replace('"sum": replace(base, model=replace(base.model, fusion="sum"))',
+                                                          '"sum": replace(base, model=replace(base.model, fusion="summ")), "two": base')
+    suite.write_text(text)
     out = tmp_path / "out"
     done = run_tool("tools/benchmark.py", suite, "--seeds", 1, "--root", folder_data, "--out", out)
     assert done.returncode == 1
-    assert "'summ' is unknown; did you mean sum" in done.stderr and "sum-s0 failed" in done.stderr
-    assert (out / "results" / "lc-s0.json").exists()
+    assert "'summ' is unknown; did you mean sum" in done.stderr and "sum-s0, sum-cost failed" in done.stderr
+    assert {p.stem for p in (out / "results").glob("*.json")} == {"lc-s0", "lc-cost", "two-s0", "two-cost"}
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -130,9 +134,50 @@ def test_no_suite(tmp_path, text, message):
         load_suite(path)
 
 
-def test_unknown_only(tmp_path):
+@pytest.mark.parametrize("collect", [run_suite, finished])
+def test_wrong_usage(tmp_path, collect):
+    suite = load_suite(write_suite(tmp_path))
     with pytest.raises(UserError, match="'lcc' is unknown; did you mean lc"):
-        run_suite(load_suite(write_suite(tmp_path)), tmp_path, 1, only=["lcc"])
+        collect(suite, tmp_path, 1, only=["lcc"])
+    with pytest.raises(UserError, match="--seeds 0: expected 1 or more"):
+        collect(suite, tmp_path, 0)
+
+
+def test_no_place_for_results_and_broken_ones(tmp_path):
+    suite = load_suite(write_suite(tmp_path))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written .*--out"):
+        run_suite(suite, tmp_path / "file", 1)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "lc-s0.json").write_text("{")
+    with pytest.raises(UserError, match="lc-s0.json is no result of this benchmark .*delete it"):
+        run_suite(suite, tmp_path, 1)
+
+
+def test_cost_of_another_size_is_refused(tmp_path):
+    suite = load_suite(write_suite(tmp_path))
+    (tmp_path / "results").mkdir()
+    cost = {"config": to_dict(suite.run("lc", 0, tmp_path)), "size": [512, 512], "classes": 8, **COST}
+    (tmp_path / "results" / "lc-cost.json").write_text(json.dumps(cost))
+    with pytest.raises(UserError, match=r"lc-cost.json was made with other settings \(size\)"):
+        finished(suite, tmp_path, 1)
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_saves_before_it_stops(folder_data, tmp_path):
+    suite, out = write_suite(tmp_path, steps=4000, save_every=10_000), tmp_path / "out"
+    process = subprocess.Popen(command(suite, folder_data, out), cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
+    log = out / "runs" / "lc-s0" / "log.jsonl"
+    deadline = time.time() + 120
+    while time.time() < deadline and not (log.exists() and '"step": 10' in log.read_text()):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it, to parent and worker
+    process.communicate(timeout=100)
+    assert process.returncode == 130
+    saved = load_checkpoint(out / "runs" / "lc-s0" / "last.ckpt")["state"]["step"]
+    logged = max(json.loads(line)["step"] for line in log.read_text().splitlines())
+    assert saved >= logged >= 10
 
 
 def test_table_by_hand():

@@ -101,6 +101,53 @@ def test_zip_with_a_file_that_is_no_image_by_content(archive, workers):
         open_images("cifar10", str(archive), "train")
 
 
+def test_a_class_keeps_its_id_where_another_split_lacks_some(folder):
+    for name in ("cat", "truck"):
+        (folder / "test" / name).mkdir(parents=True)
+        (folder / "test" / name / "0.png").write_bytes(png(1))
+    train = open_images("image_folder", str(folder), "train")
+    test = open_images("image_folder", str(folder), "test", classes=train.labels.names)
+    assert test.targets.tolist() == [3, 9] and test.labels.names == train.labels.names
+    with pytest.raises(UserError, match="split train: airplane, automobile, .* is not among the 2 classes"):
+        open_images("image_folder", str(folder), "train", classes=["cat", "truck"])
+
+
+def test_hidden_folders_links_and_deeper_folders(folder, tmp_path):
+    (folder / "train" / ".ipynb_checkpoints").mkdir()
+    (folder / "train" / ".ipynb_checkpoints" / "0.png").write_bytes(png(1))
+    (folder / "train" / "cat" / "more").mkdir()
+    (folder / "train" / "cat" / "more" / "0001.png").write_bytes(png(1))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.png").write_bytes(png(2))
+    (folder / "train" / "zebra").symlink_to(tmp_path / "elsewhere")
+    images = open_images("image_folder", str(folder), "train")
+    assert images.labels.names == [*CIFAR10_CLASSES, "zebra"] and len(images.names) == len(set(images.names)) == 42
+    assert "cat/more/0001.png" in images.names
+
+
+def test_corrupt_member_of_a_zip(archive):
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("train/cat/0099.png", np.random.default_rng(0).bytes(5000) + bytes(5000))
+        start = file.getinfo("train/cat/0099.png").header_offset
+    data = bytearray(archive.read_bytes())
+    data[start + 100 : start + 2000] = b"\xff" * 1900
+    archive.write_bytes(data)
+    with pytest.raises(UserError, match=r"d.zip, train/cat/0099.png"):
+        list(labelled_images(open_images("image_folder", str(archive), "train"), ImageTransform(Data(crop=(32, 32)), False), 8, 1))
+
+
+def test_cifar_of_another_size(folder):
+    (folder / "train" / "dog" / "0001.png").write_bytes(png(1, (40, 32)))
+    with pytest.raises(UserError, match=r"dog/0001.png is 32x40, CIFAR's images are 32x32"):
+        open_images("cifar10", str(folder), "train")
+
+
+def test_loaders_need_no_fork(folder, archive):
+    for path in (folder, archive):
+        rest, _ = hold_out_images(open_images("image_folder", str(path), "train"), "10")
+        assert (pickle.loads(pickle.dumps(rest)).read(2)[0] == rest.read(2)[0]).all()
+
+
 def test_neither_folder_nor_zip(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"no zip")
     with pytest.raises(UserError, match="no folder and no readable zip"):
