@@ -13,6 +13,7 @@ from cfnseg.metrics.paired import paired_difference
 from cfnseg.storage import write_atomic
 
 TITLES = {"miou": "mIoU", "top1_error": "top-1 error"}
+SECOND = {"miou": ("boundary_miou", "boundary mIoU"), "top1_error": ("top5_error", "top-5 error")}  # beside the headline
 
 
 def write_table(suite: Suite, results: Results, folder: Path) -> str:
@@ -26,16 +27,16 @@ def write_table(suite: Suite, results: Results, folder: Path) -> str:
 def table_of(suite: Suite, results: Results) -> str:
     """Scores in points (0..100): mean and sample standard deviation over seeds, and the paired difference to the reference."""
     first = next(iter(results.runs.values()))[0]
-    pixel = first["metric"] == "miou"
+    second, title = SECOND[first["metric"]]
     columns = ["system", TITLES[first["metric"]], "deviation over seeds", "seeds", f"less {suite.reference} (95 % of images)"]
-    columns += ["boundary mIoU"] * pixel + ["parameters", "of these encoder", "fusion", "GMACs", "step over encoder", "step", "memory"]
+    columns += [title, "parameters", "of these encoder", "fusion", "GMACs", "step over encoder", "step", "memory"]
     lines = [f"| {' | '.join(columns)} |", "|:--|" + "--:|" * (len(columns) - 1)]
     for name, runs in results.runs.items():
         scores = _scores(runs)
         row = [f"**{name}**" if name == suite.reference else name, f"{scores.mean():.2f}",
                f"{scores.std(ddof=1):.2f}" if len(scores) > 1 else "-", str(len(scores)),
                _difference(runs, results.runs.get(suite.reference, [])) if name != suite.reference else "-"]
-        row += [f"{100 * np.mean([r['scores']['boundary_miou'] for r in runs]):.2f}"] * pixel
+        row.append(f"{100 * np.mean([r['scores'][second] for r in runs]):.2f}")
         lines.append(f"| {' | '.join(row + _cost(results.costs.get(name)))} |")
     size = "x".join(map(str, suite.size))
     devices = ", ".join(sorted({c["device"] for c in results.costs.values()}))

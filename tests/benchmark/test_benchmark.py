@@ -38,7 +38,8 @@ def write_suite(folder: Path, steps: int = 6, save_every: int = 5) -> Path:
 
 
 def result(score: float, counts: list, seed: int = 0, metric: str = "miou") -> dict:
-    return {"metric": metric, "score": score, "counts": counts, "scores": {"boundary_miou": score / 2},
+    second = {"miou": "boundary_miou", "top1_error": "top5_error"}[metric]
+    return {"metric": metric, "score": score, "counts": counts, "scores": {second: score / 2},
             "config": {"train": {"seed": seed}}}
 
 
@@ -198,7 +199,7 @@ def test_error_table_and_plot(tmp_path):
     suite = load_suite(write_suite(tmp_path))
     runs = {"lc": [result(0.25, [0, 0, 0, 1], 0, "top1_error")], "sum": [result(0.5, [0, 1, 0, 1], 0, "top1_error")]}
     text = write_table(suite, Results(runs, {"lc": COST, "sum": COST}), tmp_path)
-    assert "top-1 error" in text and "| sum | 50.00 | - | 1 | +25.00 (" in text
+    assert "top-1 error" in text and "| sum | 50.00 | - | 1 | +25.00 (" in text and "| 25.00 |" in text
     assert (tmp_path / "table.md").read_text() == text
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
 
