@@ -19,7 +19,7 @@ from cfnseg.engine.hardware import keep_freed_memory
 from cfnseg.engine.segmentation import Segmentation
 from cfnseg.models.build import build_model
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def cost_of(config: Config, size: tuple[int, int], classes: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ TRAIN = scenes(150, 0)
 FITTED = {name: clone(encoder).fit(inputs(name, *TRAIN[:2])) for name, encoder in ENCODERS.items()}
 of_each = pytest.mark.parametrize("name", ENCODERS)
 of_places = pytest.mark.parametrize("name", [n for n in ENCODERS if n != "fused"])
-numbers = st.floats(-8, 8, width=32)
+numbers = st.integers(-512, 512).map(lambda n: n / 64)  # activations, none so small that its square is lost
 a_batch = st.integers(1, 6).flatmap(lambda places: st.tuples(arrays(np.float32, (2, places, CHANNELS), elements=numbers),
                                                              arrays(np.float32, (2, places, NEXT), elements=numbers)))
 
