@@ -102,3 +102,4 @@ def _label(axis, points: list[tuple[float, float, str]]) -> None:
         last = max(y, last + gap)
         axis.annotate(name, (x, y), (x + 0.02 * (right - left), last), fontsize=8, va="center",
                       arrowprops={"arrowstyle": "-", "alpha": 0.25, "shrinkB": 0})
+    axis.set_ylim(low, max(high, last + gap))
