@@ -95,11 +95,13 @@ def _plot(path: Path, results: Results) -> None:
 def _label(axis, points: list[tuple[float, float, str]]) -> None:
     """Names beside their points, pushed up where they would cover each other."""
     low, high = axis.get_ylim()
-    gap, last = (high - low) / 26, -np.inf
     left, right = axis.get_xlim()
+    gap, reach = (high - low) / 26, 0.35 * (right - left)  # the height and width of a name
     axis.set_xlim(left, right + 0.25 * (right - left))
+    placed: list[tuple[float, float]] = []
     for x, y, name in sorted(points, key=lambda p: p[1]):
-        last = max(y, last + gap)
-        axis.annotate(name, (x, y), (x + 0.02 * (right - left), last), fontsize=8, va="center",
+        at = max([y, *(other + gap for near, other in placed if abs(near - x) < reach)])
+        placed.append((x, at))
+        axis.annotate(name, (x, y), (x + 0.02 * (right - left), at), fontsize=8, va="center",
                       arrowprops={"arrowstyle": "-", "alpha": 0.25, "shrinkB": 0})
-    axis.set_ylim(low, max(high, last + gap))
+    axis.set_ylim(low, max([high, *(at + gap for _, at in placed)]))

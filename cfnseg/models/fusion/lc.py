@@ -49,8 +49,11 @@ class LocallyConnectedFusion(nn.Module):
             (N, K, h, w), the finest map's size.
         """
         plain = isinstance(self.norm, nn.Identity)
+        weight, bias = self.grids()
         size = tuple(branches[0].shape[-2:])
-        bias = torch.zeros_like(self.delta[0]) if self.bias is None else self.bias
-        fused = lc_fuse(branches, self.delta + self.start, bias, region, size, relu=self.relu and plain)
+        fused = lc_fuse(branches, weight, bias, region, size, relu=self.relu and plain)
         return fused if plain else finish(fused, self.norm, self.relu)
 
+    def grids(self) -> tuple[Tensor, Tensor]:
+        """Weight (S, K, gh, gw) and bias (K, gh, gw) as they lie over the full image."""
+        return self.delta + self.start, torch.zeros_like(self.delta[0]) if self.bias is None else self.bias
