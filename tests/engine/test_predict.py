@@ -1,18 +1,15 @@
-"""Any image in, a mask of exactly its size out; windows agree with the whole image."""
+"""Any image in, a mask of exactly its size out; windows, scales and mirroring on request."""
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from cfnseg.config import Model
 from cfnseg.data.camvid import LABELS
-from cfnseg.engine import predict
 from cfnseg.engine.checkpoint import Weights
-from cfnseg.engine.predict import Predictor, whole_logits
+from cfnseg.engine.inference import Inference
+from cfnseg.engine.predict import Predictor, segment
 from cfnseg.models.build import build_model
-from cfnseg.models.cfn import Output
-from cfnseg.ops import stride_of
 from tests.conftest import ENCODER
 
 SETTINGS = Model(encoder=ENCODER, encoder_weights=None, width=8, grid=(2, 3))
@@ -42,52 +39,47 @@ def test_other_arrays_are_refused(predictor, image):
         predictor(image)
 
 
-class Place(nn.Module):
-    """A model without context: logits are the place of each cell, and the mean colour of its 4 x 4 pixels."""
-
-    def forward(self, images, region=None):
-        h, w = images.shape[-2:]
-        images = nn.functional.pad(images.float(), (0, -w % 4, 0, -h % 4), mode="replicate")
-        region = torch.tensor([[0.0, 0.0, 1.0, 1.0]]) if region is None else region
-        x0, y0, x1, y1 = region[0]
-        u = x0 + (x1 - x0) * (torch.arange(-(-w // 4)) + 0.5) * 4 / w
-        v = y0 + (y1 - y0) * (torch.arange(-(-h // 4)) + 0.5) * 4 / h
-        colour = nn.functional.avg_pool2d(images, 4).mean(1)[0]
-        pixel = torch.stack([u.expand(len(v), -1), v[:, None].expand(-1, len(u)), colour])
-        return Output(pixel[None], torch.tensor([[float(images.max()), 0.0, 0.0]]))
+def photo(height, width):
+    y, x = np.mgrid[0:height, 0:width]
+    return np.dstack([x * 255 // width, y * 255 // height, (x // 16 + y // 16) % 2 * 255]).astype(np.uint8)
 
 
-@pytest.mark.parametrize("size", [(1024, 1028), (1500, 2200), (2048, 1024), (4096, 512)])
-def test_windows_know_their_place_and_leave_no_seam(size):
-    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
-    whole = whole_logits(Place(), image, max_pixels=10**9)
-    windows = whole_logits(Place(), image, max_pixels=1)
-    torch.testing.assert_close(windows.pixel, whole.pixel, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(windows.image, whole.image)
+def test_windows_as_large_as_the_image_are_the_image(predictor):
+    whole = predictor(photo(97, 131))
+    same = Predictor(Weights(predictor.model, SETTINGS, LABELS), "cpu", Inference((97, 131)))(photo(97, 131))
+    assert np.array_equal(whole.mask, same.mask)
+    assert np.array_equal(whole.confidence, same.confidence)
+    assert whole.present == same.present
 
 
-@pytest.mark.parametrize("scale", [0.5, 1.25, 1.5, 2.0])
-@pytest.mark.parametrize("size", [(96, 128), (101, 67), (360, 480)])
-def test_test_scale_moves_nothing(size, scale):
-    """Logits that are the place in the image must still be it, at the original's cells, after resizing and back."""
-    model = Place()
-    model.test_scale = scale
-    pixel = whole_logits(model, torch.full((3, *size), 9, dtype=torch.uint8)).pixel
-    stride = stride_of(pixel, size)
-    assert stride <= 4 / scale < 4 * stride  # no coarser than the network's own cells, and not needlessly fine
-    for axis, (length, found) in enumerate(zip(size[::-1], (pixel[0, 0], pixel[0, 1].T))):
-        centre = (torch.arange(found.shape[1]) + 0.5) * stride / length
-        inner = slice(2, -3)  # the outermost cells have neighbours on one side only
-        torch.testing.assert_close(found[3, inner], centre[inner], rtol=0, atol=2.1 / length / scale, msg=f"axis {axis}")
-    assert pixel[0, 2].sub(9).abs().max() < 1e-3
+@pytest.mark.parametrize("inference", [Inference((64, 96), 0.5, 3), Inference(scales=(0.75, 1.0, 1.25), flip=True),
+                                       Inference((64, 64), scales=(0.5, 2.0), flip=True), Inference(max_pixels=1)])
+@pytest.mark.parametrize("size", [(97, 131), (20, 140), (150, 31)])
+def test_every_look_gives_a_whole_answer(predictor, inference, size):
+    image = torch.from_numpy(photo(*size)).permute(2, 0, 1)
+    plain = segment(predictor.model, image, confidence=True)
+    result = segment(predictor.model, image, inference, confidence=True)
+    assert result.mask.shape == result.confidence.shape == size
+    assert result.mask.max() < 11
+    assert abs(result.confidence - plain.confidence).mean() < 0.05  # the net is random, but its looks are of one image
+    assert abs(result.presence - plain.presence).max() < 0.05
 
 
-@pytest.mark.parametrize("length", [1, 32, 1000, 1024, 1025, 1920, 4000, 8192])
-def test_windows_cover_everything(length):
-    starts = predict._starts(length)
-    covered = np.zeros(length, bool)
-    for start in starts:
-        assert start % 32 == 0
-        covered[start : start + predict.WINDOW] = True
-    assert covered.all()
-    assert all(b - a <= predict.WINDOW - predict.OVERLAP for a, b in zip(starts, starts[1:]))
+def test_the_models_scale_is_a_factor_on_those_asked_for(predictor):
+    image = torch.from_numpy(photo(97, 131)).permute(2, 0, 1)
+    twice = segment(predictor.model, image, Inference(scales=(1.5,)), confidence=True)
+    predictor.model.test_scale = 1.5
+    try:
+        assert np.array_equal(segment(predictor.model, image, confidence=True).confidence, twice.confidence)
+    finally:
+        predictor.model.test_scale = 1.0
+
+
+def test_the_loss_is_that_of_the_confidences(predictor):
+    """Where the truth is the prediction, cross-entropy is minus the logarithm of the confidence; ignored pixels are free."""
+    image = torch.from_numpy(photo(97, 131)).permute(2, 0, 1)
+    result = segment(predictor.model, image, confidence=True)
+    truth = torch.from_numpy(result.mask.copy())
+    truth[:50] = 255
+    loss = segment(predictor.model, image, truth=truth).loss
+    assert loss == pytest.approx(-np.log(result.confidence[50:].astype(np.float64)).sum(), rel=1e-4)
