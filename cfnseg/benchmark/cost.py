@@ -1,39 +1,41 @@
-"""What a system costs: parameters by part, multiply-accumulates, the training step over its bare encoder's, memory."""
+"""What a system costs: parameters by part, multiply-accumulates, training step and inference over its bare encoder's, memory."""
 
 from __future__ import annotations
 
-import resource
-import statistics
-import sys
-import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from cfnseg.benchmark.timing import Peak, in_turns
 from cfnseg.config import Config
 from cfnseg.data.loader import Batch
 from cfnseg.engine.classification import Classification
 from cfnseg.engine.hardware import keep_freed_memory
 from cfnseg.engine.segmentation import Segmentation
 from cfnseg.models.build import build_model
+from cfnseg.ops import dense_argmax
 
-ROUNDS = 3
+PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
-def cost_of(config: Config, size: tuple[int, int], classes: int) -> dict[str, Any]:
-    """Measure one system, in float32, on random images.
+def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3) -> dict[str, Any]:
+    """Measure one system on random images.
 
     Args:
-        config: its config; batch and memory format are the config's, the device is CUDA where there is one.
+        config: its config; batch, precision, compilation and memory format are the config's, the device is CUDA where there is one.
         size: (H, W) of the images.
         classes: C.
+        rounds: how often each time is taken, in turns with the encoder's.
 
     Returns:
-        parameters: by part; gmacs: 1e9 multiply-accumulates of one image's forward (convolutions and matrix products);
-        step_seconds: median training step (forward, loss, backward); step_ratio: median ratio to forward and backward of the
-        undilated encoder alone, in turns; peak_mib: what the first step adds to the process's (CUDA: allocator's) peak.
+        parameters: by part; gmacs: 1e9 multiply-accumulates of one image's forward (convolutions and matrix products). For
+        training (forward, loss, backward; "step") and inference (forward and class map; "infer"): <kind>_seconds, median;
+        <kind>_range, its 10th and 90th percentile; <kind>_ratio, median ratio to the same of the undilated encoder alone;
+        <kind>_encoder, the encoder's median seconds; <kind>_peak_mib: what the first one adds to the memory in use; None
+        where compiled on a CPU, as the compiler's memory would count. device.
     """
     pixel = config.model.level == "pixel"
     cuda = config.train.accelerator != "cpu" and torch.cuda.is_available()
@@ -42,54 +44,54 @@ def cost_of(config: Config, size: tuple[int, int], classes: int) -> dict[str, An
         keep_freed_memory()
     memory = torch.channels_last if config.train.channels_last else torch.contiguous_format
     net = build_model(config.model, classes, pretrained=False).to(device, memory_format=memory)
+    table, gmacs = net.parameter_table(), None
+    # peers may dilate their encoder, which is part of their cost
+    plain = build_model(replace(config.model, name="cfn", strides=(4, 8, 16, 32)) if pixel else config.model, classes, pretrained=False)
+    trunk = plain.encoder.to(device, memory_format=memory)
     count = config.train.batch
     images = torch.randint(0, 256, (count, 3, *size), dtype=torch.uint8).to(device, memory_format=memory)
     truth = torch.randint(0, classes, (count, *size) if pixel else (count,), device=device)
     batch = Batch(image=images, mask=truth.byte(), region=None) if pixel else Batch(image=images, target=truth)
     task = Segmentation(config) if pixel else Classification(config)
-
-    def step() -> None:
-        task.loss(net, batch, 1, config.loss.side).backward()
-
-    before = _peak(cuda)
-    step()
-    peak = _peak(cuda) - before
-    # peers may dilate their encoder, which is part of their cost
-    plain = build_model(replace(config.model, name="cfn", strides=(4, 8, 16, 32)) if pixel else config.model, classes, pretrained=False)
-    trunk = plain.encoder.to(device, memory_format=memory)
-
-    def bare() -> None:
-        sum(stage.float().mean() for stage in trunk(images)).backward()
-
-    times = []
-    for turn in range(ROUNDS + 1):  # one to warm up
-        row = []
-        for work in (bare, step):
-            net.zero_grad()
-            trunk.zero_grad()
-            row.append(_seconds(work, cuda))
-        times += [row] * (turn > 0)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         net.eval()(images[:1])
-    return {"parameters": net.parameter_table(), "gmacs": counter.get_total_flops() / 2e9,
-            "step_seconds": statistics.median(s for _, s in times),
-            "step_ratio": statistics.median(s / b for b, s in times), "peak_mib": peak / 2**20,
-            "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"}
+    gmacs = counter.get_total_flops() / 2e9
+    forward, bare = (torch.compile(m) if config.train.compile else m for m in (net, trunk))
+    kind = PRECISIONS[config.train.precision]
+    cast = torch.autocast(device.type, kind, enabled=kind != torch.float32)
 
+    def infer() -> None:
+        with torch.inference_mode(), cast:
+            output = forward(images)
+            if pixel:
+                dense_argmax(output.pixel, size)
 
-def _seconds(work, cuda: bool) -> float:
-    if cuda:
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    def encode() -> None:
+        with torch.inference_mode(), cast:
+            bare(images)
 
+    def step() -> None:
+        net.zero_grad()
+        with cast:
+            loss = task.loss(forward, batch, 1, config.loss.side)
+        loss.backward()
 
-def _peak(cuda: bool) -> int:
-    """Bytes: the most that was allocated (CUDA) or resident (this process) so far."""
-    if cuda:
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    def encoder_step() -> None:
+        trunk.zero_grad()
+        with cast:
+            stages = bare(images)
+        sum(stage.float().mean() for stage in stages).backward()
+
+    found: dict[str, Any] = {"parameters": table, "gmacs": gmacs}
+    for name, training, works in (("infer", False, (encode, infer)), ("step", True, (encoder_step, step))):
+        net.train(training)
+        trunk.train(training)
+        peak = Peak(cuda)
+        works[1]()
+        found[f"{name}_peak_mib"] = None if config.train.compile and not cuda else peak.added() / 2**20
+        times = in_turns(works, rounds, cuda)
+        found[f"{name}_seconds"], found[f"{name}_encoder"] = float(np.median(times[:, 1])), float(np.median(times[:, 0]))
+        found[f"{name}_range"] = np.percentile(times[:, 1], [10, 90]).tolist()
+        found[f"{name}_ratio"] = float(np.median(times[:, 1] / times[:, 0]))
+    return found | {"device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"}

@@ -23,7 +23,7 @@ def main(text: str) -> None:
     job = json.loads(text)
     _stop_without(job["parent"])
     config = config_from_dict(job["config"])
-    measured = cost_of(config, tuple(job["size"]), job["classes"]) if job["size"] else score_of(config)
+    measured = cost_of(config, tuple(job["size"]), job["classes"], job.get("rounds", 3)) if job["size"] else score_of(config)
     result = {"config": job["config"], **measured} | ({"size": job["size"], "classes": job["classes"]} if job["size"] else {})
     write_atomic(job["out"], lambda beside: beside.write_text(json.dumps(result, separators=(",", ":"))))
 
