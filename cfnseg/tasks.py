@@ -5,22 +5,20 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from cfnseg.config import Config, Data
 from cfnseg.data.dataset import Dataset, open_dataset
-from cfnseg.data.files import existing, read_mask
 from cfnseg.data.image_sets import open_images
+from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.engine.checkpoint import check_labels, load
 from cfnseg.engine.classification import evaluate_images
 from cfnseg.engine.evaluate import Evaluation, evaluate
+from cfnseg.engine.masks import evaluate_masks
 from cfnseg.engine.predict import pick_device
 from cfnseg.engine.segmentation import predicted
 from cfnseg.engine.train import Run
 from cfnseg.errors import UserError
-from cfnseg.metrics.boundary import boundary_counts
-from cfnseg.metrics.confusion import confusion_matrix, counts_of
 from cfnseg.report.build import write_report
 from cfnseg.report.labels import write_label_report
 
@@ -43,7 +41,7 @@ def train(config: Config, resume: bool = False) -> Path:
     weights = run.folder / "best.safetensors"
     best = load(weights)
     model = best.model.to(run.fabric.device, memory_format=torch.channels_last)
-    more = {"boundary": True} if config.model.level == "pixel" else {}
+    more = {"details": True} if config.model.level == "pixel" else {}
     result = run.task.evaluate(model, run.val, device=run.fabric.device, rank=run.rank, world=run.world, **more)
     if run.rank == 0:
         run.log.say(f"waited for data {run.waiting:.1%} of the training time")
@@ -71,7 +69,7 @@ def score_image_weights(weights: Path, dataset: str, root: str, split: str, out:
     settings = Data(crop=tuple(loaded.score.get("crop", (224, 224))))
     result = evaluate_images(model, data, settings, device=place, workers=workers)
     out = out or weights.with_name(f"{weights.stem}_{split}")
-    facts = {"data": name, "split": split, "weights": str(weights)}
+    facts = _facts(name, root, split, weights=weights)
     return _shown(out, write_label_report(out, result, data.labels, lambda i: data.read(i)[0], facts=facts))
 
 
@@ -102,19 +100,20 @@ def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path 
     check_labels(loaded, data.labels, weights, f"{name} {split}")
     place = pick_device(device)
     model = loaded.model.to(place, memory_format=torch.channels_last)
-    result = evaluate(model, data, device=place, workers=workers, boundary=True)
+    result = evaluate(model, data, device=place, workers=workers, details=True)
     out = out or weights.with_name(f"{weights.stem}_{split}")
-    facts = {"data": name, "split": split, "weights": str(weights)}
+    facts = _facts(name, root, split, weights=weights)
     return _report(out, result, data, functools.partial(predicted, model, data, device=place), facts)
 
 
-def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Path | None) -> dict:
-    """Score masks ``<image name>.png`` (raw ids) in a folder and write the report.
+def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2) -> dict:
+    """Score masks ``<image name>.png`` (raw ids) in a folder and write the report; files of no image are named and left out.
 
     Args:
         folder: the masks; ``<name>_mask.png``, as infer writes them, will do as well.
         dataset, root, split: the data with the truth.
         out: the report's folder; None = <folder>_report.
+        workers: processes that read and count.
 
     Raises:
         UserError: a mask is missing, of another size than the truth, or has an id that is no class.
@@ -122,36 +121,23 @@ def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Pa
     if not dataset:
         raise UserError("--predictions needs --dataset NAME, and --root and --split as they apply", code=2)
     data = open_dataset(dataset, root, split)
-    existing(folder, "the folder of predictions", "Give --predictions DIR.")
-    classes = len(data.labels)
-    matrices, edges = [], []
-    for index, name in enumerate(data.names):
-        prediction = _read_prediction(folder, name, data)
-        truth = data.read(index)[1]
-        if truth.shape != prediction.shape:
-            raise UserError(f"prediction for {name} is {prediction.shape[1]}x{prediction.shape[0]}, the truth is "
-                            f"{truth.shape[1]}x{truth.shape[0]}; masks are scored at the truth's size")
-        matrices.append(confusion_matrix(truth, prediction, classes))
-        edges.append(boundary_counts(truth, prediction, classes))
-    result = Evaluation(data.names, np.sum(matrices, 0), np.stack([counts_of(m) for m in matrices]), boundary=np.stack(edges))
+    masks, others = find_masks(folder, data.names)
+    if others:
+        print(f"note: {len(others)} PNG files in {folder} belong to no image of {dataset} {split} and are not scored, "
+              f"first {others[0].name}")
+    result = evaluate_masks(data, masks, workers, details=True)
 
     def picture(index: int):
-        return *data.read(index), _read_prediction(folder, data.names[index], data)
+        image, truth = data.read(index)
+        return image, truth, read_prediction(masks[index], data.labels, truth.shape)
 
     return _report(out or folder.with_name(f"{folder.name}_report"), result, data, picture,
-                   {"data": dataset, "split": split, "predictions": str(folder)})
+                   _facts(dataset, root, split, predictions=folder))
 
 
-def _read_prediction(folder: Path, name: str, data: Dataset) -> np.ndarray:
-    stem = name.replace("/", "_")
-    path = next((p for p in (folder / f"{stem}.png", folder / f"{stem}_mask.png") if p.exists()), None)
-    if path is None:
-        raise UserError(f"no prediction for {name}: neither {stem}.png nor {stem}_mask.png in {folder}, "
-                        f"which has {len(list(folder.glob('*.png')))} PNG files for {len(data.names)} images")
-    mask = data.labels.encode(read_mask(path), path)
-    if (mask == 255).any():
-        raise UserError(f"{path}: {(mask == 255).sum()} px are predicted as an ignored id; every pixel needs one of the classes")
-    return mask
+def _facts(data: str, root: str, split: str, **scored: Path) -> dict[str, str]:
+    """What was scored; the root only where it is not the usual place."""
+    return {"data": data, **({"root": root} if root else {}), "split": split, **{key: str(path) for key, path in scored.items()}}
 
 
 def _report(out: Path, result: Evaluation, data: Dataset, picture, facts: dict[str, str]) -> dict:

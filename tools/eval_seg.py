@@ -22,7 +22,7 @@ def eval_seg(weights: tyro.conf.Positional[Path | None] = None, *, predictions: 
         root: the data set's folder ("" = its usual place under data/).
         split: the split to score.
         out: where the report goes ("" = beside the weights or masks).
-        workers: loader processes.
+        workers: processes that read, and count masks.
         device: auto, cpu or cuda.
     """
     from cfnseg.tasks import score_predictions, score_weights
@@ -34,7 +34,7 @@ def eval_seg(weights: tyro.conf.Positional[Path | None] = None, *, predictions: 
     if weights:
         score_weights(weights, dataset, root, split, out, workers, device)
     else:
-        score_predictions(predictions, dataset, root, split, out)
+        score_predictions(predictions, dataset, root, split, out, workers)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def _difference(runs: list[dict[str, Any]], reference: list[dict[str, Any]]) -> 
     both = sorted(ours.keys() & theirs.keys())
     if not both:
         return "-"
-    value, low, high = (100 * v for v in paired_difference([ours[s] for s in both], [theirs[s] for s in both]))
+    value, low, high = (100 * v for v in paired_difference([ours[s] for s in both], [theirs[s] for s in both])[:3])
     return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
 
 

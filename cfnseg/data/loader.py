@@ -86,7 +86,7 @@ def _collate(samples: list) -> Batch | UserError:
     return Batch({f: torch.from_numpy(np.stack([getattr(s, f) for s in samples])) for f in fields}, names=[s.name for s in samples])
 
 
-def _quiet(_: int) -> None:
+def quiet_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
     cv2.setNumThreads(0)  # one loader process, one core
     torch.set_num_threads(1)
@@ -100,7 +100,7 @@ def train_batches(dataset: Dataset | ImageSet, transform: TrainTransform | Image
         UserError: a file that cannot be used, as `Dataset.read` says it.
     """
     loader = DataLoader(_Samples(dataset, transform, order.seed), batch_sampler=order, num_workers=workers, collate_fn=_collate,
-                        pin_memory=pin, worker_init_fn=_quiet, prefetch_factor=4 if workers else None)
+                        pin_memory=pin, worker_init_fn=quiet_worker, prefetch_factor=4 if workers else None)
     for batch in loader:
         if isinstance(batch, UserError):
             raise batch
@@ -129,7 +129,7 @@ def whole_images(dataset: Dataset, workers: int, rank: int = 0, world: int = 1,
     Process ``rank`` of ``world`` gets every world-th image; no image is repeated to make the shares even.
     """
     indices = list(range(len(dataset.names)))[:limit][rank::world]
-    for item in DataLoader(_Whole(dataset, indices), batch_size=None, num_workers=workers, worker_init_fn=_quiet):
+    for item in DataLoader(_Whole(dataset, indices), batch_size=None, num_workers=workers, worker_init_fn=quiet_worker):
         if isinstance(item, UserError):
             raise item
         yield item
@@ -162,7 +162,7 @@ def labelled_images(dataset: ImageSet, transform: ImageTransform, batch: int, wo
                     world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
     """Every image once: (indices (N,), images (N, 3, h, w) uint8); process ``rank`` of ``world`` gets every world-th image."""
     indices = list(range(len(dataset.names)))[rank::world]
-    loader = DataLoader(_Labelled(dataset, transform, indices), batch_size=batch, num_workers=workers, worker_init_fn=_quiet,
+    loader = DataLoader(_Labelled(dataset, transform, indices), batch_size=batch, num_workers=workers, worker_init_fn=quiet_worker,
                         collate_fn=_collate_labelled)
     for item in loader:
         if isinstance(item, UserError):
@@ -187,7 +187,7 @@ class _ClassCounts(TorchDataset):
 def class_counts(dataset: Dataset, workers: int) -> np.ndarray:
     """(images, C) int64: pixels of each class in each mask; reads every mask, so it also checks them all."""
     rows = []
-    for item in DataLoader(_ClassCounts(dataset), batch_size=None, num_workers=workers, worker_init_fn=_quiet):
+    for item in DataLoader(_ClassCounts(dataset), batch_size=None, num_workers=workers, worker_init_fn=quiet_worker):
         if isinstance(item, UserError):
             raise item
         rows.append(np.asarray(item))

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from cfnseg.data.dataset import Dataset
+from cfnseg.data.labels import IGNORE
 from cfnseg.data.loader import whole_images
 from cfnseg.engine.predict import whole_logits
-from cfnseg.metrics.boundary import boundary_counts
+from cfnseg.metrics.calibration import BINS, calibration_counts
 from cfnseg.metrics.classification import mean_average_precision
-from cfnseg.metrics.confusion import Scores, confusion_matrix, counts_of, scores_of
-from cfnseg.metrics.uncertainty import bootstrap_miou
-from cfnseg.ops import dense_argmax, dense_cross_entropy
+from cfnseg.metrics.confusion import Scores, confusion_matrix, counts_of, device_confusion_matrix, scores_of
+from cfnseg.metrics.details import Details, count_details
+from cfnseg.ops import dense_argmax, dense_cross_entropy, dense_scores
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,12 @@ class Evaluation:
     Attributes:
         names: the images.
         confusion: (C, C) int64, rows = truth.
-        counts: (images, 3, C) int64 true positives, truth and predicted pixels of each image.
+        counts: (images, 3, C) int64 true positives, truth and predicted pixels of each image. Pixels to which a mask gives
+            no class are in the truth's here, so they are wrong, and nowhere in ``confusion``.
         loss: mean cross-entropy over the counted pixels; nan where masks were scored without a model.
         presence: (images, C) float64 image-head probabilities, or None without an image head.
-        boundary: (images, 3, C) int64 boundary pixels (intersection, truth, prediction), or None if not counted.
+        details: boundaries, trimaps and sizes of segments, or None if not counted.
+        calibration: (15, 3) float64 of `cfnseg.metrics.calibration`, or None if not counted or without a model.
     """
 
     names: list[str]
@@ -38,12 +41,13 @@ class Evaluation:
     counts: np.ndarray
     loss: float = float("nan")
     presence: np.ndarray | None = None
-    boundary: np.ndarray | None = None
+    details: Details | None = None
+    calibration: np.ndarray | None = None
 
     @property
     def scores(self) -> Scores:
         """mIoU and its companions."""
-        return scores_of(self.confusion)
+        return scores_of(self.counts.sum(0))
 
     @property
     def headline(self) -> float:
@@ -64,10 +68,6 @@ class Evaluation:
         """What the header of a weights file keeps."""
         return {"miou": round(self.scores.miou, 5)}
 
-    def miou_ci95(self) -> tuple[float, float]:
-        """Bootstrap 95 % interval of mIoU over images."""
-        return bootstrap_miou(self.counts)
-
     def image_map(self) -> tuple[float, np.ndarray]:
         """Mean average precision of the image head and the (C,) average precisions; nan without an image head."""
         if self.presence is None:
@@ -76,19 +76,20 @@ class Evaluation:
 
 
 def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device = "cpu", workers: int = 2, rank: int = 0,
-             world: int = 1, limit: int | None = None, precision: Any = None, boundary: bool = False) -> Evaluation:
+             world: int = 1, limit: int | None = None, precision: Any = None, details: bool = False) -> Evaluation:
     """Score a model on a split.
 
     Args:
         model: a segmentation model, on ``device``; left in the mode it was in.
         dataset: the split.
-        device: where the model is.
+        device: where the model is. On a GPU the pixels are counted there, and C x C numbers an image leave it.
         workers: loader processes.
         rank, world: this process and how many share the work (every world-th image each, none twice). The matrix is the
             same for any number of them.
         limit: only the first so many images.
         precision: a context manager factory for the forward pass, e.g. ``fabric.autocast``.
-        boundary: count boundary pixels too (`cfnseg.metrics.boundary`), for final reports.
+        details: count boundaries, trimaps, sizes of segments and calibration too, for final reports; this takes the masks
+            to the CPU.
 
     Returns:
         The same `Evaluation` in every process.
@@ -98,11 +99,11 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
     """
     classes = len(dataset.labels)
     names = dataset.names[:limit]
-    confusion = torch.zeros(classes, classes, dtype=torch.int64)
-    counts = torch.zeros(len(names), 3, classes, dtype=torch.int64)
-    presence = torch.zeros(len(names), classes, dtype=torch.float64)
-    edges = torch.zeros(len(names), 3, classes, dtype=torch.int64)
-    loss = torch.zeros(2, dtype=torch.float64)  # sum, pixels
+    confusion = np.zeros((classes, classes), np.int64)
+    counts = np.zeros((len(names), 3, classes), np.int64)
+    presence = np.zeros((len(names), classes))
+    loss = np.zeros(2)  # sum, pixels
+    more, calibration = Details.zeros(len(names), classes), np.zeros((BINS, 3))
     training = model.training
     model.eval()
     try:
@@ -111,26 +112,31 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
             with precision() if precision else torch.autocast("cpu", enabled=False):
                 output = whole_logits(model, image.to(device))
             logits = output.pixel.float()
-            target = truth[None].to(device)
-            loss[0] += dense_cross_entropy(logits, target, reduction="sum").double().cpu()
-            loss[1] += int((truth != 255).sum())
-            prediction = dense_argmax(logits, size)[0].cpu().numpy()
-            matrix = confusion_matrix(truth.numpy(), prediction, classes)
-            confusion += torch.from_numpy(matrix)
-            counts[index] = torch.from_numpy(counts_of(matrix))
-            if boundary:
-                edges[index] = torch.from_numpy(boundary_counts(truth.numpy(), prediction, classes))
-            presence[index] = output.image[0].double().sigmoid().cpu()
+            target = truth.to(device)
+            loss += float(dense_cross_entropy(logits, target[None], reduction="sum")), int((truth != IGNORE).sum())
+            prediction = dense_argmax(logits, size)[0]
+            if prediction.is_cuda:
+                matrix = device_confusion_matrix(target, prediction, classes)
+            else:
+                matrix = confusion_matrix(truth.numpy(), prediction.numpy(), classes)
+            confusion += matrix
+            counts[index] = counts_of(matrix)
+            presence[index] = output.image[0].double().sigmoid().cpu().numpy()
+            if details:
+                maps = truth.numpy(), prediction.cpu().numpy()
+                more.add(index, count_details(*maps, classes))
+                sure = dense_scores(logits, size)[1][0].cpu().numpy()
+                calibration += calibration_counts(sure, maps[0] == maps[1], maps[0] != IGNORE)
     finally:
         model.train(training)
     if world > 1:  # every image is in one process only, so sums put the parts together
-        for part in (confusion, counts, edges, presence, loss):
+        for part in (confusion, counts, presence, loss, *((calibration, *more.parts) if details else ())):
             _sum_over_processes(part, device)
     mean = float(loss[0] / loss[1]) if loss[1] else float("nan")
-    return Evaluation(names, confusion.numpy(), counts.numpy(), mean, presence.numpy(), edges.numpy() if boundary else None)
+    return Evaluation(names, confusion, counts, mean, presence, *((more, calibration) if details else ()))
 
 
-def _sum_over_processes(part: Tensor, device: str | torch.device) -> None:
-    moved = part.to(device)
+def _sum_over_processes(part: np.ndarray, device: str | torch.device) -> None:
+    moved = torch.from_numpy(part).to(device)
     dist.all_reduce(moved)
-    part.copy_(moved)
+    part[:] = moved.cpu().numpy()

@@ -10,8 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from cfnseg.data.labels import IGNORE
+from cfnseg.metrics.pairs import pair_counts
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
@@ -30,14 +33,32 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) ->
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"prediction: expected shape {truth.shape}, got {prediction.shape}")
-    # an ignored pixel lands at 255 * 256 + prediction, past every class, so nothing has to be masked out first
-    pairs = truth.astype(np.uint16) * np.uint16(256) + prediction.astype(np.uint16)
-    counts = np.bincount(pairs.ravel(), minlength=65536).reshape(256, 256)
+    counts = pair_counts(truth, prediction)
     matrix = counts[:classes, :classes]
     if matrix.sum() != truth.size - counts[IGNORE].sum():
         raise ValueError(f"truth and prediction: ids must be 0..{classes - 1} (truth also {IGNORE}), got truth up to "
                          f"{truth[truth != IGNORE].max(initial=0)} and prediction up to {prediction.max(initial=0)}")
-    return matrix.astype(np.int64)
+    return matrix
+
+
+def device_confusion_matrix(truth: Tensor, prediction: Tensor, classes: int) -> np.ndarray:
+    """`confusion_matrix` of tensors on any device: they are counted there, and only C x C numbers come to the host.
+
+    Args:
+        truth, prediction: integers as for `confusion_matrix`, on one device.
+        classes: C.
+
+    Returns, raises: as `confusion_matrix`.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"prediction: expected shape {tuple(truth.shape)}, got {tuple(prediction.shape)}")
+    cells = classes * classes  # those of the matrix, one for ignored pixels, one for ids out of range
+    pairs = truth.long() * classes + prediction
+    pairs = pairs.masked_fill((truth >= classes) | (prediction >= classes), cells + 1).masked_fill(truth == IGNORE, cells)
+    counts = torch.bincount(pairs.flatten(), minlength=cells + 2).cpu().numpy()
+    if counts[-1]:
+        raise ValueError(f"truth and prediction: ids must be 0..{classes - 1} (truth also {IGNORE}), {counts[-1]} pixels are not")
+    return counts[:cells].reshape(classes, classes)
 
 
 def counts_of(matrix: np.ndarray) -> np.ndarray:
@@ -54,7 +75,7 @@ def iou_of(counts: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one confusion matrix, all in 0..1; nan where nothing was counted.
+    """Scores of a split, all in 0..1; nan where nothing was counted.
 
     Attributes:
         miou: mean IoU over ``divisor`` classes.
@@ -73,9 +94,8 @@ class Scores:
     precision: np.ndarray
 
 
-def scores_of(matrix: np.ndarray) -> Scores:
-    """The scores of a (C, C) confusion matrix, rows = truth."""
-    counts = counts_of(matrix)
+def scores_of(counts: np.ndarray) -> Scores:
+    """The scores of (3, C) counts as `counts_of` gives them."""
     iou = iou_of(counts)
     hit, truth, predicted = counts.astype(np.float64)
     recall = np.divide(hit, truth, out=np.full_like(hit, np.nan), where=truth > 0)

@@ -38,15 +38,45 @@ def headline(summary: dict[str, Any]) -> str:
 
 def markdown_of(summary: dict[str, Any]) -> str:
     """The text of report.md for the content of report.json; see `cfnseg.report.summary.summary_of`."""
-    optional = [("boundary mIoU", summary["boundary_miou"]), ("image-head mAP", summary["image_map"]), ("loss", summary["loss"])]
-    scores = [("pixel accuracy", summary["pixel_accuracy"]), ("mean accuracy", summary["mean_accuracy"])]
-    scores += [(name, value) for name, value in optional if value is not None]
-    lines = ["# Segmentation report", "", f"**{headline(summary)}**", "",
-             ", ".join(f"{name} {shown(value)}" for name, value in scores), "",
-             "| class | id | IoU | recall | precision | boundary IoU | image AP | truth | predicted |",
-             "|:--|--:|--:|--:|--:|--:|--:|--:|--:|"]
+    boundary = summary["boundary_miou"]
+    scores = [f"{name} {shown(summary[key])}" for name, key in (("pixel accuracy", "pixel_accuracy"), ("mean accuracy", "mean_accuracy"))]
+    if boundary is not None:
+        scores.append(f"boundary mIoU {shown(boundary)} ({' to '.join(shown(x) for x in summary['boundary_miou_ci95'])})")
+    scores += [f"{name} {shown(summary[key])}" for name, key in (("image-head mAP", "image_map"), ("loss", "loss"))
+               if summary[key] is not None]
+    lines = ["# Segmentation report", "", f"**{headline(summary)}**", "", ", ".join(scores), ""]
+    if summary["unpredicted_pixels"]:
+        lines += [f"{summary['unpredicted_pixels']:,} px that count are predicted as an ignored id; they are wrong.", ""]
+    sizes = [row["name"] for row in summary["sizes"] or ()]
+    titles = ["class", "id", "IoU", "95 %", "recall", "precision", "boundary IoU", *sizes, "image AP", "truth", "predicted"]
+    lines += [_row(titles), f"|:--|{'--:|' * (len(titles) - 1)}"]
     for row in summary["classes"]:
-        numbers = [shown(row[key]) for key in ("iou", "recall", "precision", "boundary_iou", "image_ap")]
+        within = "-" if row["iou"] is None else " to ".join(shown(x) for x in row["iou_ci95"])
+        numbers = [row["recall"], row["precision"], row["boundary_iou"], *(row["sizes"] or {}).values(), row["image_ap"]]
         pixels = [f"{row[key]:,} px" for key in ("truth_pixels", "predicted_pixels")]
-        lines.append(f"| {' | '.join([cell(row['name']), str(row['id']), *numbers, *pixels])} |")
-    return "\n".join([*lines, "", f"How mIoU is counted: {RULE}", "", *fact_lines(summary["facts"])]).rstrip() + "\n"
+        lines.append(_row([cell(row["name"]), str(row["id"]), shown(row["iou"]), within, *map(shown, numbers), *pixels]))
+    return "\n".join([*lines, "", *_details(summary), f"How mIoU is counted: {RULE}", "", *fact_lines(summary["facts"])]).rstrip() + "\n"
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _details(summary: dict[str, Any]) -> list[str]:
+    """mIoU by distance and by size, and calibration: what was counted of them, a line each."""
+    lines = []
+    if summary["trimap"] is not None:
+        bands = ", ".join(f"{row['width']} px {shown(row['miou'])}" for row in summary["trimap"])
+        lines.append(f"mIoU within so many pixels of a true boundary: {bands}")
+    if summary["sizes"] is not None:
+        sizes = ", ".join(f"{row['name']} ({_pixels(row)}) {shown(row['miou'])}" for row in summary["sizes"])
+        lines.append(f"mIoU by size of segment: {sizes}")
+    if summary["calibration"] is not None:
+        bins = len(summary["calibration"]["bins"])
+        lines.append(f"Expected calibration error {shown(summary['calibration']['ece'])}, over pixels in {bins} bins")
+    return [line for text in lines for line in (text, "")]
+
+
+def _pixels(row: dict[str, Any]) -> str:
+    low, high = row["from_pixels"], row["to_pixels"]
+    return f"{low:,} px and more" if high is None else f"under {high:,} px" if low == 1 else f"{low:,} to {high - 1:,} px"

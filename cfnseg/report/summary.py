@@ -9,7 +9,11 @@ import numpy as np
 
 from cfnseg.data.labels import LabelMap
 from cfnseg.engine.evaluate import Evaluation
-from cfnseg.metrics.confusion import counts_of, iou_of
+from cfnseg.metrics.calibration import expected_calibration_error
+from cfnseg.metrics.confusion import iou_of
+from cfnseg.metrics.sizes import LIMITS, SIZES
+from cfnseg.metrics.trimap import WIDTHS
+from cfnseg.metrics.uncertainty import bootstrap, bootstrap_miou
 
 
 def summary_of(result: Evaluation, labels: LabelMap, facts: dict[str, str]) -> dict[str, Any]:
@@ -21,27 +25,49 @@ def summary_of(result: Evaluation, labels: LabelMap, facts: dict[str, str]) -> d
         facts: lines that say what was scored.
 
     Returns:
-        miou, miou_ci95 [low, high], miou_divisor, pixel_accuracy, mean_accuracy, boundary_miou, image_map, loss, num_images;
-        classes: name, id (raw), iou, recall, precision, boundary_iou, truth_pixels, predicted_pixels, image_ap of each;
-        confusion: C x C pixels, rows = truth; facts; images: name, miou (over the classes that the image's truth or
-        prediction has), pixel_accuracy and counts (true positives, truth and predicted pixels by class) of each. Scores are
-        in 0..1; None where nothing was counted, so it is strict JSON.
+        miou, miou_ci95 [low, high], miou_divisor, pixel_accuracy, mean_accuracy, boundary_miou, boundary_miou_ci95, image_map,
+        loss, num_images; unpredicted_pixels: counted ones to which a mask gives no class;
+        classes: name, id (raw), iou, iou_ci95, recall, precision, boundary_iou, sizes (IoU by name of a size), truth_pixels,
+        predicted_pixels, image_ap of each; trimap: width (pixels) and miou of each band; sizes: name, from_pixels, to_pixels
+        (exclusive; None = no limit), miou and truth_pixels of each size of segments; calibration: ece and bins (low, high,
+        pixels, mean confidence, accuracy); confusion: C x C pixels, rows = truth; facts; images: name, miou (over the classes
+        that the image's truth or prediction has), pixel_accuracy and counts (true positives, truth and predicted pixels by
+        class) of each. Scores are in 0..1; None where nothing was counted, so it is strict JSON: trimap and sizes (of a class
+        too) without details, calibration without details or without a model.
     """
-    scores = result.scores
-    _, truth, predicted = counts_of(result.confusion)
+    scores, ends = result.scores, bootstrap(result.counts)
+    _, truth, predicted = result.counts.sum(0)
     image_map, image_ap = result.image_map()
-    none = np.full(len(labels), np.nan)
-    boundary = none if result.boundary is None else iou_of(result.boundary.sum(0))
+    details = result.details
+    edges = result.counts[:0] if details is None else details.boundary
+    boundary = iou_of(edges.sum(0))
+    sizes = None if details is None else iou_of(details.sizes)
     classes = [{
-        "name": label.name, "id": label.id, "iou": finite(scores.iou[c]), "recall": finite(scores.recall[c]),
-        "precision": finite(scores.precision[c]), "boundary_iou": finite(boundary[c]), "truth_pixels": int(truth[c]),
+        "name": label.name, "id": label.id, "iou": finite(scores.iou[c]), "iou_ci95": [finite(x) for x in ends.classes[c]],
+        "recall": finite(scores.recall[c]), "precision": finite(scores.precision[c]), "boundary_iou": finite(boundary[c]),
+        "sizes": None if details is None else {name: finite(x) for name, x in zip(SIZES, sizes[:, c])}, "truth_pixels": int(truth[c]),
         "predicted_pixels": int(predicted[c]), "image_ap": finite(image_ap[c])} for c, label in enumerate(labels.labels)]
     return {
-        "miou": finite(scores.miou), "miou_ci95": [finite(x) for x in result.miou_ci95()], "miou_divisor": scores.divisor,
+        "miou": finite(scores.miou), "miou_ci95": [finite(x) for x in ends.miou], "miou_divisor": scores.divisor,
         "pixel_accuracy": finite(scores.pixel_accuracy), "mean_accuracy": finite(scores.mean_accuracy),
-        "boundary_miou": mean_known(boundary), "image_map": finite(image_map), "loss": finite(result.loss),
-        "num_images": len(result.names), "classes": classes, "confusion": result.confusion.tolist(), "facts": facts,
+        "boundary_miou": mean_known(boundary), "boundary_miou_ci95": [finite(x) for x in bootstrap_miou(edges)],
+        "image_map": finite(image_map), "loss": finite(result.loss), "num_images": len(result.names),
+        "unpredicted_pixels": int(truth.sum() - result.confusion.sum()), "classes": classes,
+        "trimap": None if details is None else [
+            {"width": width, "miou": mean_known(iou_of(counts))} for width, counts in zip(WIDTHS, details.trimap)],
+        "sizes": None if details is None else [
+            {"name": name, "from_pixels": low, "to_pixels": high, "miou": mean_known(iou), "truth_pixels": int(counts[1].sum())}
+            for name, low, high, iou, counts in zip(SIZES, (1, *LIMITS), (*LIMITS, None), sizes, details.sizes)],
+        "calibration": None if result.calibration is None else _calibration(result.calibration),
+        "confusion": result.confusion.tolist(), "facts": facts,
         "images": [_image(name, counts) for name, counts in zip(result.names, result.counts)]}
+
+
+def _calibration(counts: np.ndarray) -> dict[str, Any]:
+    ends = np.linspace(0, 1, len(counts) + 1).tolist()
+    bins = [{"low": low, "high": high, "pixels": int(pixels), "confidence": sure / pixels if pixels else None,
+             "accuracy": right / pixels if pixels else None} for low, high, (pixels, sure, right) in zip(ends, ends[1:], counts.tolist())]
+    return {"ece": finite(expected_calibration_error(counts)), "bins": bins}
 
 
 def _image(name: str, counts: np.ndarray) -> dict[str, Any]:

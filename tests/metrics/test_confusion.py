@@ -13,7 +13,7 @@ def test_counted_by_hand():
     prediction = np.array([[0, 1, 1], [1, 2, 0]], np.uint8)
     matrix = confusion_matrix(truth, prediction, 4)
     assert matrix[:3, :3].tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
-    scores = scores_of(matrix)
+    scores = scores_of(counts_of(matrix))
     assert scores.iou[:3].tolist() == pytest.approx([1 / 3, 2 / 3, 0.0])
     assert np.isnan(scores.iou[3])
     assert scores.divisor == 3  # class 3 is nowhere and does not count
@@ -23,13 +23,13 @@ def test_counted_by_hand():
 
 
 def test_a_class_only_in_the_prediction_counts_as_zero():
-    scores = scores_of(confusion_matrix(np.zeros((2, 2), np.uint8), np.array([[0, 0], [0, 1]], np.uint8), 2))
+    scores = scores_of(counts_of(confusion_matrix(np.zeros((2, 2), np.uint8), np.array([[0, 0], [0, 1]], np.uint8), 2)))
     assert scores.iou.tolist() == [0.75, 0.0]
     assert scores.divisor == 2
 
 
 def test_nothing_counted():
-    scores = scores_of(confusion_matrix(np.full((3, 3), 255, np.uint8), np.zeros((3, 3), np.uint8), 2))
+    scores = scores_of(counts_of(confusion_matrix(np.full((3, 3), 255, np.uint8), np.zeros((3, 3), np.uint8), 2)))
     assert scores.divisor == 0
     assert np.isnan([scores.miou, scores.pixel_accuracy, scores.mean_accuracy]).all()
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfnseg.metrics.classification import average_precision
-from cfnseg.metrics.confusion import confusion_matrix, scores_of
+from cfnseg.metrics.confusion import confusion_matrix, counts_of, scores_of
 
 
 @st.composite
@@ -39,7 +39,7 @@ def test_confusion_equals_scikit_learn(case):
 def test_miou_equals_torchmetrics_jaccard(case):
     functional = pytest.importorskip("torchmetrics.functional.classification")
     classes, truth, prediction = case
-    scores = scores_of(confusion_matrix(truth, prediction, classes))
+    scores = scores_of(counts_of(confusion_matrix(truth, prediction, classes)))
     if classes < 2 or not scores.divisor:
         return
     each = functional.multiclass_jaccard_index(torch.from_numpy(prediction).long(), torch.from_numpy(truth).long(), classes,

@@ -11,15 +11,15 @@ import pytest
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.engine.evaluate import Evaluation
 from cfnseg.errors import UserError
-from cfnseg.metrics.boundary import boundary_counts
 from cfnseg.metrics.confusion import confusion_matrix, counts_of
+from cfnseg.metrics.details import Details, count_details
 from cfnseg.report.build import write_report
 from cfnseg.report.curves import charts, ticks
 from cfnseg.report.gallery import choose
 from cfnseg.report.heatmap import heatmap
 
-KEYS = {"miou", "miou_ci95", "miou_divisor", "pixel_accuracy", "mean_accuracy", "boundary_miou", "image_map", "loss",
-        "num_images", "classes", "confusion", "facts", "images"}
+KEYS = {"miou", "miou_ci95", "miou_divisor", "pixel_accuracy", "mean_accuracy", "boundary_miou", "boundary_miou_ci95", "image_map",
+        "loss", "num_images", "unpredicted_pixels", "classes", "trimap", "sizes", "calibration", "confusion", "facts", "images"}
 LABELS = LabelMap([Label(i + 1, name, (40 * i, 200 - 30 * i, 90)) for i, name in enumerate(
     ["road", "car | van", "<script>alert(1)</script>", "sky", "nowhere"])], ignore=(0, 255), void=0)
 EMPTY = Evaluation([], np.zeros((5, 5), np.int64), np.zeros((0, 3, 5), np.int64))
@@ -40,11 +40,16 @@ def pictures(count: int, height: int = 60, width: int = 90, classes: int = 4):
 def evaluation(found, classes: int = 5, model: bool = True) -> Evaluation:
     matrices = [confusion_matrix(truth, prediction, classes) for _, truth, prediction in found]
     counts = np.stack([counts_of(matrix) for matrix in matrices])
-    edges = np.stack([boundary_counts(truth, prediction, classes) for _, truth, prediction in found])
+    details = Details.zeros(len(found), classes)
+    for index, (_, truth, prediction) in enumerate(found):
+        details.add(index, count_details(truth, prediction, classes))
     names = [f"image_{i}" for i in range(len(found))]
     if not model:
         return Evaluation(names, sum(matrices), counts)
-    return Evaluation(names, sum(matrices), counts, 0.5, np.random.default_rng(1).random((len(found), classes)), edges)
+    presence = np.random.default_rng(1).random((len(found), classes))
+    calibration = np.tile([100.0, 60.0, 50.0], (15, 1))
+    calibration[0] = 0
+    return Evaluation(names, sum(matrices), counts, 0.5, presence, details, calibration)
 
 
 class Loads(HTMLParser):
@@ -82,8 +87,19 @@ def test_json_contract(tmp_path):
     road, absent = report["classes"][0], report["classes"][4]
     assert road["name"] == "road" and road["id"] == 1 and road["truth_pixels"] == result.confusion[0].sum()
     assert road["predicted_pixels"] == result.confusion[:, 0].sum() and road["iou"] == result.scores.iou[0]
-    assert absent == {"name": "nowhere", "id": 5, "iou": None, "recall": None, "precision": None, "boundary_iou": None,
-                      "truth_pixels": 0, "predicted_pixels": 0, "image_ap": None}
+    assert road["iou_ci95"][0] < road["iou"] < road["iou_ci95"][1] and 0 < road["boundary_iou"] < 1
+    assert report["boundary_miou_ci95"][0] < report["boundary_miou"] < report["boundary_miou_ci95"][1]
+    assert absent == {"name": "nowhere", "id": 5, "iou": None, "iou_ci95": [None, None], "recall": None, "precision": None,
+                      "boundary_iou": None, "sizes": {"small": None, "medium": None, "large": None}, "truth_pixels": 0,
+                      "predicted_pixels": 0, "image_ap": None}
+    assert [row["width"] for row in report["trimap"]] == [1, 2, 4, 8, 16, 32] and 0 < report["trimap"][0]["miou"] < 1
+    sizes = report["sizes"]
+    assert [(row["name"], row["from_pixels"], row["to_pixels"]) for row in sizes] == [
+        ("small", 1, 1024), ("medium", 1024, 9216), ("large", 9216, None)]
+    assert sum(row["truth_pixels"] for row in sizes) == result.confusion.sum() and report["unpredicted_pixels"] == 0
+    assert report["calibration"]["ece"] == pytest.approx(0.1) and len(report["calibration"]["bins"]) == 15
+    assert report["calibration"]["bins"][0] == {"low": 0.0, "high": 1 / 15, "pixels": 0, "confidence": None, "accuracy": None}
+    assert report["calibration"]["bins"][14] == {"low": 14 / 15, "high": 1.0, "pixels": 100, "confidence": 0.6, "accuracy": 0.5}
     _, truth, prediction = found[3]
     right = (truth == prediction)[truth != 255].mean()
     assert report["images"][3]["name"] == "image_3" and report["images"][3]["pixel_accuracy"] == pytest.approx(right)
@@ -96,7 +112,8 @@ def test_markdown(tmp_path):
     text = (tmp_path / "report.md").read_text()
     low, high = report["miou_ci95"]
     assert f"mIoU {report['miou']:.4f} (95 % interval {low:.4f} to {high:.4f}, bootstrap over 3 images) over 4 of 5 classes" in text
-    assert "| nowhere | 5 | - | - | - | - | - | 0 px | 0 px |" in text
+    assert "| nowhere | 5 | - | - | - | - | - | - | - | - | - | 0 px | 0 px |" in text
+    assert "of a true boundary: 1 px 0." in text and "small (under 1,024 px) 0." in text and "calibration error 0.1000" in text
     assert "car \\| van" in text and "IoU = TP / (TP + FP + FN)" in text and "- split: `val`" in text
     for name in ("pixel accuracy", "mean accuracy", "boundary mIoU", "image-head mAP"):
         assert re.search(rf"{name} [01]\.\d{{4}}", text)
@@ -116,7 +133,7 @@ def test_page_is_alone_and_escaped(tmp_path):
 def test_page_without_model(tmp_path):
     found = pictures(2)
     report = write_report(tmp_path, evaluation(found, model=False), LABELS, found.__getitem__)
-    assert report["loss"] is report["image_map"] is report["boundary_miou"] is None
+    assert report["loss"] is report["image_map"] is report["boundary_miou"] is report["trimap"] is report["calibration"] is None
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
     assert "Image-head" not in page and "image-head" not in text and "Learning curves" not in page
 
