@@ -57,9 +57,11 @@ class Model:
 class Data:
     """Where images come from and how a training sample is made of one."""
 
-    name: Literal["voc", "voc_aug", "cityscapes", "camvid", "folder", "shapes", "cifar10", "cifar100", "image_folder"] = "shapes"
-    """The data set. voc_aug is VOC 2012 train + SBD without VOC's val; folder is images/, labels/ and classes.txt. At image
-    level: cifar10, cifar100 (torchvision's files, or as next), image_folder (<split>/<class>/<image>, a folder or a zip)."""
+    name: Literal["voc", "voc_aug", "cityscapes", "camvid", "coco", "coco_voc", "coco_stuff", "ade20k", "folder", "shapes",
+                  "cifar10", "cifar100", "image_folder"] = "shapes"
+    """The data set. voc_aug is VOC 2012 train + SBD without VOC's val; coco has 80 things and background, coco_voc VOC's 21
+    classes, coco_stuff 80 things and 91 stuffs; folder is images/, labels/ and classes.txt. At image level: cifar10, cifar100
+    (torchvision's files, or as next), image_folder (<split>/<class>/<image>, a folder or a zip)."""
     root: str = ""
     """The data set's folder, or zip ("" = data/<its usual name>)."""
     train_split: str = "train"

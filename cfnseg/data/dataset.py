@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import numpy as np
 
-from cfnseg.data import camvid, cityscapes, folder, shapes, voc
+from cfnseg.data import ade20k, camvid, cityscapes, coco, folder, shapes, voc
 from cfnseg.data.files import read_mask, read_pair
 from cfnseg.data.labels import IGNORE, Label, LabelMap
 from cfnseg.errors import UserError
@@ -115,14 +116,18 @@ def hold_out(dataset: Dataset, prefix: str) -> tuple[Subset, Subset]:
     return Subset(dataset, rest), Subset(dataset, held)
 
 
-USUAL_ROOT = {"voc": "data", "voc_aug": "data", "cityscapes": "data/cityscapes", "camvid": "data/camvid", "folder": "data/folder"}
+USUAL_ROOT = {"voc": "data", "voc_aug": "data", "cityscapes": "data/cityscapes", "camvid": "data/camvid", "coco": "data/coco",
+              "coco_voc": "data/coco", "coco_stuff": "data/coco", "ade20k": "data", "folder": "data/folder"}
+READERS = {"voc": voc.pairs, "voc_aug": voc.pairs_aug, "cityscapes": cityscapes.pairs, "camvid": camvid.pairs,
+           **{name: functools.partial(coco.pairs, name=name) for name in ("coco", "coco_voc", "coco_stuff")},
+           "ade20k": ade20k.pairs, "folder": folder.pairs}
 
 
 def open_dataset(name: str, root: str, split: str, download: bool = False) -> Dataset:
     """One split of a data set by name.
 
     Args:
-        name: voc, voc_aug, cityscapes, camvid, folder or shapes.
+        name: one of `READERS`, or shapes.
         root: its folder; "" = the usual place under data/.
         split: train, val, ... as the data set has them.
         download: fetch VOC 2012 (and SBD for voc_aug) first.
@@ -132,16 +137,14 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
     """
     if name == "shapes":
         return ShapesDataset(split)
-    readers = {"voc": voc.pairs, "voc_aug": voc.pairs_aug, "cityscapes": cityscapes.pairs, "camvid": camvid.pairs,
-               "folder": folder.pairs}
-    if name not in readers:
-        raise UserError(f"data.name {name!r} is unknown; there are {', '.join([*readers, 'shapes'])}", code=2)
+    if name not in READERS:
+        raise UserError(f"data.name {name!r} is unknown; there are {', '.join([*READERS, 'shapes'])}", code=2)
     path = Path(root or USUAL_ROOT[name]).expanduser()
     if download:
         if not name.startswith("voc"):
-            raise UserError(f"data.download: {name} cannot be downloaded freely; see data/README.md", code=2)
+            raise UserError(f"data.download fetches VOC and SBD alone; get {name} with: python tools/prepare_data.py {name}", code=2)
         voc.download(path, aug=name == "voc_aug")
-    return FileDataset(*readers[name](path, split))
+    return FileDataset(*READERS[name](path, split))
 
 
 __all__ = ["IGNORE", "Dataset", "FileDataset", "ShapesDataset", "Subset", "hold_out", "open_dataset"]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 from cfnseg.data.files import existing, nonempty
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.errors import UserError
+from cfnseg.data.prepare.fetch import Archive, fetch
+from cfnseg.errors import UserError, first_line
 
 NAMES = ["background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
          "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]
-REMEDY = "Fetch it with --data.download True, or set --data.root (evaluation: --root) to the folder that has VOCdevkit/."
+REMEDY = ("Get it with: python tools/prepare_data.py voc (or voc_aug), or --data.download True; or set --data.root (evaluation: "
+          "--root) to the folder that has VOCdevkit/.")
 
 
 def color(index: int) -> tuple[int, int, int]:
@@ -43,6 +47,13 @@ def _paired(home: Path, names: list[str], masks: Path, suffix: str, source: Path
     return found
 
 
+def images(root: Path, split: str) -> list[Path]:
+    """Image paths of train, val, trainval or, from VOC2012test.tar, test. Raises UserError for what is missing."""
+    home = _home(root)
+    source = home / "ImageSets" / "Segmentation" / f"{split}.txt"
+    return [image for image, _ in _paired(home, _listed(source), home / "JPEGImages", ".jpg", source)]
+
+
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
     """Image and palette-mask paths of train, val or trainval. Raises UserError for what is missing."""
     home = _home(root)
@@ -68,17 +79,28 @@ def pairs_aug(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap
 
 
 def download(root: Path, aug: bool) -> None:
-    """Fetch VOC 2012, and SBD for ``aug``, through torchvision with its checksums; what is there is left alone.
+    """Fetch VOC 2012, and SBD for ``aug``, from torchvision's addresses with its checksums; what is complete is left alone.
 
     Raises UserError if a server cannot be reached or sends another file.
     """
     from torchvision.datasets import SBDataset, VOCSegmentation
+    from torchvision.datasets.voc import DATASET_YEAR_DICT
 
+    known = DATASET_YEAR_DICT["2012"]
     try:
-        if not (root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "train.txt").is_file():
-            VOCSegmentation(str(root), year="2012", download=True)
-        if aug and not (root / "sbd" / "cls").is_dir():
+        if not _complete(pairs, root, "train", "val"):
+            fetch(Archive(known["url"], known["filename"], digest=f"md5:{known['md5']}"), root)  # torchvision would not continue one
+            VOCSegmentation(str(root), year="2012", download=True)  # finds the file, compares it and unpacks it
+        if aug and not _complete(pairs_aug, root, "train"):
+            fetch(Archive(SBDataset.url, SBDataset.filename, digest=f"md5:{SBDataset.md5}"), root / "sbd")
             SBDataset(str(root / "sbd"), mode="segmentation", download=True)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"the download into {root} failed ({error}). Fetch VOCtrainval_11-May-2012.tar by hand and unpack it "
-                        f"in {root}") from None
+    except (OSError, RuntimeError, tarfile.TarError) as error:
+        raise UserError(f"{root}: torchvision could not unpack the download ({first_line(error)}). Unpack "
+                        f"VOCtrainval_11-May-2012.tar in {root} and SBD's benchmark.tgz in {root} by hand") from None
+
+
+def _complete(read: Callable, root: Path, *splits: str) -> bool:
+    try:
+        return all(read(root, split) for split in splits)
+    except UserError:
+        return False

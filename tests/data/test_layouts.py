@@ -1,5 +1,6 @@
 """The official trees, in miniature; what is missing is named with what is near it."""
 
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -67,14 +68,14 @@ def test_voc_list_that_names_missing_files(voc):
 
 
 def test_download_that_fails_says_what_to_do(tmp_path, monkeypatch):
-    import torchvision.datasets
-
     def fail(*args, **kwargs):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(torchvision.datasets, "VOCSegmentation", fail)
-    with pytest.raises(UserError, match=r"no route to host.*by hand"):
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
+    with pytest.raises(UserError, match=r"no route to host.*By hand: get .*VOCtrainval_11-May-2012\.tar"):
         open_dataset("voc", str(tmp_path), "train", download=True)
+    with pytest.raises(UserError, match=r"get cityscapes with: python tools/prepare_data\.py cityscapes"):
+        open_dataset("cityscapes", str(tmp_path), "train", download=True)
 
 
 def test_cityscapes(tmp_path):

@@ -1,0 +1,47 @@
+"""ADE20K's scene-parsing benchmark: 150 classes, raw id 0 = none of them (Zhou et al. 2017)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cfnseg.data.files import existing, nonempty
+from cfnseg.data.labels import Label, LabelMap
+from cfnseg.data.voc import color
+from cfnseg.errors import UserError
+
+REMEDY = ("Get it with: python tools/prepare_data.py ade20k; or set --data.root (evaluation: --root) to the folder that has "
+          "ADEChallengeData2016/.")
+SPLITS = {"train": "training", "val": "validation"}
+
+
+def read_names(path: Path) -> LabelMap:
+    """The classes of objectInfo150.txt: raw ids 1 to 150, each with the first of its names, in VOC's colours.
+
+    Raises UserError with the line that does not fit.
+    """
+    labels = []
+    for number, line in enumerate(path.read_text().splitlines()[1:], 2):  # the first line names the columns
+        fields = [field.strip() for field in line.split("\t") if field.strip()]
+        if not fields:
+            continue
+        if not fields[0].isdigit() or not 1 <= int(fields[0]) <= 255:
+            raise UserError(f"{path}, line {number}: expected Idx, Ratio, Train, Val, Name with tabs between, got {line!r}")
+        labels.append(Label(int(fields[0]), fields[-1].split(",")[0].strip(), color(int(fields[0]))))
+    try:
+        return LabelMap(labels, ignore=(0,), void=0)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
+    """Image and mask paths of train or val, sorted by name. Raises UserError for what is missing."""
+    home = next((p for p in (root / "ADEChallengeData2016", root) if (p / "annotations").is_dir()), None)
+    home = home or existing(root / "ADEChallengeData2016" / "annotations", "ADE20K", REMEDY)
+    folder = SPLITS.get(split, split)
+    images = existing(home / "images" / folder, f"ADE20K's images of split {split!r}", REMEDY)
+    masks = existing(home / "annotations" / folder, f"ADE20K's masks of split {split!r}", REMEDY)
+    labels = read_names(existing(home / "objectInfo150.txt", "ADE20K's class names", REMEDY))
+    found = nonempty(((p, masks / f"{p.stem}.png") for p in sorted(images.glob("*.jpg"))), images, "*.jpg")
+    if lacking := [mask for _, mask in found if not mask.exists()]:
+        raise UserError(f"{len(lacking)} of {len(found)} images have no mask, first {lacking[0]}. {REMEDY}")
+    return found, labels

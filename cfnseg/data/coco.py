@@ -1,0 +1,39 @@
+"""COCO 2017 in three label spaces, from masks that tools/prepare_data.py has drawn (Lin et al. 2014; Caesar et al. 2018)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cfnseg.data.files import existing, nonempty
+from cfnseg.data.labels import LabelMap
+from cfnseg.errors import UserError
+
+
+def image_folder(root: Path, split: str) -> Path:
+    """``train2017`` or ``val2017``, in ``root`` or, as some lay it out, in its ``images``."""
+    inside = root / "images" / f"{split}2017"
+    return inside if inside.is_dir() else root / f"{split}2017"
+
+
+def pairs(root: Path, split: str, name: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
+    """Image and mask paths of train or val, and the classes that the masks were drawn with.
+
+    Args:
+        root: has ``train2017`` and ``val2017`` (or ``images/train2017`` ...) and ``masks/<name>``.
+        split: train or val.
+        name: coco (80 things and background), coco_voc (VOC's 21 classes) or coco_stuff (80 things, 91 stuffs); what stands in
+            their masks, `cfnseg.data.prepare.coco` says.
+
+    Raises:
+        UserError: images or masks are missing.
+    """
+    remedy = f"Get it with: python tools/prepare_data.py {name} --root {root}"
+    images = existing(image_folder(root, split), f"COCO's images of split {split!r}", remedy)
+    masks = existing(root / "masks" / name / f"{split}2017", f"the {name} masks of split {split!r}", remedy)
+    labels = LabelMap.from_dict(json.loads(existing(root / "masks" / name / "labels.json", "their classes", remedy).read_text()))
+    found = nonempty(((p, masks / f"{p.stem}.png") for p in sorted(images.glob("*.jpg"))), images, "*.jpg")
+    drawn = {p.name for p in masks.iterdir()}
+    if lacking := [mask for _, mask in found if mask.name not in drawn]:
+        raise UserError(f"{len(lacking)} of {len(found)} images have no mask, first {lacking[0]}. {remedy}")
+    return found, labels

@@ -1,0 +1,1 @@
+"""Getting the official data: fetch, unpack, convert, count."""
