@@ -1,4 +1,4 @@
-"""Segment images and folders of images: python tools/infer.py PATH... [--weights W] [--out DIR]"""
+"""Segment images and folders of images: python tools/infer.py PATH... [--weights W] [--out DIR] [--window H W] [--scales S...] [--flip]"""
 
 import sys
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 import tyro
 
 from cfnseg.cli import run_tool
+from cfnseg.engine.inference import PLAIN, Inference
 
 
 def infer(paths: tyro.conf.Positional[tuple[Path, ...]], *, weights: Path | None = None, out: Path = Path("out"),
-          device: str = "auto") -> None:
+          device: str = "auto", inference: tyro.conf.OmitArgPrefixes[Inference] = PLAIN) -> None:
     """Write <stem>_mask.png (palette PNG of raw ids) and <stem>_overlay.jpg, and print the image-level labels.
 
     Args:
@@ -17,10 +18,11 @@ def infer(paths: tyro.conf.Positional[tuple[Path, ...]], *, weights: Path | None
         weights: a weights file of cfnseg (default: the CamVid model that ships in data/weights).
         out: where the masks go.
         device: auto, cpu or cuda.
+        inference: windows and views.
     """
     from cfnseg.engine.infer import infer_files
 
-    sys.exit(1 if infer_files(paths, weights, out, device) else 0)
+    sys.exit(1 if infer_files(paths, weights, out, device, inference) else 0)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cfnseg.data.files import IMAGE_TYPES, existing, read_image
+from cfnseg.engine.inference import PLAIN, Inference
+from cfnseg.engine.memory import resident, through_windows
 from cfnseg.engine.pictures import overlay, write_jpeg
 from cfnseg.engine.predict import Predictor
 from cfnseg.errors import UserError
 from cfnseg.storage import write_atomic
 
 SHIPPED = Path(__file__).parents[2] / "data" / "weights" / "camvid_cfn.safetensors"
+DRAWING = 3  # pictures of the image's size that exist at once while an overlay is drawn and written
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
@@ -40,7 +43,7 @@ def result_names(files: list[Path]) -> list[str]:
     return names
 
 
-def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: str = "auto") -> int:
+def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: str = "auto", inference: Inference = PLAIN) -> int:
     """Segment files and write the masks.
 
     Args:
@@ -49,6 +52,7 @@ def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: 
         out: a folder; gets ``<stem>_mask.png`` (8-bit palette PNG of raw ids, exactly the image's size) and
             ``<stem>_overlay.jpg``; `result_names` says what images that share a stem get.
         device: "auto", "cpu" or "cuda".
+        inference: windows, scales, mirroring. What an image that goes through windows will need is printed before it does.
 
     Returns:
         The number of files that failed; each is named on stderr.
@@ -58,12 +62,15 @@ def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: 
     """
     files = image_files(paths)
     weights = weights or existing(SHIPPED, "the shipped weights", "They are in the project's repository; else give --weights.")
-    predictor = Predictor(weights, device)
+    predictor = Predictor(weights, device, inference)
+    process = resident()
     print(f"weights: {weights} ({', '.join(predictor.labels.names)}) on {predictor.device.type}")
     failed = 0
     for path, name in zip(files, result_names(files)):
         try:
             image = read_image(path)
+            if told := through_windows(predictor.model, image.shape[:2], inference, process, DRAWING * image.size):
+                print(f"{path}: {told}", flush=True)
             prediction = predictor(image)
             mask, picture = out / f"{name}_mask.png", out / f"{name}_overlay.jpg"
             write_atomic(mask, lambda beside, m=prediction.mask: predictor.labels.write(beside, m))

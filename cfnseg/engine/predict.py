@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from cfnseg.data.labels import LabelMap
 from cfnseg.engine.checkpoint import Weights, load
 from cfnseg.engine.inference import PLAIN, Inference
-from cfnseg.engine.windows import strips, window_rows
+from cfnseg.engine.windows import device_of, strips, window_rows
 from cfnseg.errors import UserError
 from cfnseg.models.cfn import Output
 
 
 class Segmented(NamedTuple):
-    """One image, segmented.
+    """One image, segmented; tensors are on the model's device.
 
     Attributes:
         mask: (H, W) uint8 train ids.
@@ -28,9 +28,9 @@ class Segmented(NamedTuple):
         loss: sum of the cross-entropy over the pixels of the truth that count; 0 without one.
     """
 
-    mask: np.ndarray
-    confidence: np.ndarray | None
-    presence: np.ndarray
+    mask: Tensor
+    confidence: Tensor | None
+    presence: Tensor
     loss: float
 
 
@@ -46,20 +46,18 @@ def segment(model: nn.Module, image: Tensor, inference: Inference = PLAIN, *, tr
         truth: (H, W) train ids, 255 = ignore, for the loss.
         confidence: give each pixel's probability too.
     """
-    size = tuple(image.shape[-2:])
-    mask = np.empty(size, np.uint8)
-    chances = np.empty(size, np.float32) if confidence else None
+    size, device = tuple(image.shape[-2:]), device_of(model, image)
+    mask = torch.empty(size, dtype=torch.uint8, device=device)
+    sure = torch.empty(size, device=device) if confidence else None
     loss = 0.0
     for strip in strips(model, image, inference):
-        if confidence:
-            classes, top = strip.scores()
-            chances[strip.rows] = top.cpu().numpy()
+        if sure is None:
+            mask[strip.rows] = strip.classes()
         else:
-            classes = strip.classes()
-        mask[strip.rows] = classes.cpu().numpy()
+            mask[strip.rows], sure[strip.rows] = strip.scores()
         if truth is not None:
             loss += float(strip.cross_entropy(truth))
-    return Segmented(mask, chances, strip.image[0].double().sigmoid().cpu().numpy(), loss)
+    return Segmented(mask, sure, strip.image[0].double().sigmoid(), loss)
 
 
 @torch.inference_mode()
@@ -128,4 +126,4 @@ class Predictor:
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         result = segment(self.model, tensor, self.inference, confidence=True)
         order = sorted(zip(self.labels.names, result.presence.tolist()), key=lambda pair: -pair[1])
-        return Prediction(result.mask, result.confidence, dict(order))
+        return Prediction(result.mask.cpu().numpy(), result.confidence.cpu().numpy(), dict(order))

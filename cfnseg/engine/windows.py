@@ -93,7 +93,7 @@ def strips(model: nn.Module, image: Tensor, inference: Inference) -> Iterator[St
 def window_rows(model: nn.Module, image: Tensor, inference: Inference) -> Iterator[tuple[Tensor, Tensor, int]]:
     """Finished rows of cells (C, n, w) float32 from top to bottom, (1, C) image logits so far, and the cells' stride."""
     height, width = image.shape[-2:]
-    device = next(model.parameters(), image).device
+    device = device_of(model, image)
     test_scale = getattr(model, "test_scale", 1.0)
     scales = tuple(s * test_scale for s in inference.scales)
     window = inference.window_for((height, width), test_scale)
@@ -122,6 +122,11 @@ def window_rows(model: nn.Module, image: Tensor, inference: Inference) -> Iterat
             yield total[:, :finished].clone(), top, stride
             total[:, :-finished] = total[:, finished:].clone()
             total[:, -finished:] = 0
+
+
+def device_of(model: nn.Module, image: Tensor) -> torch.device:
+    """Where a model computes: where its parameters are, or without any, where the image is."""
+    return next(model.parameters(), image).device
 
 
 def starts(length: int, window: int, overlap: float) -> list[int]:

@@ -18,7 +18,9 @@ SETTINGS = Model(encoder=ENCODER, encoder_weights=None, width=8, grid=(2, 3))
 @pytest.fixture(scope="module")
 def predictor():
     torch.manual_seed(0)
-    return Predictor(Weights(build_model(SETTINGS, 11).eval(), SETTINGS, LABELS), "cpu")
+    model = build_model(SETTINGS, 11).eval()
+    model.pixel.predictors[0][1].weight.data *= 100  # a fresh net is unsure of everything; this one is not
+    return Predictor(Weights(model, SETTINGS, LABELS), "cpu")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 200), (31, 33), (32, 32), (97, 131), (360, 480)])
@@ -53,16 +55,16 @@ def test_windows_as_large_as_the_image_are_the_image(predictor):
 
 
 @pytest.mark.parametrize("inference", [Inference((64, 96), 0.5, 3), Inference(scales=(0.75, 1.0, 1.25), flip=True),
-                                       Inference((64, 64), scales=(0.5, 2.0), flip=True), Inference(max_pixels=1)])
+                                       Inference((64, 64), scales=(0.5, 2.0), flip=True)])
 @pytest.mark.parametrize("size", [(97, 131), (20, 140), (150, 31)])
 def test_every_look_gives_a_whole_answer(predictor, inference, size):
     image = torch.from_numpy(photo(*size)).permute(2, 0, 1)
     plain = segment(predictor.model, image, confidence=True)
     result = segment(predictor.model, image, inference, confidence=True)
     assert result.mask.shape == result.confidence.shape == size
-    assert result.mask.max() < 11
-    assert abs(result.confidence - plain.confidence).mean() < 0.05  # the net is random, but its looks are of one image
-    assert abs(result.presence - plain.presence).max() < 0.05
+    assert (result.mask == plain.mask).float().mean() > 0.85  # chance would be below one half
+    assert abs(result.confidence - plain.confidence).mean() < 0.2
+    assert abs(result.presence - plain.presence).max() < 0.01
 
 
 def test_the_models_scale_is_a_factor_on_those_asked_for(predictor):
@@ -70,7 +72,7 @@ def test_the_models_scale_is_a_factor_on_those_asked_for(predictor):
     twice = segment(predictor.model, image, Inference(scales=(1.5,)), confidence=True)
     predictor.model.test_scale = 1.5
     try:
-        assert np.array_equal(segment(predictor.model, image, confidence=True).confidence, twice.confidence)
+        assert torch.equal(segment(predictor.model, image, confidence=True).confidence, twice.confidence)
     finally:
         predictor.model.test_scale = 1.0
 
@@ -79,7 +81,7 @@ def test_the_loss_is_that_of_the_confidences(predictor):
     """Where the truth is the prediction, cross-entropy is minus the logarithm of the confidence; ignored pixels are free."""
     image = torch.from_numpy(photo(97, 131)).permute(2, 0, 1)
     result = segment(predictor.model, image, confidence=True)
-    truth = torch.from_numpy(result.mask.copy())
+    truth = result.mask.clone()
     truth[:50] = 255
     loss = segment(predictor.model, image, truth=truth).loss
-    assert loss == pytest.approx(-np.log(result.confidence[50:].astype(np.float64)).sum(), rel=1e-4)
+    assert loss == pytest.approx(-float(result.confidence[50:].double().log().sum()), rel=1e-4)
