@@ -10,6 +10,7 @@ import numpy as np
 from cfnseg.benchmark.runs import Results
 from cfnseg.benchmark.suite import Suite
 from cfnseg.metrics.paired import paired_difference
+from cfnseg.metrics.seeds import seed_difference
 from cfnseg.storage import write_atomic
 
 TITLES = {"miou": "mIoU", "top1_error": "top-1 error"}
@@ -29,20 +30,21 @@ def table_of(suite: Suite, results: Results) -> str:
     first = next(iter(results.runs.values()))[0]
     second, title = SECOND[first["metric"]]
     columns = ["system", TITLES[first["metric"]], "deviation over seeds", "seeds", f"less {suite.reference} (95 % of images)"]
-    columns += [title, "parameters", "of these encoder", "fusion", "GMACs", "step over encoder", "step", "memory"]
+    columns += ["95 % of seeds", title, "parameters", "of these encoder", "fusion", "GMACs", "step over encoder", "step", "memory"]
     lines = [f"| {' | '.join(columns)} |", "|:--|" + "--:|" * (len(columns) - 1)]
     for name, runs in results.runs.items():
         scores = _scores(runs)
         row = [f"**{name}**" if name == suite.reference else name, f"{scores.mean():.2f}",
                f"{scores.std(ddof=1):.2f}" if len(scores) > 1 else "-", str(len(scores)),
-               _difference(runs, results.runs.get(suite.reference, [])) if name != suite.reference else "-"]
+               *(_difference(runs, results.runs.get(suite.reference, [])) if name != suite.reference else ("-", "-"))]
         row.append(f"{100 * np.mean([r['scores'][second] for r in runs]):.2f}")
         lines.append(f"| {' | '.join(row + _cost(results.costs.get(name)))} |")
     size = "x".join(map(str, suite.size))
     devices = ", ".join(sorted({c["device"] for c in results.costs.values()}))
-    note = (f"{len(first['counts'])} images scored. The difference is over the seeds that both have, its interval a paired bootstrap "
-            f"over images; how seeds vary stands beside it. Cost: GMACs of one {size} image; training step on such images and what it "
-            f"adds to peak memory ({devices or 'not measured'}), over forward and backward of the encoder alone.")
+    note = (f"{len(first['counts'])} images scored. The difference is over the seeds that both have; its first interval is a paired "
+            "bootstrap over images, its second Student's t over the seeds' differences. "
+            f"Cost: GMACs of one {size} image; training step on such images and what it adds to peak memory "
+            f"({devices or 'not measured'}), over forward and backward of the encoder alone.")
     return "\n".join([f"# {suite.name}", "", *lines, "", note, ""])
 
 
@@ -58,14 +60,16 @@ def _cost(cost: dict[str, Any] | None) -> list[str]:
             f"{cost['step_ratio']:.2f}", f"{1000 * cost['step_seconds']:.0f} ms", f"{cost['peak_mib']:,.0f} MiB"]
 
 
-def _difference(runs: list[dict[str, Any]], reference: list[dict[str, Any]]) -> str:
+def _difference(runs: list[dict[str, Any]], reference: list[dict[str, Any]]) -> tuple[str, str]:
     """Over the seeds that both have: a seed fixes the order of images, so it is part of the pairing."""
-    ours, theirs = ({r["config"]["train"]["seed"]: np.array(r["counts"]) for r in part} for part in (runs, reference))
+    ours, theirs = ({r["config"]["train"]["seed"]: r for r in part} for part in (runs, reference))
     both = sorted(ours.keys() & theirs.keys())
     if not both:
-        return "-"
-    value, low, high = (100 * v for v in paired_difference([ours[s] for s in both], [theirs[s] for s in both])[:3])
-    return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
+        return "-", "-"
+    value, low, high, _ = paired_difference(*([np.array(side[s]["counts"]) for s in both] for side in (ours, theirs)))
+    _, least, most = seed_difference(*([side[s]["score"] for s in both] for side in (ours, theirs)))
+    over_seeds = "-" if np.isnan(least) else f"{100 * least:+.2f} to {100 * most:+.2f}"
+    return f"{100 * value:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})", over_seeds
 
 
 def _plot(path: Path, results: Results) -> None:

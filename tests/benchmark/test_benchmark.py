@@ -60,7 +60,7 @@ def trained_steps(out: Path) -> dict[str, list[int]]:
 def without_times(out: Path) -> list[list[str]]:
     """The table's cells but for the measured times and memory."""
     lines = (out / "table.md").read_text().splitlines()
-    return [line.split("|")[1:11] for line in lines if line.startswith("| ")]
+    return [line.split("|")[1:12] for line in lines if line.startswith("| ")]
 
 
 @pytest.mark.timeout(600)
@@ -189,10 +189,10 @@ def test_table_by_hand():
             "new": [result(0.7, more, 1)]}
     rows = {line.split("|")[1].strip(" *"): [c.strip() for c in line.split("|")[2:-1]]
             for line in table_of(suite, Results(runs, {"lc": COST})).splitlines() if line.startswith("| ")}
-    assert rows["lc"][:5] == ["60.00", "14.14", "2", "+20.00 (+20.00 to +20.00)", "30.00"]
-    assert rows["lc"][5:] == ["100", "90", "5", "1.50", "1.20", "100 ms", "30 MiB"]
-    assert rows["sum"][:4] == ["40.00", "0.00", "2", "-"] and rows["sum"][5:] == ["-"] * 7
-    assert rows["new"][:4] == ["70.00", "-", "1", "+30.00 (+30.00 to +30.00)"]  # against the seed that both have
+    assert rows["lc"][:6] == ["60.00", "14.14", "2", "+20.00 (+20.00 to +20.00)", "-107.06 to +147.06", "30.00"]  # t(1) = 12.706
+    assert rows["lc"][6:] == ["100", "90", "5", "1.50", "1.20", "100 ms", "30 MiB"]
+    assert rows["sum"][:5] == ["40.00", "0.00", "2", "-", "-"] and rows["sum"][6:] == ["-"] * 7
+    assert rows["new"][:5] == ["70.00", "-", "1", "+30.00 (+30.00 to +30.00)", "-"]  # against the seed that both have
 
 
 def test_error_table_and_plot(tmp_path):
