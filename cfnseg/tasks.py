@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 
 from cfnseg.config import Config, Data
-from cfnseg.data.dataset import Dataset, open_dataset
+from cfnseg.data.dataset import open_dataset
 from cfnseg.data.image_sets import open_images
 from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.engine.checkpoint import check_labels, load
 from cfnseg.engine.classification import evaluate_images
-from cfnseg.engine.evaluate import Evaluation, evaluate
+from cfnseg.engine.evaluate import evaluate
+from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.masks import evaluate_masks
 from cfnseg.engine.predict import pick_device
 from cfnseg.engine.segmentation import predicted
 from cfnseg.engine.train import Run
 from cfnseg.errors import UserError
 from cfnseg.report.build import write_report
+from cfnseg.report.files import report_folder
 from cfnseg.report.labels import write_label_report
 
 
@@ -47,7 +50,7 @@ def train(config: Config, resume: bool = False) -> Path:
         run.log.say(f"waited for data {run.waiting:.1%} of the training time")
         facts = {"data": config.data.name, "split": best.score["split"], "weights": str(weights)}
         if config.model.level == "pixel":
-            picture = functools.partial(predicted, model, run.val, device=run.fabric.device)
+            picture = functools.partial(predicted, model, run.val)
             write_report(run.folder / "report", result, run.labels, picture, facts=facts, run_folder=run.folder)
         else:
             write_label_report(run.folder / "report", result, run.labels, lambda i: run.val.read(i)[0], facts=facts, run_folder=run.folder)
@@ -67,14 +70,14 @@ def score_image_weights(weights: Path, dataset: str, root: str, split: str, out:
     place = pick_device(device)
     model = loaded.model.to(place, memory_format=torch.channels_last)
     settings = Data(crop=tuple(loaded.score.get("crop", (224, 224))))
+    out = report_folder(out or weights.with_name(f"{weights.stem}_{split}"))
     result = evaluate_images(model, data, settings, device=place, workers=workers)
-    out = out or weights.with_name(f"{weights.stem}_{split}")
     facts = _facts(name, root, split, weights=weights)
     return _shown(out, write_label_report(out, result, data.labels, lambda i: data.read(i)[0], facts=facts))
 
 
 def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,
-                  device: str = "auto") -> dict:
+                  device: str = "auto", inference: Inference = PLAIN, explain: bool = False) -> dict:
     """Evaluate a weights file and write the report.
 
     Args:
@@ -83,12 +86,14 @@ def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path 
         out: the report's folder; None = <weights' name>_<split> beside the weights.
         workers: loader processes.
         device: "auto", "cpu" or "cuda".
+        inference: windows, scales, mirroring.
+        explain: add what other libraries would call mIoU.
 
     Returns:
         What report.json holds.
 
     Raises:
-        UserError: weights or data that cannot be used, or that have different classes.
+        UserError: weights or data that cannot be used, or that have different classes; a report that could not be written.
     """
     loaded = load(weights)
     name = dataset or loaded.score.get("data", "")
@@ -100,13 +105,16 @@ def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path 
     check_labels(loaded, data.labels, weights, f"{name} {split}")
     place = pick_device(device)
     model = loaded.model.to(place, memory_format=torch.channels_last)
-    result = evaluate(model, data, device=place, workers=workers, details=True)
-    out = out or weights.with_name(f"{weights.stem}_{split}")
-    facts = _facts(name, root, split, weights=weights)
-    return _report(out, result, data, functools.partial(predicted, model, data, device=place), facts)
+    out = report_folder(out or weights.with_name(f"{weights.stem}_{split}"))
+    result = evaluate(model, data, device=place, workers=workers, details=True, inference=inference)
+    changed = {f.name: getattr(inference, f.name) for f in fields(inference) if getattr(inference, f.name) != f.default}
+    facts = _facts(name, root, split, weights=weights, **changed)
+    picture = functools.partial(predicted, model, data, inference=inference)
+    return _shown(out, write_report(out, result, data.labels, picture, facts=facts, explain=explain))
 
 
-def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2) -> dict:
+def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,
+                      explain: bool = False) -> dict:
     """Score masks ``<image name>.png`` (raw ids) in a folder and write the report; files of no image are named and left out.
 
     Args:
@@ -114,9 +122,14 @@ def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Pa
         dataset, root, split: the data with the truth.
         out: the report's folder; None = <folder>_report.
         workers: processes that read and count.
+        explain: add what other libraries would call mIoU.
+
+    Returns:
+        What report.json holds.
 
     Raises:
-        UserError: a mask is missing, of another size than the truth, or has an id that is no class.
+        UserError: a mask is missing, of another size than the truth, or has an id that is no class; a report that could not
+            be written.
     """
     if not dataset:
         raise UserError("--predictions needs --dataset NAME, and --root and --split as they apply", code=2)
@@ -125,23 +138,20 @@ def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Pa
     if others:
         print(f"note: {len(others)} PNG files in {folder} belong to no image of {dataset} {split} and are not scored, "
               f"first {others[0].name}")
+    out = report_folder(out or folder.with_name(f"{folder.name}_report"))
     result = evaluate_masks(data, masks, workers, details=True)
 
     def picture(index: int):
         image, truth = data.read(index)
         return image, truth, read_prediction(masks[index], data.labels, truth.shape)
 
-    return _report(out or folder.with_name(f"{folder.name}_report"), result, data, picture,
-                   _facts(dataset, root, split, predictions=folder))
+    facts = _facts(dataset, root, split, predictions=folder)
+    return _shown(out, write_report(out, result, data.labels, picture, facts=facts, explain=explain))
 
 
-def _facts(data: str, root: str, split: str, **scored: Path) -> dict[str, str]:
-    """What was scored; the root only where it is not the usual place."""
-    return {"data": data, **({"root": root} if root else {}), "split": split, **{key: str(path) for key, path in scored.items()}}
-
-
-def _report(out: Path, result: Evaluation, data: Dataset, picture, facts: dict[str, str]) -> dict:
-    return _shown(out, write_report(out, result, data.labels, picture, facts=facts))
+def _facts(data: str, root: str, split: str, **scored: object) -> dict[str, str]:
+    """What was scored, and with which inference; the root only where it is not the usual place."""
+    return {"data": data, **({"root": root} if root else {}), "split": split, **{key: str(value) for key, value in scored.items()}}
 
 
 def _shown(out: Path, report: dict) -> dict:

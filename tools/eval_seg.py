@@ -1,6 +1,6 @@
 """Score weights, or masks that any program wrote, by the metric contract.
 
-python tools/eval_seg.py WEIGHTS [--root DIR] [--split S] [--out DIR]
+python tools/eval_seg.py WEIGHTS [--root DIR] [--split S] [--out DIR] [--window H W] [--scales S...] [--flip]
 python tools/eval_seg.py --predictions DIR --dataset NAME --root DIR --split S
 """
 
@@ -9,32 +9,37 @@ from pathlib import Path
 import tyro
 
 from cfnseg.cli import run_tool
+from cfnseg.engine.inference import PLAIN, Inference
+from cfnseg.errors import UserError
 
 
 def eval_seg(weights: tyro.conf.Positional[Path | None] = None, *, predictions: Path | None = None, dataset: str = "",
-             root: str = "", split: str = "val", out: Path | None = None, workers: int = 2, device: str = "auto") -> None:
+             root: str = "", split: str = "val", out: Path | None = None, workers: int = 2, device: str = "auto",
+             explain_metric: tyro.conf.FlagCreatePairsOff[bool] = False,
+             inference: tyro.conf.OmitArgPrefixes[Inference] = PLAIN) -> None:
     """Print the table and write report.json, report.md and report.html.
 
     Args:
         weights: a weights file of cfnseg.
         predictions: a folder of masks <image name>.png with raw ids, in place of weights.
-        dataset: voc, voc_aug, cityscapes, camvid, folder or shapes (with weights: what they were trained on).
+        dataset: voc, voc_aug, cityscapes, camvid, coco, coco_voc, coco_stuff, ade20k, folder or shapes (with weights: what they were
+            trained on).
         root: the data set's folder ("" = its usual place under data/).
         split: the split to score.
         out: where the report goes ("" = beside the weights or masks).
         workers: processes that read, and count masks.
         device: auto, cpu or cuda.
+        explain_metric: add what other libraries would call mIoU, and why.
+        inference: windows and views, with weights.
     """
     from cfnseg.tasks import score_predictions, score_weights
 
     if (weights is None) == (predictions is None):
-        from cfnseg.errors import UserError
-
         raise UserError("give either a weights file or --predictions DIR", code=2)
     if weights:
-        score_weights(weights, dataset, root, split, out, workers, device)
+        score_weights(weights, dataset, root, split, out, workers, device, inference, explain_metric)
     else:
-        score_predictions(predictions, dataset, root, split, out, workers)
+        score_predictions(predictions, dataset, root, split, out, workers, explain_metric)
 
 
 if __name__ == "__main__":

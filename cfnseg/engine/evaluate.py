@@ -13,12 +13,12 @@ from torch import nn
 from cfnseg.data.dataset import Dataset
 from cfnseg.data.labels import IGNORE
 from cfnseg.data.loader import whole_images
-from cfnseg.engine.predict import whole_logits
+from cfnseg.engine.inference import PLAIN, Inference
+from cfnseg.engine.predict import segment
 from cfnseg.metrics.calibration import BINS, calibration_counts
 from cfnseg.metrics.classification import mean_average_precision
 from cfnseg.metrics.confusion import Scores, confusion_matrix, counts_of, device_confusion_matrix, scores_of
 from cfnseg.metrics.details import Details, count_details
-from cfnseg.ops import dense_argmax, dense_cross_entropy, dense_scores
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class Evaluation:
 
 
 def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device = "cpu", workers: int = 2, rank: int = 0,
-             world: int = 1, limit: int | None = None, precision: Any = None, details: bool = False) -> Evaluation:
+             world: int = 1, limit: int | None = None, precision: Any = None, details: bool = False,
+             inference: Inference = PLAIN) -> Evaluation:
     """Score a model on a split.
 
     Args:
@@ -90,6 +91,7 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
         precision: a context manager factory for the forward pass, e.g. ``fabric.autocast``.
         details: count boundaries, trimaps, sizes of segments and calibration too, for final reports; this takes the masks
             to the CPU.
+        inference: windows, scales, mirroring.
 
     Returns:
         The same `Evaluation` in every process.
@@ -108,25 +110,20 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
     model.eval()
     try:
         for index, image, truth in whole_images(dataset, workers, rank, world, limit):
-            size = tuple(truth.shape)
             with precision() if precision else torch.autocast("cpu", enabled=False):
-                output = whole_logits(model, image.to(device))
-            logits = output.pixel.float()
-            target = truth.to(device)
-            loss += float(dense_cross_entropy(logits, target[None], reduction="sum")), int((truth != IGNORE).sum())
-            prediction = dense_argmax(logits, size)[0]
-            if prediction.is_cuda:
-                matrix = device_confusion_matrix(target, prediction, classes)
+                result = segment(model, image, inference, truth=truth, confidence=details)
+            loss += result.loss, int((truth != IGNORE).sum())
+            if result.mask.is_cuda:
+                matrix = device_confusion_matrix(truth.to(result.mask.device), result.mask, classes)
             else:
-                matrix = confusion_matrix(truth.numpy(), prediction.numpy(), classes)
+                matrix = confusion_matrix(truth.numpy(), result.mask.numpy(), classes)
             confusion += matrix
             counts[index] = counts_of(matrix)
-            presence[index] = output.image[0].double().sigmoid().cpu().numpy()
+            presence[index] = result.presence.cpu().numpy()
             if details:
-                maps = truth.numpy(), prediction.cpu().numpy()
-                more.add(index, count_details(*maps, classes))
-                sure = dense_scores(logits, size)[1][0].cpu().numpy()
-                calibration += calibration_counts(sure, maps[0] == maps[1], maps[0] != IGNORE)
+                true, found = truth.numpy(), result.mask.cpu().numpy()
+                more.add(index, count_details(true, found, classes))
+                calibration += calibration_counts(result.confidence.cpu().numpy(), true == found, true != IGNORE)
     finally:
         model.train(training)
     if world > 1:  # every image is in one process only, so sums put the parts together

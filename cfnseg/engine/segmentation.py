@@ -14,11 +14,11 @@ from cfnseg.data.dataset import Dataset, hold_out, open_dataset
 from cfnseg.data.loader import Batch, class_counts, median_frequency_weights
 from cfnseg.data.transforms import TrainTransform
 from cfnseg.engine.evaluate import Evaluation, evaluate
+from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.log import RunLog
 from cfnseg.engine.loss import batch_loss
 from cfnseg.engine.pictures import sheet, write_jpeg
-from cfnseg.engine.predict import whole_logits
-from cfnseg.ops import dense_argmax
+from cfnseg.engine.predict import segment
 from cfnseg.storage import write_atomic
 
 
@@ -65,15 +65,15 @@ class Segmentation:
         wanted = min(self.config.train.pictures, len(data.names))
         if not wanted:
             return
-        rows = [predicted(model, data, int(i), device=device) for i in np.linspace(0, len(data.names) - 1, wanted)]
+        rows = [predicted(model, data, int(i)) for i in np.linspace(0, len(data.names) - 1, wanted)]
         write_atomic(path, lambda beside: write_jpeg(beside, sheet(rows, data.labels)))
 
 
-def predicted(model: nn.Module, dataset: Dataset, index: int, *, device: str | torch.device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def predicted(model: nn.Module, dataset: Dataset, index: int, inference: Inference = PLAIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image (H, W, 3), truth and prediction (H, W) train ids of one image of a data set."""
     image, truth = dataset.read(index)
     training = model.training
     model.eval()
-    output = whole_logits(model, torch.from_numpy(image).permute(2, 0, 1).to(device))
+    mask = segment(model, torch.from_numpy(image).permute(2, 0, 1), inference).mask
     model.train(training)
-    return image, truth, dense_argmax(output.pixel.float(), truth.shape)[0].cpu().numpy()
+    return image, truth, mask.cpu().numpy()

@@ -16,7 +16,8 @@ from cfnseg.report.summary import summary_of
 
 
 def write_report(folder: str | Path, result: Evaluation, labels: LabelMap, picture: Callable[[int], Picture], *,
-                 facts: Mapping[str, object] | None = None, run_folder: str | Path | None = None) -> dict[str, Any]:
+                 facts: Mapping[str, object] | None = None, run_folder: str | Path | None = None,
+                 explain: bool = False) -> dict[str, Any]:
     """Write report.json, report.md and report.html.
 
     Args:
@@ -27,6 +28,7 @@ def write_report(folder: str | Path, result: Evaluation, labels: LabelMap, pictu
             ids; called for the few images that the page shows.
         facts: lines that say what was scored: data, split, weights, command.
         run_folder: a training run whose config.json and log.jsonl go into the page.
+        explain: add what other libraries would call mIoU to the first two.
 
     Returns:
         What report.json holds; see `cfnseg.report.summary.summary_of`.
@@ -35,6 +37,6 @@ def write_report(folder: str | Path, result: Evaluation, labels: LabelMap, pictu
         UserError: the folder cannot be written; whatever ``picture`` raises. The numbers are written before the pictures
             are drawn, so that a failure there loses none.
     """
-    summary = summary_of(result, labels, {key: str(value) for key, value in (facts or {}).items()})
+    summary = summary_of(result, labels, {key: str(value) for key, value in (facts or {}).items()}, explain)
     write_files(folder, summary, markdown_of(summary), lambda: segmentation_page(summary, labels, picture, run_folder))
     return summary

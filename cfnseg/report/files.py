@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,22 @@ def write_files(folder: str | Path, summary: dict[str, Any], markdown: str, page
     Raises:
         UserError: the folder cannot be written; whatever ``page`` raises.
     """
+    folder = report_folder(folder)
+    _write(folder / "report.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    _write(folder / "report.md", markdown)
+    _write(folder / "report.html", page())
+
+
+def report_folder(folder: str | Path) -> Path:
+    """The folder, made if missing. UserError if it cannot be made or written: call it before hours of work, too."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: the report's folder cannot be made ({error.strerror}); choose another with --out") from None
-    _write(folder / "report.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    _write(folder / "report.md", markdown)
-    _write(folder / "report.html", page())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: the report's folder cannot be written; choose another with --out")
+    return folder
 
 
 def _write(path: Path, text: str) -> None:

@@ -36,6 +36,11 @@ def headline(summary: dict[str, Any]) -> str:
     return f"mIoU {shown(summary['miou'])}{within} over {summary['miou_divisor']} of {len(summary['classes'])} classes"
 
 
+def unpredicted(summary: dict[str, Any]) -> str:
+    """About pixels to which a mask gives no class."""
+    return f"{summary['unpredicted_pixels']:,} px that count are predicted as an ignored id; they are wrong."
+
+
 def markdown_of(summary: dict[str, Any]) -> str:
     """The text of report.md for the content of report.json; see `cfnseg.report.summary.summary_of`."""
     boundary = summary["boundary_miou"]
@@ -46,7 +51,7 @@ def markdown_of(summary: dict[str, Any]) -> str:
                if summary[key] is not None]
     lines = ["# Segmentation report", "", f"**{headline(summary)}**", "", ", ".join(scores), ""]
     if summary["unpredicted_pixels"]:
-        lines += [f"{summary['unpredicted_pixels']:,} px that count are predicted as an ignored id; they are wrong.", ""]
+        lines += [unpredicted(summary), ""]
     sizes = [row["name"] for row in summary["sizes"] or ()]
     titles = ["class", "id", "IoU", "95 %", "recall", "precision", "boundary IoU", *sizes, "image AP", "truth", "predicted"]
     lines += [_row(titles), f"|:--|{'--:|' * (len(titles) - 1)}"]
@@ -63,20 +68,26 @@ def _row(cells: list[str]) -> str:
 
 
 def _details(summary: dict[str, Any]) -> list[str]:
-    """mIoU by distance and by size, and calibration: what was counted of them, a line each."""
+    """mIoU by distance and by size, calibration, and others' mIoU: what there is of them."""
     lines = []
     if summary["trimap"] is not None:
         bands = ", ".join(f"{row['width']} px {shown(row['miou'])}" for row in summary["trimap"])
         lines.append(f"mIoU within so many pixels of a true boundary: {bands}")
     if summary["sizes"] is not None:
-        sizes = ", ".join(f"{row['name']} ({_pixels(row)}) {shown(row['miou'])}" for row in summary["sizes"])
+        sizes = ", ".join(f"{row['name']} ({size_limits(row)}) {shown(row['miou'])}" for row in summary["sizes"])
         lines.append(f"mIoU by size of segment: {sizes}")
     if summary["calibration"] is not None:
         bins = len(summary["calibration"]["bins"])
         lines.append(f"Expected calibration error {shown(summary['calibration']['ece'])}, over pixels in {bins} bins")
-    return [line for text in lines for line in (text, "")]
+    lines = [line for text in lines for line in (text, "")]
+    if "conventions" in summary:
+        lines += ["What others would call mIoU, from the same counts:", "", _row(["library", "mIoU", "rule", "why it differs"]),
+                  "|:--|--:|:--|:--|"]
+        lines += [*(_row([row["library"], shown(row["miou"]), row["rule"], row["why"]]) for row in summary["conventions"]), ""]
+    return lines
 
 
-def _pixels(row: dict[str, Any]) -> str:
+def size_limits(row: dict[str, Any]) -> str:
+    """The pixels that a segment of one of report.json's sizes has."""
     low, high = row["from_pixels"], row["to_pixels"]
     return f"{low:,} px and more" if high is None else f"under {high:,} px" if low == 1 else f"{low:,} to {high - 1:,} px"

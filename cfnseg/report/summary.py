@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,20 @@ from cfnseg.data.labels import LabelMap
 from cfnseg.engine.evaluate import Evaluation
 from cfnseg.metrics.calibration import expected_calibration_error
 from cfnseg.metrics.confusion import iou_of
+from cfnseg.metrics.conventions import conventions
 from cfnseg.metrics.sizes import LIMITS, SIZES
 from cfnseg.metrics.trimap import WIDTHS
 from cfnseg.metrics.uncertainty import bootstrap, bootstrap_miou
 
 
-def summary_of(result: Evaluation, labels: LabelMap, facts: dict[str, str]) -> dict[str, Any]:
+def summary_of(result: Evaluation, labels: LabelMap, facts: dict[str, str], explain: bool = False) -> dict[str, Any]:
     """The content of report.json.
 
     Args:
         result: what was counted.
         labels: the classes, in the order of ``result.confusion``.
         facts: lines that say what was scored.
+        explain: add conventions: library, miou, rule and why of what others would call mIoU (`cfnseg.metrics.conventions`).
 
     Returns:
         miou, miou_ci95 [low, high], miou_divisor, pixel_accuracy, mean_accuracy, boundary_miou, boundary_miou_ci95, image_map,
@@ -59,6 +62,7 @@ def summary_of(result: Evaluation, labels: LabelMap, facts: dict[str, str]) -> d
             {"name": name, "from_pixels": low, "to_pixels": high, "miou": mean_known(iou), "truth_pixels": int(counts[1].sum())}
             for name, low, high, iou, counts in zip(SIZES, (1, *LIMITS), (*LIMITS, None), sizes, details.sizes)],
         "calibration": None if result.calibration is None else _calibration(result.calibration),
+        **({"conventions": [asdict(row) | {"miou": finite(row.miou)} for row in conventions(result.counts)]} if explain else {}),
         "confusion": result.confusion.tolist(), "facts": facts,
         "images": [_image(name, counts) for name, counts in zip(result.names, result.counts)]}
 

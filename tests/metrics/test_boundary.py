@@ -46,6 +46,7 @@ def test_is_the_definition(seed):
     truth, prediction = blobs(rng, height, width, classes), blobs(rng, height, width, classes)
     truth[rng.random(truth.shape) < 0.01 * (seed % 2)] = 255
     truth[5:9, 4:15] = 255
+    prediction[2:4, 10:20] = 255  # pixels without a class
     for ratio in (0.001, 0.02, 0.3):
         assert (boundary_counts(truth, prediction, classes, ratio) == by_definition(truth, prediction, classes, ratio)).all()
 

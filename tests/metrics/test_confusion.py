@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from cfnseg.metrics.classification import average_precision
-from cfnseg.metrics.confusion import confusion_matrix, counts_of, iou_of, scores_of
-from cfnseg.metrics.uncertainty import bootstrap_miou
+from cfnseg.metrics.confusion import confusion_matrix, counts_of, device_confusion_matrix, scores_of
 
 
 def test_counted_by_hand():
@@ -41,21 +41,18 @@ def test_bad_ids_and_shapes_are_errors():
         confusion_matrix(np.full((2, 2), 9, np.uint8), np.zeros((2, 2), np.uint8), 3)
     with pytest.raises(ValueError, match="prediction: expected shape"):
         confusion_matrix(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), 3)
+    maps = torch.zeros(2, 2, dtype=torch.uint8), torch.full((2, 2), 7, dtype=torch.uint8)
+    for pair in (maps, maps[::-1]):
+        with pytest.raises(ValueError, match=r"ids must be 0\.\.2 \(truth also 255\), 4 pixels are not"):
+            device_confusion_matrix(*pair, 3)
+    with pytest.raises(ValueError, match="prediction: expected shape"):
+        device_confusion_matrix(maps[0], torch.zeros(2, 3, dtype=torch.uint8), 3)
 
 
-def test_bootstrap_interval():
-    rng = np.random.default_rng(0)
-    matrices = [confusion_matrix(t, np.where(rng.random(t.shape) < 0.8, t, 0).astype(np.uint8), 3)
-                for t in rng.integers(0, 3, (40, 20, 20)).astype(np.uint8)]
-    counts = np.stack([counts_of(m) for m in matrices])
-    low, high = bootstrap_miou(counts)
-    point = np.nanmean(iou_of(counts.sum(0)))
-    assert low < point < high
-    assert high - low < 0.05
-    assert bootstrap_miou(counts) == (low, high)
-    same = np.repeat(counts[:1], 40, 0)
-    assert bootstrap_miou(same) == pytest.approx([np.nanmean(iou_of(counts[0]))] * 2)
-    assert np.isnan(bootstrap_miou(counts[:0])).all()
+def test_more_pixels_than_are_counted_at_once():
+    truth = np.ones((4100, 4100), np.uint8)  # cv2 counts in float32, which is exact up to 2^24
+    truth[:1] = 0
+    assert confusion_matrix(truth, np.zeros_like(truth), 2).tolist() == [[4100, 0], [4100 * 4099, 0]]
 
 
 def test_average_precision_by_hand():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cfnseg.metrics.confusion import iou_of
-from cfnseg.metrics.paired import paired_difference
+from cfnseg.metrics.paired import paired_classes, paired_difference
 
 
 def counts(rng: np.random.Generator, images: int = 40, classes: int = 3) -> np.ndarray:
@@ -51,6 +51,27 @@ def test_numbers_are_scored_by_their_mean_and_a_seed_gives_one_interval():
     a, b = np.array([1.0, 0, 1, 1]), np.array([0.0, 0, 1, 0])
     assert paired_difference([a], [b], 200)[0] == 0.5
     assert paired_difference([a], [b], 200, seed=4) == paired_difference([a], [b], 200, seed=4)
+
+
+def test_differences_of_classes_are_those_of_the_same_draws():
+    rng = np.random.default_rng(5)
+    a, b = counts(rng), counts(rng)
+    a[:, :, 1] = 0  # a class that one side has nowhere
+    b[:, :, 1] = 0
+    a[:, :, 2], b[:, :, 2] = 3 * b[:, :, 2], b[:, :, 2]
+    found = paired_classes([a], [b], 500)
+    assert found.shape == (3, 3) and np.isnan(found[1]).all()
+    assert found[0, 0] == pytest.approx((iou_of(a.sum(0)) - iou_of(b.sum(0)))[0]) and found[0, 1] < found[0, 0] < found[0, 2]
+    assert found[2] == pytest.approx([0, 0, 0], abs=1e-12)
+    assert paired_difference([a[:, :, :1]], [b[:, :, :1]], 500)[1:3] == pytest.approx(found[0, 1:], abs=1e-12)
+
+
+def test_p_value_is_small_where_the_interval_excludes_zero_and_uniform_where_nothing_differs():
+    rng = np.random.default_rng(6)
+    values = [paired_difference([rng.random(50)], [rng.random(50)], 300, seed=i)[3] for i in range(200)]
+    assert 0.01 < np.mean(np.array(values) < 0.05) < 0.1 and 0.35 < np.mean(values) < 0.65
+    _, low, high, p = paired_difference([rng.random(50) + 0.3], [rng.random(50)], 2000)
+    assert low > 0 and p < 0.05
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [([], [np.ones(3)]), ([np.ones(3)], [np.ones(4)]), ([np.ones(0)], [np.ones(0)])])
