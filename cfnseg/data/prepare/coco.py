@@ -17,6 +17,7 @@ import contextlib
 import io
 import json
 import multiprocessing
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def convert(root: Path, split: str, name: str) -> None:
         return
     jobs = ((target, [a for s in sets for a in s.imgToAnns.get(index, [])],
              (sets[0].imgs[index]["height"], sets[0].imgs[index]["width"]), ids, ground, labels) for index, target in targets.items())
-    with multiprocessing.Pool() as pool:
+    with multiprocessing.Pool(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:  # Ctrl-C is the parent's
         drawn = pool.imap_unordered(_draw_file, jobs, chunksize=16)
         for fault in track(drawn, f"draw {name} {split}", total=len(targets), console=Console(stderr=True)):
             if fault:
@@ -121,7 +122,7 @@ def _draw_file(job: tuple) -> str:
     try:
         mask = labels.encode(draw(annotations, size, ids, ground))
         write_atomic(target, lambda beside: labels.write(beside, mask))
-    except (KeyError, TypeError, ValueError, UserError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         return f"the annotations of {target.stem} cannot be drawn ({type(error).__name__}: {first_line(error)})"
     return ""
 

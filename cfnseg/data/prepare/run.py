@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 from cfnseg.data import voc
@@ -66,7 +67,7 @@ def prepare(name: str, root: str = "") -> None:
         if lacking := missing(name, path):
             raise UserError(f"{name} in {path} is still not the official data: {'; '.join(lacking)}")
     print(f"{name} in {path} is complete: {', '.join(f'{split} {count}' for split, count in OFFICIAL[name].items())} images with masks")
-    print(f"train: python tools/train_seg.py configs/{COMMANDS[name]}{f' --data.root {path}' if root else ''}")
+    print(f"train: python tools/train_seg.py configs/{COMMANDS[name]}{f' --data.root {shlex.quote(str(path))}' if root else ''}")
 
 
 def missing(name: str, root: Path) -> list[str]:
@@ -105,7 +106,7 @@ def _camvid_place(member: str) -> str | None:
 def _get_coco(name: str, root: Path) -> None:
     for split, archive in COCO_IMAGES.items():
         if len(list(image_folder(root, split).glob("*.jpg"))) < OFFICIAL[name][split]:
-            unpack(fetch(archive, root), root)
+            unpack(fetch(archive, root), image_folder(root, split).parent)
     for kind, archive in {"instances": COCO_INSTANCES, **({"stuff": COCO_STUFF} if name == "coco_stuff" else {})}.items():
         files = [f"annotations/{kind}_{split}2017.json" for split in COCO_IMAGES]
         if not all((root / file).is_file() for file in files):
