@@ -47,7 +47,7 @@ def expected_peak(model: nn.Module, size: tuple[int, int], inference: Inference)
     """What an image will need. A crop is run to count its tensors (a fraction of a second); the rest is arithmetic.
 
     Activations of a fully convolutional network grow with the area that it sees, and the count is scaled so; what
-    convolutions allocate within themselves and what the allocator cannot reuse is not seen, and is put at a quarter.
+    convolutions allocate within themselves and what the allocator cannot reuse is not seen, and is put at half as much.
 
     Args:
         model: a segmentation model in eval mode.
@@ -66,7 +66,7 @@ def expected_peak(model: nn.Module, size: tuple[int, int], inference: Inference)
     area = window[0] * window[1] / (crop[0] * crop[1])
     cells = pixel.shape[1] * -(-window[0] // stride) * -(-size[1] // stride) * 4
     pixels = size[0] * size[1]
-    return Peak(3 * pixels, 5 * pixels, 2 * cells + 3 * STRIP_BYTES, int(1.25 * alive.peak * area * windows))
+    return Peak(3 * pixels, 5 * pixels, 2 * cells + 3 * STRIP_BYTES, int(1.5 * alive.peak * area * windows))
 
 
 class _Alive(TorchDispatchMode):

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from cfnseg.data.labels import LabelMap
 from cfnseg.engine.checkpoint import Weights, load
 from cfnseg.engine.inference import PLAIN, Inference
-from cfnseg.engine.windows import device_of, strips, window_rows
+from cfnseg.engine.windows import device_of, strips
 from cfnseg.errors import UserError
-from cfnseg.models.cfn import Output
 
 
 class Segmented(NamedTuple):
@@ -58,13 +57,6 @@ def segment(model: nn.Module, image: Tensor, inference: Inference = PLAIN, *, tr
         if truth is not None:
             loss += float(strip.cross_entropy(truth))
     return Segmented(mask, sure, strip.image[0].double().sigmoid(), loss)
-
-
-@torch.inference_mode()
-def whole_logits(model: nn.Module, image: Tensor) -> Output:
-    """Logits of a whole image at its cells; `segment` does without them."""
-    blocks = list(window_rows(model, image, PLAIN))
-    return Output(torch.cat([block for block, _, _ in blocks], 1)[None], blocks[-1][1])
 
 
 def pick_device(name: str) -> torch.device:
