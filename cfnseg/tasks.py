@@ -17,6 +17,7 @@ from cfnseg.engine.classification import evaluate_images
 from cfnseg.engine.evaluate import evaluate
 from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.masks import evaluate_masks
+from cfnseg.engine.memory import resident, through_windows
 from cfnseg.engine.predict import pick_device
 from cfnseg.engine.segmentation import predicted
 from cfnseg.engine.train import Run
@@ -77,7 +78,7 @@ def score_image_weights(weights: Path, dataset: str, root: str, split: str, out:
 
 
 def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,
-                  device: str = "auto", inference: Inference = PLAIN, explain: bool = False) -> dict:
+                  device: str = "auto", inference: Inference = PLAIN, explain: bool = False, pictures: bool = True) -> dict:
     """Evaluate a weights file and write the report.
 
     Args:
@@ -88,6 +89,7 @@ def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path 
         device: "auto", "cpu" or "cuda".
         inference: windows, scales, mirroring.
         explain: add what other libraries would call mIoU.
+        pictures: show images on the page; without them it has no copy of the data.
 
     Returns:
         What report.json holds.
@@ -106,15 +108,18 @@ def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path 
     place = pick_device(device)
     model = loaded.model.to(place, memory_format=torch.channels_last)
     out = report_folder(out or weights.with_name(f"{weights.stem}_{split}"))
+    process, first = resident(), data.read_truth(0).shape
+    if told := through_windows(model.eval(), first, inference, process):
+        print(f"{data.names[0]}, the first image: {told}", flush=True)
     result = evaluate(model, data, device=place, workers=workers, details=True, inference=inference)
     changed = {f.name: getattr(inference, f.name) for f in fields(inference) if getattr(inference, f.name) != f.default}
     facts = _facts(name, root, split, weights=weights, **changed)
-    picture = functools.partial(predicted, model, data, inference=inference)
+    picture = functools.partial(predicted, model, data, inference=inference) if pictures else None
     return _shown(out, write_report(out, result, data.labels, picture, facts=facts, explain=explain))
 
 
 def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,
-                      explain: bool = False) -> dict:
+                      explain: bool = False, pictures: bool = True) -> dict:
     """Score masks ``<image name>.png`` (raw ids) in a folder and write the report; files of no image are named and left out.
 
     Args:
@@ -123,6 +128,7 @@ def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Pa
         out: the report's folder; None = <folder>_report.
         workers: processes that read and count.
         explain: add what other libraries would call mIoU.
+        pictures: show images on the page; without them it has no copy of the data.
 
     Returns:
         What report.json holds.
@@ -146,7 +152,7 @@ def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Pa
         return image, truth, read_prediction(masks[index], data.labels, truth.shape)
 
     facts = _facts(dataset, root, split, predictions=folder)
-    return _shown(out, write_report(out, result, data.labels, picture, facts=facts, explain=explain))
+    return _shown(out, write_report(out, result, data.labels, picture if pictures else None, facts=facts, explain=explain))
 
 
 def _facts(data: str, root: str, split: str, **scored: object) -> dict[str, str]:

@@ -15,7 +15,7 @@ from cfnseg.errors import UserError
 
 def eval_seg(weights: tyro.conf.Positional[Path | None] = None, *, predictions: Path | None = None, dataset: str = "",
              root: str = "", split: str = "val", out: Path | None = None, workers: int = 2, device: str = "auto",
-             explain_metric: tyro.conf.FlagCreatePairsOff[bool] = False,
+             explain_metric: tyro.conf.FlagCreatePairsOff[bool] = False, pictures: tyro.conf.FlagCreatePairsOff[bool] = True,
              inference: tyro.conf.OmitArgPrefixes[Inference] = PLAIN) -> None:
     """Print the table and write report.json, report.md and report.html.
 
@@ -30,6 +30,7 @@ def eval_seg(weights: tyro.conf.Positional[Path | None] = None, *, predictions: 
         workers: processes that read, and count masks.
         device: auto, cpu or cuda.
         explain_metric: add what other libraries would call mIoU, and why.
+        pictures: show the worst and best images on the page; without them it has no copy of the data.
         inference: windows and views, with weights.
     """
     from cfnseg.tasks import score_predictions, score_weights
@@ -37,9 +38,9 @@ def eval_seg(weights: tyro.conf.Positional[Path | None] = None, *, predictions: 
     if (weights is None) == (predictions is None):
         raise UserError("give either a weights file or --predictions DIR", code=2)
     if weights:
-        score_weights(weights, dataset, root, split, out, workers, device, inference, explain_metric)
+        score_weights(weights, dataset, root, split, out, workers, device, inference, explain_metric, pictures)
     else:
-        score_predictions(predictions, dataset, root, split, out, workers, explain_metric)
+        score_predictions(predictions, dataset, root, split, out, workers, explain_metric, pictures)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from cfnseg.report.segmentation_page import segmentation_page
 from cfnseg.report.summary import summary_of
 
 
-def write_report(folder: str | Path, result: Evaluation, labels: LabelMap, picture: Callable[[int], Picture], *,
+def write_report(folder: str | Path, result: Evaluation, labels: LabelMap, picture: Callable[[int], Picture] | None, *,
                  facts: Mapping[str, object] | None = None, run_folder: str | Path | None = None,
                  explain: bool = False) -> dict[str, Any]:
     """Write report.json, report.md and report.html.
@@ -25,10 +25,10 @@ def write_report(folder: str | Path, result: Evaluation, labels: LabelMap, pictu
         result: what was counted.
         labels: the classes, in the order of ``result.confusion``.
         picture: index of an image in ``result.names`` -> its RGB (H, W, 3) uint8, truth and prediction (H, W) uint8 train
-            ids; called for the few images that the page shows.
+            ids; called for the few images that the page shows. None = a page without pictures, which has no copy of the data.
         facts: lines that say what was scored: data, split, weights, command.
         run_folder: a training run whose config.json and log.jsonl go into the page.
-        explain: add what other libraries would call mIoU to the first two.
+        explain: add what other libraries would call mIoU.
 
     Returns:
         What report.json holds; see `cfnseg.report.summary.summary_of`.

@@ -79,4 +79,4 @@ def _chart(title: str, found: list[tuple]) -> Chart:
             marks = [(x(e), y(v), f"epoch {e:.4g}: {v:.4f}") for e, v in rows]
         lines.append(Line(style, text, " ".join(f"{x(e)},{y(v)}" for e, v in rows), marks))
     across = [(x(t), f"{t:g}") for t in ticks(last) if t <= last * (1 + 1e-9)]
-    return Chart(title, lines, across, [(y(t), f"{t:g}") for t in up])
+    return Chart(f"{title} by epoch", lines, across, [(y(t), f"{t:g}") for t in up])

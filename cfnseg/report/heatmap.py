@@ -18,6 +18,7 @@ class Heatmap:
         cell: side of a cell in pixels.
         margin: room for the names, in pixels.
         cells: those that are drawn.
+        most: the largest count.
         mistakes: the off-diagonal cells with the highest counts, highest first.
     """
 
@@ -25,6 +26,7 @@ class Heatmap:
     cell: int
     margin: int
     cells: list[Cell]
+    most: int
     mistakes: list[Cell]
 
 
@@ -42,4 +44,12 @@ def heatmap(confusion: list[list[int]], names: list[str], mistakes: int = 6, dra
     short = [name if len(name) <= 18 else name[:17] + "…" for name in names]
     side = min(44, max(9, 520 // len(names)))
     letter = 6.6 if side >= 12 else 5  # small cells have small names
-    return Heatmap(short, side, 16 + round(letter * max(map(len, short))), sorted(strongest), wrong[:mistakes])
+    return Heatmap(short, side, 16 + round(letter * max(map(len, short))), sorted(strongest), int(matrix.max(initial=0)), wrong[:mistakes])
+
+
+def compact(count: int) -> str:
+    """A count in at most four letters, for a cell: 987, 1.2k, 12k, 3.4M."""
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= 0.9995 * size:
+            return f"{count / size:.1f}{letter}" if count < 9.95 * size else f"{count / size:.0f}{letter}"
+    return str(count)

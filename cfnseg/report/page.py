@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cfnseg.engine.log import environment, read_log
 from cfnseg.report import curves
-from cfnseg.report.heatmap import heatmap
+from cfnseg.report.heatmap import compact, heatmap
 from cfnseg.report.markdown import interval, shown
 
 MANY = 40  # with more classes than this, table and matrix scroll in boxes of their own
@@ -22,13 +22,14 @@ MANY = 40  # with more classes than this, table and matrix scroll in boxes of th
 class Row:
     """A class in the table: its name, its colour (or None), a bar's length in 0..1, and (value to sort by, text) cells.
 
-    The first cell has the bar.
+    The first cell has the bar, and on it the interval's ``ends`` in 0..1, if there is one.
     """
 
     name: str
     color: tuple[int, int, int] | None
     bar: float
     cells: list[tuple[float, str]]
+    ends: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def render(template: str, page: Page, summary: dict[str, Any], run_folder: str |
     facts, names = summary["facts"], [row["name"] for row in summary["classes"]]
     loader = Environment(loader=PackageLoader("cfnseg.report", "templates"), autoescape=True, undefined=StrictUndefined,
                          trim_blocks=True, lstrip_blocks=True)
-    loader.filters |= {"shown": shown, "css": lambda color: "#{:02x}{:02x}{:02x}".format(*color)}
+    loader.filters |= {"shown": shown, "compact": compact, "css": lambda color: "#{:02x}{:02x}{:02x}".format(*color)}
     return loader.get_template(f"{template}.html.jinja").render(
         page=page, names=names, many=len(names) > MANY, interval=interval(page.ends, summary["num_images"]),
         title=" · ".join([name for name in (config.get("name"), facts.get("data"), facts.get("split")) if name]),

@@ -149,7 +149,7 @@ def test_run_folder(tmp_path):
     page = (tmp_path / "report" / "report.html").read_text()
     assert "toy_cifar · toy" in page and "abc123" in page and "<dt>lr</dt><dd>0.25</dd>" in page
     assert "Validation top-1 error" in page and "best 0.2500 at epoch 2" in page and "best 1.2000 at epoch 2" in page
-    assert [chart.title for chart in charts(rows)] == ["Loss", "Validation top-1 error"]
+    assert [chart.title for chart in charts(rows)] == ["Loss by epoch", "Validation top-1 error by epoch"]
 
 
 def test_failures(tmp_path):

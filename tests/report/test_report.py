@@ -1,5 +1,6 @@
 """The three files of a report."""
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -172,7 +173,7 @@ def test_run_folder(tmp_path):
     write_report(run / "report", evaluation(found), LABELS, found.__getitem__, facts={"data": "toy"}, run_folder=run)
     page = (run / "report" / "report.html").read_text()
     assert "toy_cfn · toy" in page and "abc123" in page and "<dt>lr</dt><dd>0.25</dd>" in page
-    assert "best 0.5000 at epoch 2" in page and "Validation mIoU" in page and page.count("<polyline") == 3
+    assert "best 0.5000 at epoch 2" in page and "Validation mIoU" in page and page.count("<polyline") == 5
     write_report(run / "report", evaluation(found), LABELS, found.__getitem__, run_folder=tmp_path / "gone")
 
 
@@ -215,3 +216,17 @@ def test_charts_of_little():
     assert charts([]) == [] and charts([{"step": 1, "epoch": 0.1, "lr": 1.0}]) == []
     only = charts([{"step": 0, "epoch": 0, "loss": 0.0}])
     assert len(only) == 1 and "nan" not in only[0].lines[0].points
+
+
+def test_page_without_pictures_has_no_copy_of_the_data(tmp_path):
+    found = pictures(3)
+    report = write_report(tmp_path, evaluation(found), LABELS, None)
+    page = (tmp_path / "report.html").read_text()
+    assert "data:image" not in page and "<h2>Images" not in page and "<h2>Confusion" in page and len(report["images"]) == 3
+
+
+def test_page_explains_the_metric(tmp_path):
+    found = pictures(3)
+    report = write_report(tmp_path, evaluation(found), LABELS, None, explain=True)
+    page = (tmp_path / "report.html").read_text()
+    assert "What others would call mIoU" in page and all(row["rule"] in html.unescape(page) for row in report["conventions"])

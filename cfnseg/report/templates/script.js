@@ -37,3 +37,11 @@ for (const map of all(".heatmap")) for (const kind of ["pointerover", "click"]) 
   const title = event.target.closest("g")?.querySelector("title");
   if (title) document.querySelector(".readout").textContent = title.textContent;
 });
+
+for (const section of all(".confusion")) {
+  const modes = all(".views button", section);
+  for (const button of modes) button.addEventListener("click", () => {
+    section.dataset.mode = button.dataset.mode;
+    modes.forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
+  });
+}

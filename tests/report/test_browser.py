@@ -1,0 +1,131 @@
+"""The report in a real browser, at phone and desktop width, in light and dark: it sorts, toggles, fits, and fetches nothing."""
+
+import json
+import re
+import shutil
+
+import pytest
+from test_report import LABELS, evaluation, pictures
+
+from cfnseg.data.labels import Label, LabelMap
+from cfnseg.report.build import write_report
+
+FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync")
+PHONE, DESKTOP = (390, 844), (1280, 900)
+# what the screen says about the page; colours as "rgb(r, g, b)"
+LOOK = """
+const seen = (element) => element.getClientRects().length > 0;
+return {width: document.scrollingElement.scrollWidth, paper: getComputedStyle(document.body).backgroundColor,
+  ink: getComputedStyle(document.body).color,
+  empty: [...document.querySelectorAll("img")].filter((img) => !img.complete || !img.naturalWidth).length,
+  cells: [...document.querySelectorAll(".heatmap text")].filter(seen).map((text) => text.textContent),
+  shown: [...document.querySelectorAll(".stack img:not(.photo)")].filter((img) => getComputedStyle(img).visibility === "visible")
+    .map((img) => img.className)};
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e '.[dev]'")
+    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no chromium and chromedriver on the PATH (Debian: apt-get install chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield found
+    found.quit()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A report of every section."""
+    folder, found = tmp_path_factory.mktemp("report"), pictures(9)
+    write_report(folder, evaluation(found), LABELS, found.__getitem__)
+    return folder / "report.html"
+
+
+def opened(browser, page, size, dark=False):
+    """The page on a screen of ``size`` in CSS pixels, as `LOOK` sees it; fails if it fetches or complains of anything."""
+    from selenium.webdriver.common.by import By
+
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {
+        "features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
+    browser.get(page.as_uri())
+    assert browser.get_log("browser") == []  # an error of the script, or something that the page's policy refused
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    fetched = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    assert fetched and all(url.startswith("data:") or url == page.as_uri() for url in fetched)
+    assert browser.find_element(By.CSS_SELECTOR, "meta[http-equiv]").get_attribute("content").startswith("default-src 'none'")
+    return browser.execute_script(LOOK)
+
+
+def press(browser, *buttons):
+    for selector in buttons:
+        browser.execute_script("document.querySelector(arguments[0]).click()", selector)
+    return browser.execute_script(LOOK)
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP])
+def test_it_fits_and_follows_the_scheme(browser, page, size):
+    light, dark = opened(browser, page, size), opened(browser, page, size, dark=True)
+    for look in (light, dark):
+        assert look["width"] <= size[0] and look["empty"] == 0
+    assert light["paper"] == "rgb(255, 255, 255)" and sum(map(int, re.findall(r"\d+", dark["paper"]))) < 120
+    assert sum(map(int, re.findall(r"\d+", dark["ink"]))) > 600
+    assert [h.text for h in browser.find_elements("tag name", "h2")] == [
+        "Classes", "Images", "Confusion", "Boundaries, sizes and calibration", "Details"]
+
+
+def test_a_heading_sorts(browser, page):
+    opened(browser, page, DESKTOP)
+
+    def column(n):
+        return browser.execute_script("const body = document.querySelector('table.sortable tbody');"
+                                      "return [...body.rows].map((row) => Number(row.cells[arguments[0]].dataset.value))", n)
+
+    assert column(0) == [0, 1, 2, 3, 4]
+    for n in (1, 2, 6):
+        heading = f"table.sortable thead th:nth-child({n + 1}) button"
+        press(browser, heading)
+        assert column(n) == sorted(column(n), reverse=True) and column(0) != [0, 1, 2, 3, 4]
+        press(browser, heading)
+        assert column(n) == sorted(column(n))
+    press(browser, "table.sortable thead th:first-child button")
+    assert column(0) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP])
+def test_views_toggle(browser, page, size):
+    assert opened(browser, page, size)["shown"] == ["prediction"] * 8
+    for view in ("truth", "errors", "prediction"):
+        assert press(browser, f".gallery .views [data-view={view}]")["shown"] == [view] * 8
+    assert press(browser, ".gallery .views [data-view=image]")["shown"] == []
+    press(browser, ".gallery .views [data-view=prediction]")
+    assert press(browser, ".stack")["shown"] == ["errors"] + ["prediction"] * 7  # a tap steps one image on
+    shares = opened(browser, page, size)["cells"]
+    counts = press(browser, ".confusion [data-mode=count]")["cells"]
+    assert len(shares) == len(counts) == 16 and all(int(text) <= 100 for text in shares) and all("k" in c or int(c) > 100 for c in counts)
+    assert press(browser, ".confusion [data-mode=share]")["cells"] == shares
+
+
+def test_a_cell_says_its_numbers(browser, page):
+    opened(browser, page, PHONE)
+    browser.execute_script("document.querySelector('.heatmap g').dispatchEvent(new Event('click', {bubbles: true}))")
+    assert re.match(r"road as road: [\d,]+ px, [\d.]+ % of the row", browser.find_element("css selector", ".readout").text)
+
+
+def test_many_classes_fit(browser, tmp_path):
+    found = pictures(4, 270, 480, 150)
+    labels = LabelMap([Label(i, f"a class of some name {i}", (i, 255 - i, 128)) for i in range(150)])
+    write_report(tmp_path, evaluation(found, 150, model=False), labels, found.__getitem__)
+    look = opened(browser, tmp_path / "report.html", PHONE)
+    assert look["width"] <= PHONE[0] and look["empty"] == 0
