@@ -6,9 +6,12 @@ import torch
 
 from cfnseg.config import Model
 from cfnseg.data.camvid import LABELS
+from cfnseg.data.dataset import open_dataset
 from cfnseg.engine.checkpoint import Weights
+from cfnseg.engine.evaluate import evaluate
 from cfnseg.engine.inference import Inference
 from cfnseg.engine.predict import Predictor, segment
+from cfnseg.metrics.confusion import confusion_matrix
 from cfnseg.models.build import build_model
 from tests.conftest import ENCODER
 
@@ -85,3 +88,16 @@ def test_the_loss_is_that_of_the_confidences(predictor):
     truth[:50] = 255
     loss = segment(predictor.model, image, truth=truth).loss
     assert loss == pytest.approx(-float(result.confidence[50:].double().log().sum()), rel=1e-4)
+
+
+def test_evaluation_sees_what_inference_sees(folder_data):
+    data = open_dataset("folder", str(folder_data), "val")
+    classes = len(data.labels)
+    torch.manual_seed(0)
+    model = build_model(SETTINGS, classes).eval()
+    inference = Inference((32, 64), 0.5, batch=2, scales=(0.75, 1.25), flip=True)
+    result = evaluate(model, data, workers=0, inference=inference)
+    infer = Predictor(Weights(model, SETTINGS, data.labels), "cpu", inference)
+    pairs = [data.read(index) for index in range(len(data.names))]
+    assert np.array_equal(result.confusion, sum(confusion_matrix(truth, infer(image).mask, classes) for image, truth in pairs))
+    assert not np.array_equal(result.confusion, evaluate(model, data, workers=0).confusion)
