@@ -17,7 +17,7 @@ from cfnseg.doctor.classes import guessed, written
 from cfnseg.doctor.counting import Counts, count, count_findings, counts_of
 from cfnseg.doctor.duplicates import duplicate_findings
 from cfnseg.doctor.examine import MaskFacts, Record, examine_all
-from cfnseg.doctor.findings import ERROR, SEVERITIES, Finding, ordered
+from cfnseg.doctor.findings import ERROR, FEW, SEVERITIES, Finding, ordered
 from cfnseg.doctor.forms import Form, assign
 from cfnseg.doctor.images import color_finding, colors_of, image_findings, size_finding
 from cfnseg.doctor.masks import mask_findings
@@ -57,9 +57,11 @@ def examine_data(config: Config, out: Path | None = None, workers: int = 0, mend
     reading = examine_all(found.pairs, min(workers, len(found.pairs)))
     records = list(track(reading, "reading", len(found.pairs), console=console, transient=True, disable=not console.is_terminal))
     findings, forms, rows = _diagnose(config, found, records)
-    copy = mend or Path(f"{found.root or found.data.name}_mended")
-    again = f"{command} --mend {shlex.quote(str(copy))}"
-    findings = [dataclasses.replace(f, mend=[line.replace("{mend}", again) for line in f.mend]) for f in ordered(findings)]
+    again = command if mend else f"{command} --mend {shlex.quote(f'{found.root}_mended')}"
+    of_file = {found.shown(path): i for i, r in enumerate(records) for path in (r.pair.image, r.pair.mask) if path}
+    findings = [dataclasses.replace(f, mend=[line.replace("{mend}", again) for line in f.mend],
+                                    pairs=f.pairs or [of_file[name] for name in f.files[:FEW] if name in of_file and not f.twins])
+                for f in ordered(findings)]
     report = _report(found, records, findings, rows)
     _write(out / "doctor.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     tell(report, console)

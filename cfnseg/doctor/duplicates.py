@@ -69,7 +69,7 @@ def _exact(found: Scan, records: list[Record], pairs: np.ndarray, between: bool)
         return Finding(
             "duplicate-between", ERROR, "the same image in two splits", f"{many(len(pairs), 'pair')} with equal pixels: {named}. What was "
             "trained on cannot be validated on: the score comes out too high.", "no image in two splits", files,
-            ["{mend} (leaves the training copies out)"], twins=shown)
+            ["{mend}  # leaves the training copies out"], twins=shown)
     return Finding(
         "duplicate-within", WARNING, "the same image twice in a split", f"{many(len(pairs), 'copy')} with equal pixels: {named}. It counts "
         "twice in training or in the score.", "each image once", files, ["delete the copies with their masks"], twins=shown)

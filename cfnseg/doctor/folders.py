@@ -34,7 +34,7 @@ def pair_files(root: Path, split: str) -> tuple[list[Pair], list[Finding]]:
     by_stem = _grouped(images, lambda p: p.stem)
     say("name-collision", ERROR, "images whose names differ only in their suffix",
         "One mask would belong to both, and cfnseg refuses the split.", [p for group in by_stem.values() if len(group) > 1 for p in group],
-        "one image for each name", ["delete or rename one of the two images"])
+        "one image for each name", ["delete or rename one of the two images", "{mend}  # keeps the first of them"])
     cased = _grouped([group[0] for group in by_stem.values()], lambda p: p.stem.lower())
     say("name-case", WARNING, "images whose names differ only in upper and lower case",
         "On a disk that does not tell them apart (Windows, macOS) one replaces the other.",
@@ -44,7 +44,7 @@ def pair_files(root: Path, split: str) -> tuple[list[Pair], list[Finding]]:
     say("mask-name", ERROR, "masks that are named otherwise than their images",
         "They seem to belong together, but a mask is looked for under its image's name.", renamed, MASK_NAME, ["{mend}"])
     say("mask-missing", ERROR, "images without a mask", "cfnseg refuses a split with such an image.", [p for p in images if p not in taken],
-        MASK_NAME, ["add the masks, or move the images elsewhere; or {mend} (leaves them out)"])
+        MASK_NAME, ["add the masks, or move the images elsewhere", "{mend}  # leaves them out"])
     used = set(taken.values())
     alone = [p for p in masks if p not in used]
     say("image-missing", WARNING, "masks without an image", "They are never read.", alone,

@@ -13,7 +13,7 @@ from cfnseg.doctor.findings import ERROR, NOTE, WARNING, Finding, many
 from cfnseg.doctor.scan import Scan
 
 FLAT = 2.0  # standard deviation, of 255, below which an image shows nothing
-FAR = 1.5  # encoder's standard deviations that the mean may lie off
+FAR, SPREAD = 1.5, 4.0  # the encoder's deviations that the mean may lie off, and how many times as large or small the deviation may be
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def image_findings(found: Scan, records: list[Record]) -> list[Finding]:
     if broken:
         first = records[broken[0]]
         findings.append(Finding("image-unreadable", ERROR, "images that cannot be read", f"{first.pair.image.name}: {first.image}.",
-                                "a whole image file", files(broken), ["get these files again", "{mend} (leaves them out)"], pairs=broken))
+                                "a whole image file", files(broken), ["get these files again", "{mend}  # leaves them out"], pairs=broken))
     if flat:
         dark = sum(records[i].image.mean.max() < 16 for i in flat)
         text = f"{dark:,} of {len(flat):,} are black. Nothing can be learnt from them."
@@ -76,7 +76,7 @@ def color_finding(config: Config, colors: Colors) -> Finding:
     """Mean and deviation against the encoder's."""
     own = normalisation(config)
     offset, spread = (colors.mean - own.mean) / own.std, colors.std / own.std
-    far = np.abs(offset).max() > FAR or spread.max() > 3 or spread.min() < 1 / 3
+    far = np.abs(offset).max() > FAR or spread.max() > SPREAD or spread.min() < 1 / SPREAD
     text = (f"RGB in 0..255: mean {_triple(colors.mean, 1)}, deviation {_triple(colors.std, 1)}; in 0..1: {_triple(colors.mean / 255, 3)}, "
             f"{_triple(colors.std / 255, 3)}. {config.model.encoder} expects {_triple(own.mean / 255, 3)}, {_triple(own.std / 255, 3)}, "
             f"and so is given values with mean {_triple(offset, 2)} and deviation {_triple(spread, 2)}.")

@@ -54,13 +54,13 @@ def mask_findings(found: Scan, records: list[Record], forms: list[Form | None]) 
         if kind == "mask-unreadable":
             text = f"{records[group[0]].pair.mask.name}: {masks[0]}."
             findings.append(Finding(kind, ERROR, "masks that cannot be read", text, EXPECTED, files,
-                                    ["get these files again", "{mend} (leaves them out)"], pairs=group))
+                                    ["get these files again", "{mend}  # leaves them out"], pairs=group))
         elif form is not None:
             findings.append(_recognised(found, records, forms, form, group, files))
         elif kind == "mask-lossy":
             text = "A JPEG does not keep ids: at every edge there are values between those of the two classes, which are other classes."
             findings.append(Finding(kind, ERROR, TITLES[kind], text, EXPECTED, files,
-                                    ["get the masks as they were before compression", "{mend} (leaves them out)"], pairs=group))
+                                    ["get the masks as they were before compression", "{mend}  # leaves them out"], pairs=group))
         elif kind == "unknown-id":
             findings.append(_unknown_ids(found, masks, files, group))
         elif kind == "unknown-color":
@@ -153,7 +153,7 @@ def _unknown_ids(found: Scan, masks: list[MaskFacts], files: list[str], group: l
     mend, classes = [], ""
     if len(pixels) <= VOID_LINES and found.data.name == "folder":
         classes = written(labels, found.void, more_void=sorted(pixels))
-        mend = ["give them names in classes.txt", "{mend} (ignores them)"]
+        mend = ["give them names in classes.txt", "{mend}  # ignores them"]
     else:
         text += " So many values are no ids: they look like a photograph's, or like a blurred or resized mask's."
     return Finding("unknown-id", ERROR, "masks with unknown ids", text, EXPECTED, files, mend, classes, pairs=group)

@@ -68,7 +68,7 @@ def size_findings(found: Scan, records: list[Record]) -> list[Finding]:
         findings.append(Finding(
             "size-mismatch", ERROR, "masks of another size than their images", f"{why.text[0].upper()}{why.text[1:]}. {sizes}.",
             "a mask of exactly its image's size, upright", [found.shown(records[i].pair.mask) for i in group],
-            ["{mend}"] if why.mends else ["make these masks again, or {mend} (leaves them out)"], pairs=group))
+            ["{mend}"] if why.mends else ["make these masks again", "{mend}  # leaves them out"], pairs=group))
     if turned:
         findings.append(Finding(
             "image-turned", WARNING, "images that their EXIF orientation turns over",
