@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cfnseg.data.image_sets import ImageSet, open_images
 from cfnseg.data.labels import IGNORE, LabelMap
 from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.engine.checkpoint import check_labels, load
+from cfnseg.engine.inference import Inference
 from cfnseg.engine.predict import pick_device
 from cfnseg.engine.segmentation import predicted
 from cfnseg.errors import UserError
@@ -134,7 +136,8 @@ def predictor_of(side: Side, data: Dataset) -> Predict:
     loaded = load(weights)
     check_labels(loaded, data.labels, weights, "the data")
     model = loaded.model.to(pick_device("auto"))
-    return lambda data, index: predicted(model, data, index)[2]
+    seen = Inference(**{f.name: ast.literal_eval(facts[f.name]) for f in fields(Inference) if f.name in facts})
+    return lambda data, index: predicted(model, data, index, seen)[2]
 
 
 def _check_truth(truth: np.ndarray, pixels: list[int]) -> None:
@@ -147,6 +150,5 @@ def _as_counted(prediction: np.ndarray, truth: np.ndarray, counts: list[list[int
     right = truth[(truth == prediction) & (truth != IGNORE)]
     share = np.abs(np.bincount(right, minlength=len(counts[0])) - counts[0]).sum() / max(1, sum(counts[1]))
     if share > CLOSE:
-        raise UserError(f"its weights or masks give another prediction than the one scored (right pixels differ by {share:.1%}); "
-                        "they have changed since, or were scored with other windows, scales or flips")
+        raise UserError(f"its weights or masks have changed since: the pixels that are right differ by {share:.1%} of the image")
     return prediction
