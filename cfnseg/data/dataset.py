@@ -33,6 +33,10 @@ class Dataset(Protocol):
         """The train ids alone, as `read` gives them. Raises UserError."""
         ...
 
+    def read_ids(self, index: int) -> np.ndarray:
+        """The raw ids (H, W) uint8, unknown ones among them. Raises UserError."""
+        ...
+
 
 class FileDataset:
     """Pairs of image and mask files.
@@ -56,7 +60,11 @@ class FileDataset:
 
     def read_truth(self, index: int) -> np.ndarray:
         """See `Dataset.read_truth`."""
-        return self.labels.encode(read_mask(self.pairs[index][1]), self.pairs[index][1])
+        return self.labels.encode(self.read_ids(index), self.pairs[index][1])
+
+    def read_ids(self, index: int) -> np.ndarray:
+        """See `Dataset.read_ids`."""
+        return read_mask(self.pairs[index][1])
 
 
 class ShapesDataset:
@@ -84,6 +92,10 @@ class ShapesDataset:
         """See `Dataset.read_truth`."""
         return self.read(index)[1]
 
+    def read_ids(self, index: int) -> np.ndarray:
+        """See `Dataset.read_ids`."""
+        return shapes.render(self.first + index)[1]
+
 
 class Subset:
     """Some images of a data set.
@@ -104,6 +116,10 @@ class Subset:
     def read_truth(self, index: int) -> np.ndarray:
         """See `Dataset.read_truth`."""
         return self.dataset.read_truth(self.indices[index])
+
+    def read_ids(self, index: int) -> np.ndarray:
+        """See `Dataset.read_ids`."""
+        return self.dataset.read_ids(self.indices[index])
 
 
 def hold_out(dataset: Dataset, prefix: str) -> tuple[Subset, Subset]:

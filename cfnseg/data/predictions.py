@@ -46,7 +46,12 @@ def read_prediction(path: Path, labels: LabelMap, shape: tuple[int, ...]) -> np.
 
     Raises UserError if it cannot be read, has an unknown id, or is not of ``shape``, the truth's.
     """
-    mask = labels.encode(read_mask(path), path)
+    return labels.encode(read_predicted_ids(path, shape), path)
+
+
+def read_predicted_ids(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A predicted mask as (H, W) uint8 raw ids, unknown ones among them; UserError if it cannot be read or is not of ``shape``."""
+    mask = read_mask(path)
     if mask.shape != shape:
         raise UserError(f"{path} is {mask.shape[1]}x{mask.shape[0]}, the truth is {shape[1]}x{shape[0]}; "
                         "masks are scored at the truth's size")

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from cfnseg.data.dataset import Dataset
 from cfnseg.data.loader import quiet_worker
-from cfnseg.data.predictions import read_prediction
+from cfnseg.data.predictions import read_predicted_ids
 from cfnseg.engine.evaluate import Evaluation
 from cfnseg.errors import UserError
 from cfnseg.metrics.details import Details, count_details
@@ -26,29 +26,39 @@ class _Counted(TorchDataset):
 
     def __getitem__(self, index: int):
         try:
-            truth = self.dataset.read_truth(index)
-            prediction = read_prediction(self.masks[index], self.dataset.labels, truth.shape)
+            return index, *count_image(self.dataset, index, self.masks[index], self.details)
         except UserError as error:
             return error
-        return index, *count_image(truth, prediction, len(self.dataset.labels), self.details)
 
 
-def count_image(truth: np.ndarray, prediction: np.ndarray, classes: int, details: bool) -> tuple[np.ndarray, np.ndarray, tuple | None]:
+def count_image(dataset: Dataset, index: int, mask: Path, details: bool) -> tuple[np.ndarray, np.ndarray, tuple | None]:
     """Count one image.
 
     Args:
-        truth, prediction: (H, W) uint8 train ids; a pixel predicted as 255 has no class and is wrong where it counts.
-        classes: C.
+        dataset: the split.
+        index: of the image.
+        mask: its prediction, raw ids; a pixel of an ignored id has no class and is wrong where it counts.
         details: count boundaries, trimaps and sizes too.
 
     Returns:
         (C, C) confusion of the pixels that got a class, (3, C) counts of all, and what
         `cfnseg.metrics.details.count_details` gives.
+
+    Raises:
+        UserError: a file that cannot be read, has an unknown id, or another size than the truth.
     """
-    pairs = pair_counts(truth, prediction)[:classes]
-    matrix = pairs[:, :classes]
-    counts = np.stack([matrix.diagonal(), pairs.sum(1), matrix.sum(0)])
-    return matrix, counts, count_details(truth, prediction, classes) if details else None
+    labels, classes = dataset.labels, len(dataset.labels)
+    truth = dataset.read_ids(index)
+    prediction = read_predicted_ids(mask, truth.shape)
+    # raw ids are counted and their counts encoded: encoding the pixels would take half as long as decoding the files
+    pairs = labels.encode_counts(pair_counts(truth, prediction))
+    if pairs is None:
+        dataset.read_truth(index)
+        labels.encode(prediction, mask)  # this, if not that, says which id is unknown
+    matrix = pairs[:classes, :classes]
+    counts = np.stack([matrix.diagonal(), pairs[:classes].sum(1), matrix.sum(0)])
+    more = count_details(labels.encode(truth), labels.encode(prediction), classes) if details else None
+    return matrix, counts, more
 
 
 def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, details: bool = False) -> Evaluation:
