@@ -1,6 +1,11 @@
-"""What is fast: fusion at every pixel, and from logits at the finest stage to class maps of the image's size."""
+"""What is fast: fusion at every pixel, and from logits at the finest stage to losses and class maps of the image's size.
 
-from cfnseg.ops.dense import dense_argmax, dense_cross_entropy, dense_scores, stride_of
+Every operation has versions with one result: the reference in torch operations and a lean one in strips that fit the cache
+(`cfnseg.ops.dispatch` says which runs).
+"""
+
+from cfnseg.ops.dense import dense_argmax, dense_confusion, dense_cross_entropy, dense_scores, stride_of
 from cfnseg.ops.lc_fuse import lc_fuse, lc_fuse_reference, upsample
 
-__all__ = ["dense_argmax", "dense_cross_entropy", "dense_scores", "lc_fuse", "lc_fuse_reference", "stride_of", "upsample"]
+__all__ = ["dense_argmax", "dense_confusion", "dense_cross_entropy", "dense_scores", "lc_fuse", "lc_fuse_reference", "stride_of",
+           "upsample"]

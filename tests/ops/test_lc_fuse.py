@@ -1,12 +1,23 @@
 """The one-pass fusion against its definition: values, gradients, odd shapes, and its errors."""
 
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfnseg.ops import lc_fuse, lc_fuse_reference
-from cfnseg.ops.lc_fuse import hat
+from cfnseg.ops.linear import Axis, hat, places
+
+LEAN = sys.modules["cfnseg.ops.lc_fuse.lean"]  # the package's name is the function's in cfnseg.ops
+SIDES = st.one_of(st.integers(1, 14), st.sampled_from([17, 23]))
+
+
+@pytest.fixture(params=[1, 200, 1 << 18], autouse=True)
+def _strip(request, monkeypatch):
+    """Strips of one row, of some, and of all."""
+    monkeypatch.setattr(LEAN, "STRIP", request.param)
 
 
 def inputs(n=2, k=3, grid=(2, 3), size=(6, 7), factors=(1, 2, 4), dtype=torch.float64):
@@ -20,16 +31,16 @@ def inputs(n=2, k=3, grid=(2, 3), size=(6, 7), factors=(1, 2, 4), dtype=torch.fl
 
 @pytest.mark.parametrize("relu", [True, False])
 def test_gradcheck(relu):
-    branches, weight, bias, region, size = inputs()
+    branches, weight, bias, region, size = inputs(k=2, size=(4, 5))
     assert torch.autograd.gradcheck(lambda w, b, *x: lc_fuse(x, w, b, region, size, relu), (weight, bias, *branches))
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 2), st.integers(1, 5), st.tuples(st.integers(1, 9), st.integers(1, 9)),
-       st.tuples(st.integers(1, 13), st.integers(1, 13)), st.booleans())
-def test_equals_the_reference_in_value_and_gradient(n, k, grid, size, whole):
-    branches, weight, bias, region, size = inputs(n, k, grid, size)
-    region = None if whole else region
+@given(st.integers(1, 2), st.integers(1, 5), st.tuples(st.integers(1, 9), st.integers(1, 9)), st.tuples(SIDES, SIDES),
+       st.lists(st.sampled_from([1, 2, 3, 8, 32]), min_size=1, max_size=3), st.sampled_from(["own", "shared", "whole", "full grid"]))
+def test_equals_the_reference_in_value_and_gradient(n, k, grid, size, factors, kind):
+    branches, weight, bias, region, size = inputs(n, k, size if kind == "full grid" else grid, size, factors)
+    region = {"own": region, "shared": region[:1]}.get(kind)
     results = []
     for function in (lc_fuse, lc_fuse_reference):
         for leaf in (*branches, weight, bias):
@@ -41,12 +52,28 @@ def test_equals_the_reference_in_value_and_gradient(n, k, grid, size, whole):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_bfloat16_branches_are_summed_in_float32():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bit_branches_are_summed_in_float32(dtype):
     branches, weight, bias, region, size = inputs(dtype=torch.float32)
-    out = lc_fuse([b.bfloat16() for b in branches], weight, bias, region, size)
-    expected = lc_fuse_reference([b.bfloat16().float() for b in branches], weight, bias, region, size)
-    assert out.dtype == torch.bfloat16
-    torch.testing.assert_close(out.float(), expected, rtol=1e-2, atol=2e-2)
+    halves = [b.detach().to(dtype).requires_grad_() for b in branches]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = lc_fuse(halves, weight, bias, region, size)
+    exact = [b.detach().float().requires_grad_() for b in halves]
+    expected = lc_fuse_reference(exact, weight, bias, region, size)
+    assert out.dtype == dtype and out.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(out, expected.to(dtype))
+    factor = torch.randn_like(expected).to(dtype)
+    ours, theirs = (torch.autograd.grad(x, (*leaves, weight, bias), factor.to(x)) for x, leaves in ((out, halves), (expected, exact)))
+    for found, wanted in zip(ours, theirs):
+        torch.testing.assert_close(found, wanted.to(found.dtype), rtol=1e-2 if found.dtype == dtype else 1e-5, atol=1e-4)
+
+
+def test_a_model_in_16_bits():
+    branches, weight, bias, region, size = inputs(dtype=torch.bfloat16)
+    out = lc_fuse(branches, weight, bias, region, size)
+    expected = lc_fuse_reference([b.float() for b in branches], weight.float(), bias.float(), region, size)
+    torch.testing.assert_close(out, expected.bfloat16())
+    assert torch.autograd.grad(out.sum(), weight)[0].dtype == torch.bfloat16
 
 
 def test_non_contiguous_branches():
@@ -55,10 +82,22 @@ def test_non_contiguous_branches():
     torch.testing.assert_close(lc_fuse(turned, weight, bias, region, size), lc_fuse(branches, weight, bias, region, size))
 
 
-@pytest.mark.parametrize("name, change", [("branches", lambda a: (a[0][:2], *a[1:])), ("bias", lambda a: (*a[:2], a[2][:2], *a[3:])),
-                                          ("region", lambda a: (*a[:3], a[3][:, :3], a[4]))])
-def test_wrong_shapes_name_the_argument(name, change):
-    with pytest.raises(ValueError, match=f"^{name}"):
+def test_the_environment_forces_the_reference(monkeypatch):
+    monkeypatch.setenv("CFNSEG_OPS", "reference")
+    branches, weight, bias, region, size = inputs()
+    out = lc_fuse(branches, weight, bias, region, size)
+    assert "LeanFuse" not in type(out.grad_fn).__name__
+    assert torch.equal(out, lc_fuse_reference(branches, weight, bias, region, size))
+
+
+@pytest.mark.parametrize("name, change", [
+    ("weight", lambda a: (a[0][:2], *a[1:])), ("weight", lambda a: ([], *a[1:])),
+    ("branches", lambda a: ([b[:, :2] for b in a[0]], *a[1:])),
+    ("branches", lambda a: ([b[0] for b in a[0]], *a[1:])), ("branches", lambda a: ([a[0][0].float(), *a[0][1:]], *a[1:])),
+    ("branches", lambda a: ([b.long() for b in a[0]], *a[1:])), ("bias", lambda a: (*a[:2], a[2][:2], *a[3:])),
+    ("region", lambda a: (*a[:3], a[3][:, :3], a[4])), ("size", lambda a: (*a[:4], (0, 4)))])
+def test_wrong_arguments_are_named(name, change):
+    with pytest.raises(ValueError, match=f"^{name}: "):
         lc_fuse(*change(inputs()))
 
 
@@ -66,3 +105,14 @@ def test_hat_rows_sum_to_one_and_hit_the_knots():
     rows = hat(torch.tensor([0.0, -0.5]), torch.tensor([1.0, 2.0]), 6, 6)
     torch.testing.assert_close(rows.sum(-1), torch.ones(2, 6))
     torch.testing.assert_close(rows[0], torch.eye(6))
+
+
+@given(st.floats(-1, 1.5), st.floats(-1, 2), st.integers(1, 9), st.integers(1, 7))
+def test_axis_reads_as_hat_and_folds_as_its_transpose(start, stop, cells, knots):
+    ends = torch.tensor([[start], [stop]], dtype=torch.float64)
+    axis, matrix = Axis.of(places(*ends, cells, knots)[0], knots), hat(*ends, cells, knots)[0]
+    values, grad = torch.randn(2, knots, 3, dtype=torch.float64), torch.randn(2, cells, 3, dtype=torch.float64)
+    torch.testing.assert_close(axis.read(values).expand(-1, cells, -1), matrix @ values)
+    torch.testing.assert_close(axis.fold(grad), matrix.T @ grad)
+    band = axis.band(slice(0, cells))
+    torch.testing.assert_close(axis.matrix(slice(0, cells), band) @ values[:, band], matrix @ values)

@@ -1,0 +1,52 @@
+"""Logits at the image's size and what torch computes from them: the definitions that the other versions must agree with."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def stride_of(logits: Tensor, size: tuple[int, int]) -> int:
+    """The stride s of 1, 2, 4, ... 32 with logits.shape[-2:] == ceil(size / s).
+
+    Raises ValueError if there is none, naming both sizes.
+    """
+    h, w = logits.shape[-2:]
+    for stride in (1, 2, 4, 8, 16, 32):
+        if (-(-size[0] // stride), -(-size[1] // stride)) == (h, w):
+            return stride
+    raise ValueError(f"logits: {h} x {w} cells do not cover an image of {size[0]} x {size[1]} at a stride of 1, 2, 4, ... 32")
+
+
+def upsample_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, C, h, w) logits to (N, C, H, W)."""
+    stride = stride_of(logits, size)
+    if stride > 1:
+        logits = F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False)
+    return logits[..., : size[0], : size[1]]
+
+
+def _full(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    return upsample_logits(logits.to(torch.promote_types(logits.dtype, torch.float32)), size)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, label_smoothing: float,
+                  reduction: str) -> Tensor:
+    """See `cfnseg.ops.dense_cross_entropy`."""
+    full, target = _full(logits, tuple(target.shape[1:])), target.long()
+    if reduction == "mean" and not (target != ignore_index).any():
+        return full.sum() * 0
+    weight = None if weight is None else weight.to(full)
+    return F.cross_entropy(full, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing)
+
+
+def scores(logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """See `cfnseg.ops.dense_scores`; classes are int64."""
+    chances, classes = _full(logits, size).softmax(1).max(1)
+    return classes, chances
+
+
+def argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """See `cfnseg.ops.dense_argmax`; int64."""
+    return _full(logits, size).argmax(1)

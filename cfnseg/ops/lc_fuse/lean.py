@@ -1,0 +1,125 @@
+"""The fusion a strip of rows at a time, on any device: what is upsampled or read from the grid lives in the cache only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from cfnseg.ops.linear import Axis, places
+
+STRIP = 1 << 17  # values of a strip: half a megabyte of float32
+
+
+class LeanFuse(torch.autograd.Function):
+    """weight, bias, region (N or 1, 4), size, relu and channels-last branches to the fused map; see `cfnseg.ops.lc_fuse`.
+
+    Only the inputs and the result are kept for backward, which upsamples and reads the grid again.
+    """
+
+    @staticmethod
+    def forward(ctx, weight, bias, region, size, relu, *branches):
+        walk = _Walk(weight, bias, region, size, branches)
+        result = torch.empty(len(branches[0]), *size, weight.shape[1], dtype=branches[0].dtype, device=weight.device)
+        with torch.autocast(weight.device.type, enabled=False):
+            for rows, images, _, weights in walk.strips():
+                for n in images:
+                    total = None
+                    for s, w in enumerate(weights[1:]):
+                        up = walk.upsampled(s, n, rows)
+                        total = torch.addcmul(weights[0], up, w) if total is None else total.addcmul_(up, w)
+                    result[n, rows] = total.relu_() if relu else total
+        result = result.permute(0, 3, 1, 2)
+        ctx.save_for_backward(weight, bias, region, result, *branches)
+        ctx.relu = relu
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        weight, bias, region, result, *branches = ctx.saved_tensors
+        walk = _Walk(weight, bias, region, tuple(result.shape[2:]), branches)
+        grad, result = grad.permute(0, 2, 3, 1), result.permute(0, 2, 3, 1)
+        grid_grad = torch.zeros_like(walk.grid)
+        grads = [torch.zeros(b.shape, dtype=walk.kind, device=b.device) for b in walk.branches]
+        with torch.autocast(weight.device.type, enabled=False):
+            for rows, images, (y, x), weights in walk.strips():
+                sums: list[Tensor] = []
+                for n in images:
+                    part = grad[n, rows].to(walk.kind)
+                    if ctx.relu:
+                        part = torch.ops.aten.threshold_backward(part, result[n, rows].to(walk.kind), 0)
+                    if sums:
+                        sums[0] += part
+                    else:
+                        sums.append(part)
+                    for s, w in enumerate(weights[1:], 1):
+                        up = walk.upsampled(s - 1, n, rows)
+                        if s < len(sums):
+                            sums[s].addcmul_(up, part)
+                        else:
+                            sums.append(up * part)
+                        walk.fold(s - 1, grads[s - 1][n], rows, w * part)
+                band = y.band(rows)
+                matrix = y.matrix(rows, band).T
+                down = [torch.mm(matrix, one.flatten(1)).view(-1, *one.shape[1:]) for one in sums]
+                grid_grad[:, band] += x.fold(torch.stack(down))
+        grid_grad = grid_grad.permute(0, 3, 1, 2)
+        grads = [g.permute(0, 3, 1, 2).to(b.dtype) for g, b in zip(grads, branches)]
+        return grid_grad[1:].to(weight.dtype), grid_grad[0].to(bias.dtype), None, None, None, *grads
+
+
+class _Walk:
+    """The inputs as (rows, columns, channels), and strips of the result."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, region: Tensor, size: tuple[int, int], branches: tuple[Tensor, ...]) -> None:
+        self.kind = torch.promote_types(weight.dtype, torch.float32)  # sums of 16-bit values are in 32 bits
+        self.size = size
+        self.grid = torch.cat([bias[None], weight]).to(self.kind).permute(0, 2, 3, 1).contiguous()
+        self.branches = [b.permute(0, 2, 3, 1) for b in branches]
+        x0, y0, x1, y1 = region.to(self.kind).unbind(1)
+        high, wide = self.grid.shape[1:3]
+        self.axes = [(Axis.of(y, high), Axis.of(x, wide)) for y, x in zip(places(y0, y1, size[0], high), places(x0, x1, size[1], wide))]
+        whole = region.new_tensor([0.0, 1.0], dtype=self.kind)[:, None]
+        self.rows = [Axis.of(places(*whole, size[0], b.shape[1])[0], b.shape[1]) for b in self.branches]
+
+    def strips(self) -> Iterator[tuple[slice, range, tuple[Axis, Axis], Tensor]]:
+        """Rows, the images that share a region, its axes, and the (S + 1, rows, w, K) bias and weights; rows, w may be 1 for all."""
+        height, images = self.size[0], len(self.branches[0])
+        step = max(1, STRIP // (self.size[1] * self.grid.shape[3]))
+        for top in range(0, height, step):
+            rows = slice(top, min(top + step, height))
+            for n, (y, x) in enumerate(self.axes):
+                band = y.band(rows)
+                read = x.read(self.grid[:, band])
+                if not y.same and band.stop - band.start > 1:
+                    matrix = y.matrix(rows, band)
+                    read = [torch.mm(matrix, one.flatten(1)).view(-1, *one.shape[1:]) for one in read]
+                yield rows, range(images) if len(self.axes) == 1 else range(n, n + 1), (y, x), read
+
+    def upsampled(self, s: int, n: int, rows: slice) -> Tensor:
+        """(rows, w, K) of branch s of image n."""
+        branch, axis = self.branches[s][n], self.rows[s]
+        if branch.shape[:2] == self.size:
+            return branch[rows].to(self.kind)
+        band = axis.band(rows)
+        lines = branch[band].to(self.kind)
+        lines = torch.mm(axis.matrix(rows, band), lines.flatten(1)).view(-1, 1, *lines.shape[1:])
+        # one image of one row each: along the row torch's own is the fastest
+        return F.interpolate(lines.permute(0, 3, 1, 2), (1, self.size[1]), mode="bilinear").permute(0, 2, 3, 1)[:, 0]
+
+    def fold(self, s: int, grad: Tensor, rows: slice, part: Tensor) -> None:
+        """Add the adjoint of `upsampled` at ``part`` to the (h_s, w_s, K) gradient of a branch."""
+        axis = self.rows[s]
+        if grad.shape[:2] == self.size:
+            grad[rows] = part
+            return
+        shape = len(part), part.shape[2], 1, grad.shape[1]
+        lines = part[:, None].permute(0, 3, 1, 2)
+        lines = torch.ops.aten.upsample_bilinear2d_backward(lines, (1, part.shape[1]), shape, False, None, None)
+        band = axis.band(rows)
+        lines = lines.permute(0, 2, 3, 1).flatten(1)
+        grad[band] += torch.mm(axis.matrix(rows, band).T, lines).view(-1, *grad.shape[1:])
