@@ -142,8 +142,9 @@ def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Pa
     data = open_dataset(dataset, root, split)
     masks, others = find_masks(folder, data.names)
     if others:
-        print(f"note: {len(others)} PNG files in {folder} belong to no image of {dataset} {split} and are not scored, "
-              f"first {others[0].name}")
+        several = f"{len(others)} PNG files in {folder} belong to no image of {dataset} {split} and are not scored, first"
+        one = f"1 PNG file in {folder} belongs to no image of {dataset} {split} and is not scored:"
+        print(f"note: {several if len(others) > 1 else one} {others[0].name}")
     out = report_folder(out or folder.with_name(f"{folder.name}_report"))
     result = evaluate_masks(data, masks, workers, details=True)
 

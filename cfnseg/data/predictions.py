@@ -32,7 +32,8 @@ def find_masks(folder: Path, names: list[str]) -> tuple[list[Path], list[Path]]:
         raise UserError(f"no prediction for {len(lacking)} of {len(names)} images: neither {lacking[0]}.png nor {lacking[0]}_mask.png "
                         f"in {folder}, which has {len(files)} PNG files{_more(lacking)}")
     if twice:
-        raise UserError(f"{len(twice)} images have two predictions in {folder}, first {twice[0]}.png and {twice[0]}_mask.png; "
+        several = f"{len(twice)} images have" if len(twice) > 1 else "1 image has"
+        raise UserError(f"{several} two predictions in {folder}, first {twice[0]}.png and {twice[0]}_mask.png; "
                         f"keep one{_more(twice)}")
     return found, sorted(set(files.values()) - set(found))
 

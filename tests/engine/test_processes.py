@@ -26,9 +26,10 @@ config = Config(
     optim=Optim(name="sgd", lr=0.05, clip=1.0), loss=Loss(class_weights="median"),
     train=Train(max_steps=steps, batch=6, accelerator="cpu", pictures=0), name="run", runs=out)
 run = Run(config)
-result = evaluate(run.network, run.val, workers=0, rank=run.rank, world=run.world)
+result = evaluate(run.network, run.val, workers=0, rank=run.rank, world=run.world, details=True)
 if run.rank == 0:
-    np.savez(out + "/matrix.npz", confusion=result.confusion, counts=result.counts, loss=result.loss, presence=result.presence)
+    np.savez(out + "/matrix.npz", confusion=result.confusion, counts=result.counts, loss=result.loss, presence=result.presence,
+             calibration=result.calibration, boundary=result.details.boundary, trimap=result.details.trimap, sizes=result.details.sizes)
 run.train()
 if run.rank == 0:
     torch.save({{k: v for k, v in run.network.state_dict().items()}}, out + "/weights.pt")
@@ -57,8 +58,9 @@ def test_evaluation_is_identical(worlds):
     one, *others = (np.load(worlds[w] / "matrix.npz") for w in (1, 2, 3))
     assert one["confusion"].sum() > 0
     for other in others:
-        assert np.array_equal(one["confusion"], other["confusion"])
-        assert np.array_equal(one["counts"], other["counts"])
+        for counted in ("confusion", "counts", "boundary", "trimap", "sizes"):
+            assert one[counted].any() and np.array_equal(one[counted], other[counted]), counted
+        np.testing.assert_allclose(one["calibration"], other["calibration"], rtol=1e-9)
         np.testing.assert_allclose(one["presence"], other["presence"], rtol=1e-6)
         np.testing.assert_allclose(one["loss"], other["loss"], rtol=1e-9)
 
