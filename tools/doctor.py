@@ -25,7 +25,6 @@ def main() -> None:
         """Read every pair, say what is wrong and what would mend it; exit code 1 if there is an error.
 
         Args:
-            config: a run's settings; those of data and of the encoder are used.
             out: where doctor.json and doctor.html go (None = runs/<config name>/doctor).
             workers: processes that read.
             mend: write a mended copy of the data set into this new folder; the old one stays as it is.

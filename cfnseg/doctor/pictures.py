@@ -12,7 +12,7 @@ from PIL import Image
 from cfnseg.data.files import read_image
 from cfnseg.data.labels import LabelMap
 from cfnseg.data.voc import color
-from cfnseg.doctor.examine import Pair, Record, open_mask, pack_pixels
+from cfnseg.doctor.examine import ImageFacts, MaskFacts, Pair, Record, open_mask, pack_pixels
 from cfnseg.doctor.findings import Finding
 from cfnseg.doctor.forms import PLAIN, Form
 from cfnseg.errors import UserError
@@ -48,7 +48,7 @@ class Strip:
 def pictures(findings: list[Finding], records: list[Record], forms: list[Form | None],
              labels: LabelMap | None) -> tuple[list[list[Strip]], list[Strip]]:
     """Strips of each finding, and of a sample of the whole data set. Smaller ones where they weigh much."""
-    good = [i for i, r in enumerate(records) if r.pair.whole]
+    good = [i for i, r in enumerate(records) if isinstance(r.image, ImageFacts) and isinstance(r.mask, MaskFacts)]
     sample = [good[int(k)] for k in np.unique(np.linspace(0, len(good) - 1, min(SAMPLE, len(good))).astype(int))]
     wanted = {i for f in findings for i in f.pairs[:EACH]} | {i for f in findings for twins in f.twins for i in twins} | set(sample)
     small = {i: _load(records[i].pair, forms[i], labels) for i in sorted(wanted)}
