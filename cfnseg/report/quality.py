@@ -67,7 +67,7 @@ def reliability(calibration: dict[str, Any] | None) -> Reliability | None:
     bars = [_bar(row, total, most) for row in bins]
     sure, right = (sum(row["pixels"] * row[key] for row in bins) / total for key in ("confidence", "accuracy"))
     gap = sure - right
-    kind = "about as sure as it is right" if abs(gap) < 0.005 else "too sure" if gap > 0 else "not sure enough"
+    kind = "about as sure as it is right" if abs(gap) < 0.01 else "too sure" if gap > 0 else "not sure enough"
     return Reliability(bars, calibration["ece"], f"On average {100 * sure:.1f} % sure and {100 * right:.1f} % right: {kind}.")
 
 
