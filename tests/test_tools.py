@@ -93,8 +93,8 @@ def test_evaluation_of_weights_and_of_the_masks_they_make(tmp_path, folder_data,
     for key in ("confusion", "miou", "miou_ci95", "boundary_miou", "pixel_accuracy", "num_images"):
         assert one[key] == two[key], key
     (tmp_path / "masks" / "s03_mask.png").unlink()
-    fails(1, "no prediction for s03", "tools/eval_seg.py", "--predictions", tmp_path / "masks", "--dataset", "folder", "--root",
-          folder_data)
+    fails(1, "no prediction for 1 of 5 images: neither s03.png nor s03_mask.png", "tools/eval_seg.py", "--predictions",
+          tmp_path / "masks", "--dataset", "folder", "--root", folder_data)
 
 
 def test_inference_names_bad_files_and_goes_on(tmp_path, weights):

@@ -44,7 +44,7 @@ def result(score: float, counts: list, seed: int = 0, metric: str = "miou") -> d
 
 
 COST = {"parameters": {"encoder": 90, "fusion": 5, "total": 100}, "gmacs": 1.5, "step_ratio": 1.2, "step_seconds": 0.1,
-        "peak_mib": 30.0, "device": "CPU, 1 threads"}
+        "step_peak_mib": 30.0, "device": "CPU, 1 threads"}
 
 
 def command(suite: Path, root: Path, out: Path) -> list[str]:
