@@ -79,14 +79,13 @@ class LabelMap:
         return train.astype(np.uint8)
 
     def encode_counts(self, pairs: np.ndarray) -> np.ndarray | None:
-        """Pixels by two raw ids (256, 256) to pixels by two train ids (256, 256); None if there is a pixel of an unknown id."""
-        unknown = self._encode < 0
+        """Pixels by two raw ids (256, 256) to pixels by train ids (C, C + 1): rows are the first's classes, columns the second's,
+        the last one its ignored ids; None if there is a pixel of an unknown id."""
+        ids, ignore, unknown = [label.id for label in self.labels], list(self.ignore), self._encode < 0
         if pairs[unknown].any() or pairs[:, unknown].any():
             return None
-        train = np.where(unknown, IGNORE, self._encode)
-        counts = np.zeros_like(pairs)
-        np.add.at(counts, (train[:, None], train), pairs)
-        return counts
+        rows = pairs[ids]
+        return np.column_stack([rows[:, ids], rows[:, ignore].sum(1)])
 
     def decode(self, mask: np.ndarray) -> np.ndarray:
         """Train ids (H, W) uint8 to raw ids (H, W) uint8; the inverse of `encode` but for ignored pixels (``void``)."""

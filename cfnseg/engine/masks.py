@@ -55,8 +55,8 @@ def count_image(dataset: Dataset, index: int, mask: Path, details: bool) -> tupl
     if pairs is None:
         dataset.read_truth(index)
         labels.encode(prediction, mask)  # this, if not that, says which id is unknown
-    matrix = pairs[:classes, :classes]
-    counts = np.stack([matrix.diagonal(), pairs[:classes].sum(1), matrix.sum(0)])
+    matrix = pairs[:, :classes]
+    counts = np.stack([matrix.diagonal(), pairs.sum(1), matrix.sum(0)])
     more = count_details(labels.encode(truth), labels.encode(prediction), classes) if details else None
     return matrix, counts, more
 

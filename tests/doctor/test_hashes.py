@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfnseg.data import shapes
@@ -17,6 +17,7 @@ def test_distance_counts_the_bits_that_differ(a, b):
     assert distances(np.array([a], np.uint64), np.array([b], np.uint64)).tolist() == [(a ^ b).bit_count()]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(HASH, st.lists(st.integers(0, 63), max_size=12)), max_size=12), st.integers(0, 10))
 def test_near_pairs_are_all_of_them(drawn, most):
     """Hashes and neighbours of theirs with a few bits flipped, against a loop over all pairs."""

@@ -72,7 +72,7 @@ def test_voc_with_other_training_data(voc_test):
 @pytest.mark.parametrize("fault, said", [
     (lambda f: (f / f"{NAMES[2]}.png").unlink(), f"no prediction for 1 of 3 images: neither {NAMES[2]}"),
     (lambda f: put(f / "else.png", np.zeros(SIZE, np.uint8)), r"1 PNG files that belong to no image of test, first else\.png"),
-    (lambda f: put(f / f"{NAMES[0]}.png", np.zeros(SIZE, np.uint8)), "1 images have two predictions"),
+    (lambda f: put(f / f"{NAMES[0]}.png", np.zeros(SIZE, np.uint8)), "1 image has two predictions"),
     (lambda f: put(f / f"{NAMES[1]}.png", np.zeros((30, 60), np.uint8)), r"1 of 3 masks .*000011\.png is 60x30, its image 60x40"),
     (lambda f: put(f / f"{NAMES[1]}.png", np.full(SIZE, 21, np.uint8)), r"has the ids \[21\], the server knows 0 to 20$"),
     (lambda f: put(f / f"{NAMES[1]}.png", np.full(SIZE, 255, np.uint8)), r"has the ids \[255\].*255 is no answer"),
