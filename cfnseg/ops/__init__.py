@@ -1,7 +1,7 @@
 """What is fast: fusion at every pixel, and from logits at the finest stage to losses and class maps of the image's size.
 
-Every operation has versions with one result: the reference in torch operations and a lean one in strips that fit the cache
-(`cfnseg.ops.dispatch` says which runs).
+Every operation has three versions with one result: the reference in torch operations, a lean one in strips that fit the cache,
+and Triton kernels for CUDA (`cfnseg.ops.dispatch` says which runs).
 """
 
 from cfnseg.ops.dense import dense_argmax, dense_confusion, dense_cross_entropy, dense_scores, stride_of

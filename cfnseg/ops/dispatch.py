@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 
-def version_for(_: Tensor) -> str:
-    """The lean one, which runs anywhere.
+def version_for(values: Tensor) -> str:
+    """Triton's for 16 and 32 bits on CUDA where Triton is installed, else the lean one, which runs anywhere.
 
     The environment variable CFNSEG_OPS forces one for all operations: "reference" (the plain torch operations, e.g. to see
-    whether a difference comes from here) or "lean". An exporter gets the reference, as it knows torch's operations only.
+    whether a difference comes from here), "lean" or "triton". An exporter gets the reference, as it knows torch's operations only.
 
     Raises:
         ValueError: another value of CFNSEG_OPS.
@@ -20,6 +21,6 @@ def version_for(_: Tensor) -> str:
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
         return "reference"
     forced = os.environ.get("CFNSEG_OPS", "")
-    if forced not in ("", "reference", "lean"):
-        raise ValueError(f"CFNSEG_OPS: expected reference or lean, got {forced!r}")
-    return forced or "lean"
+    if forced not in ("", "reference", "lean", "triton"):
+        raise ValueError(f"CFNSEG_OPS: expected reference, lean or triton, got {forced!r}")
+    return forced or ("triton" if values.is_cuda and values.dtype != torch.float64 and find_spec("triton") else "lean")

@@ -22,7 +22,12 @@ CHUNK = 1 << 18  # pixels that are counted at once
 
 def _version(logits: Tensor):
     """The module with `cross_entropy`, `argmax`, `scores` for these logits."""
-    return lean if version_for(logits) == "lean" else reference
+    name = version_for(logits)
+    if name == "triton":
+        from cfnseg.ops.dense import kernels
+
+        return kernels
+    return lean if name == "lean" else reference
 
 
 @torch.compiler.disable  # a compiler would unroll the strips

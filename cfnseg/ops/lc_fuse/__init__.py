@@ -58,4 +58,8 @@ def lc_fuse(branches: Sequence[Tensor], weight: Tensor, bias: Tensor, region: Te
         return lc_fuse_reference(branches, weight, bias, region, size, relu)
     region = weight.new_tensor([[0, 0, 1, 1]]) if region is None else region.to(weight.device)
     branches = [b.contiguous(memory_format=torch.channels_last) for b in branches]
+    if name == "triton":
+        from cfnseg.ops.lc_fuse.kernels import TritonFuse
+
+        return TritonFuse.apply(weight, bias, region, size, relu, *branches)
     return LeanFuse.apply(weight, bias, region, size, relu, *branches)
