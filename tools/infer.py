@@ -10,7 +10,7 @@ from cfnseg.engine.inference import PLAIN, Inference
 
 
 def infer(paths: tyro.conf.Positional[tuple[Path, ...]], *, weights: Path | None = None, out: Path = Path("out"),
-          device: str = "auto", inference: tyro.conf.OmitArgPrefixes[Inference] = PLAIN) -> None:
+          device: str = "auto", inference: tyro.conf.OmitArgPrefixes[Inference] = PLAIN, compile: bool = False) -> None:
     """Write <stem>_mask.png (palette PNG of raw ids) and <stem>_overlay.jpg, and print the image-level labels.
 
     Args:
@@ -18,11 +18,12 @@ def infer(paths: tyro.conf.Positional[tuple[Path, ...]], *, weights: Path | None
         weights: a weights file of cfnseg (default: the CamVid model that ships in data/weights).
         out: where the masks go.
         device: auto, cpu or cuda.
-        inference: windows and views.
+        inference: windows, views and precision.
+        compile: torch.compile the network: slow at first and for each new size, faster afterwards on a GPU.
     """
     from cfnseg.engine.infer import infer_files
 
-    sys.exit(1 if infer_files(paths, weights, out, device, inference) else 0)
+    sys.exit(1 if infer_files(paths, weights, out, device, inference, compile) else 0)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Iterable
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from cfnseg.data.files import IMAGE_TYPES, existing, read_image
+from cfnseg.data.labels import LabelMap
 from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.memory import resident, through_windows
 from cfnseg.engine.pictures import overlay, write_jpeg
-from cfnseg.engine.predict import Predictor
+from cfnseg.engine.predict import Prediction, Predictor
 from cfnseg.errors import UserError
 from cfnseg.storage import write_atomic
 
 SHIPPED = Path(__file__).parents[2] / "data" / "weights" / "camvid_cfn.safetensors"
+WAITING = 1  # predictions that may wait to be written: more would be memory and nothing else
 DRAWING = 3  # pictures of the image's size that exist at once while an overlay is drawn and written
 
 
@@ -43,8 +49,9 @@ def result_names(files: list[Path]) -> list[str]:
     return names
 
 
-def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: str = "auto", inference: Inference = PLAIN) -> int:
-    """Segment files and write the masks.
+def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: str = "auto", inference: Inference = PLAIN,
+                compile: bool = False) -> int:
+    """Segment files and write the masks. Files are read and written in threads while the network computes.
 
     Args:
         paths: images and folders.
@@ -53,33 +60,72 @@ def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: 
             ``<stem>_overlay.jpg``; `result_names` says what images that share a stem get.
         device: "auto", "cpu" or "cuda".
         inference: windows, scales, mirroring. What an image that goes through windows will need is printed before it does.
+        compile: see `Predictor`.
 
     Returns:
-        The number of files that failed; each is named on stderr.
+        The number of files that failed; each is named on stderr. The images per second are printed last, with the share of
+        the time in which the network computed: what is left of it was spent in waiting for files.
 
     Raises:
         UserError: no images, or weights that cannot be used.
     """
     files = image_files(paths)
+    names = result_names(files)
     weights = weights or existing(SHIPPED, "the shipped weights", "They are in the project's repository; else give --weights.")
-    predictor = Predictor(weights, device, inference)
+    predictor = Predictor(weights, device, inference, compile)
     process = resident()
     print(f"weights: {weights} ({', '.join(predictor.labels.names)}) on {predictor.device.type}")
-    failed = 0
-    for path, name in zip(files, result_names(files)):
-        try:
-            image = read_image(path)
-            if told := through_windows(predictor.model, image.shape[:2], inference, process, DRAWING * image.size):
+    failed, busy, began = 0, 0.0, time.perf_counter()
+    writing: deque[Future] = deque()
+    with ThreadPoolExecutor(2) as pool:
+        for path, name, reading in ahead(pool, read_image, files, names):
+            try:
+                image = reading.result()
+            except UserError as error:
+                failed += 1
+                print(f"error: {error}", file=sys.stderr)
+                continue
+            before = process + image.size * (len(files) > 1)  # the next one, read meanwhile
+            if told := through_windows(predictor.model, image.shape[:2], inference, before, DRAWING * image.size):
                 print(f"{path}: {told}", flush=True)
+            while writing and (told or len(writing) > WAITING or writing[0].done()):
+                failed += _finished(writing.popleft())
+            start = time.perf_counter()
             prediction = predictor(image)
-            mask, picture = out / f"{name}_mask.png", out / f"{name}_overlay.jpg"
-            write_atomic(mask, lambda beside, m=prediction.mask: predictor.labels.write(beside, m))
-            drawn = overlay(image, prediction.mask, predictor.labels)
-            write_atomic(picture, lambda beside, d=drawn: write_jpeg(beside, d))
-        except UserError as error:
-            failed += 1
-            print(f"error: {error}", file=sys.stderr)
-            continue
-        present = "  ".join(f"{label} {chance:.2f}" for label, chance in prediction.present.items() if chance >= 0.5)
-        print(f"{path} -> {mask}, {picture.name}\n  in the image: {present or 'no class with probability 0.5'}")
+            busy += time.perf_counter() - start
+            writing.append(pool.submit(_write, path, out, name, image, prediction, predictor.labels))
+        failed += sum(_finished(future) for future in writing)
+    seconds = time.perf_counter() - began
+    if (done := len(files) - failed) > 1:
+        print(f"{done} images in {seconds:.1f} s, {done / seconds:.1f} images/s; the network computed {busy / seconds:.0%} of the time")
     return failed
+
+
+def ahead(pool: ThreadPoolExecutor, read: Callable[[Path], np.ndarray], files: list[Path], names: list[str]) -> Iterator[tuple]:
+    """(file, its results' name, the future of what ``read`` gives), with the next file being read meanwhile."""
+    following = None
+    for path, name in zip(files, names):
+        current, following = following, (path, name, pool.submit(read, path))
+        if current:
+            yield current
+    yield following
+
+
+def _write(path: Path, out: Path, name: str, image: np.ndarray, prediction: Prediction, labels: LabelMap) -> str:
+    """Write mask and overlay; what to tell of them."""
+    mask, picture = out / f"{name}_mask.png", out / f"{name}_overlay.jpg"
+    write_atomic(mask, lambda beside: labels.write(beside, prediction.mask))
+    drawn = overlay(image, prediction.mask, labels)
+    write_atomic(picture, lambda beside: write_jpeg(beside, drawn))
+    present = "  ".join(f"{label} {chance:.2f}" for label, chance in prediction.present.items() if chance >= 0.5)
+    return f"{path} -> {mask}, {picture.name}\n  in the image: {present or 'no class with probability 0.5'}"
+
+
+def _finished(writing: Future) -> int:
+    """Tell of a file that was written; 1 if it could not be."""
+    try:
+        print(writing.result(), flush=True)
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1

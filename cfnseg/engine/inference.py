@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
+
+import torch
 
 from cfnseg.errors import UserError
 
@@ -31,6 +35,8 @@ class Inference:
     """See everything mirrored as well, and average."""
     max_pixels: int = 1024 * 2048
     """The largest image, in pixels as the network sees it, that is seen whole where ``window`` is None."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Arithmetic of the network; half precision is for GPUs. What follows the logits is in float32."""
 
     def __post_init__(self) -> None:
         rules = [
@@ -43,6 +49,11 @@ class Inference:
         for name, value, fits, expected in rules:
             if not fits:
                 raise UserError(f"--{name} is {value}; expected {expected}", code=2)
+
+    def autocast(self, device: torch.device) -> AbstractContextManager:
+        """The context of the network's forward pass; at 32-true the caller's own stays."""
+        kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.precision)
+        return torch.autocast(device.type, kind) if kind else nullcontext()
 
     def window_for(self, size: tuple[int, int], test_scale: float = 1.0) -> tuple[int, int]:
         """Height and width of the windows of an image of ``size`` (H, W), multiples of 32; the image fits into one if they

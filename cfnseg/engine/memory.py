@@ -58,7 +58,7 @@ def expected_peak(model: nn.Module, size: tuple[int, int], inference: Inference)
     window = [min(w, n) for w, n in zip(inference.window_for(size, test_scale), size)]
     device = next(model.parameters()).device
     crop = [min(PROBE, n) for n in window]
-    with _Alive() as alive:
+    with _Alive() as alive, inference.autocast(device):
         images = torch.zeros(1, 3, *crop, dtype=torch.uint8, device=device)
         region = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=device)
         pixel, _, stride = view_logits(model, images, region, tuple(s * test_scale for s in inference.scales), inference.flip)

@@ -89,18 +89,20 @@ class Predictor:
     Args:
         weights: a weights file, or what `cfnseg.load` gave.
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
-        inference: windows, scales, mirroring.
+        inference: windows, scales, mirroring, precision.
+        compile: torch.compile the network: slow for the first images and for each new size, faster afterwards on a GPU.
 
     Raises:
         UserError: the weights cannot be used.
     """
 
-    def __init__(self, weights: str | Path | Weights, device: str = "auto", inference: Inference = PLAIN) -> None:
+    def __init__(self, weights: str | Path | Weights, device: str = "auto", inference: Inference = PLAIN, compile: bool = False) -> None:
         loaded = weights if isinstance(weights, Weights) else load(weights)
         if loaded.settings.level != "pixel":
             raise UserError(f"{weights} is an image-level net and makes no masks", code=2)
         self.device = pick_device(device)
-        self.model = loaded.model.to(self.device, memory_format=torch.channels_last).eval()
+        model = loaded.model.to(self.device, memory_format=torch.channels_last).eval()
+        self.model = torch.compile(model) if compile else model
         self.labels: LabelMap = loaded.labels
         self.inference = inference
 

@@ -101,10 +101,11 @@ def window_rows(model: nn.Module, image: Tensor, inference: Inference) -> Iterat
     total = top = None
     for row, y in enumerate(down):
         for group in _batches([min(window[1], width - x) for x in across], inference.batch):
-            crops = torch.stack([image[:, y : y + window[0], across[i] : across[i] + window[1]] for i in group]).to(device)
+            crops = _moved(torch.stack([image[:, y : y + window[0], across[i] : across[i] + window[1]] for i in group]), device)
             h, w = crops.shape[-2:]
             region = [[across[i] / width, y / height, (across[i] + w) / width, (y + h) / height] for i in group]
-            pixel, labels, stride = view_logits(model, crops, torch.tensor(region, device=device), scales, inference.flip)
+            with inference.autocast(device):
+                pixel, labels, stride = view_logits(model, crops, torch.tensor(region, device=device), scales, inference.flip)
             if total is None:
                 total = pixel.new_zeros(pixel.shape[1], -(-window[0] // stride), -(-width // stride))
                 weights = [[one.to(device) for one in blend_weights(*axis, stride)]
@@ -122,6 +123,11 @@ def window_rows(model: nn.Module, image: Tensor, inference: Inference) -> Iterat
             yield total[:, :finished].clone(), top, stride
             total[:, :-finished] = total[:, finished:].clone()
             total[:, -finished:] = 0
+
+
+def _moved(crops: Tensor, device: torch.device) -> Tensor:
+    """On a GPU through pinned memory, so that the copy runs beside what is computed there."""
+    return crops.pin_memory().to(device, non_blocking=True) if device.type == "cuda" and not crops.is_cuda else crops.to(device)
 
 
 def device_of(model: nn.Module, image: Tensor) -> torch.device:
