@@ -56,7 +56,7 @@ def _cost(cost: dict[str, Any] | None) -> list[str]:
     if cost is None:
         return ["-"] * 7
     parts = cost["parameters"]
-    peak = cost.get("step_peak_mib", cost.get("peak_mib"))  # the second: results from before inference was measured too
+    peak = cost["step_peak_mib"]
     return [f"{parts['total']:,}", f"{parts['encoder']:,}", f"{parts.get('fusion', 0):,}", f"{cost['gmacs']:.2f}",
             f"{cost['step_ratio']:.2f}", f"{1000 * cost['step_seconds']:.0f} ms", "-" if peak is None else f"{peak:,.0f} MiB"]
 

@@ -1,0 +1,172 @@
+"""The operations of cfnseg.ops against what one would write without them: the work of tools/bench_ops.py."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cfnseg.benchmark.timing import Peak, in_turns
+from cfnseg.errors import first_line
+from cfnseg.ops import dense_argmax, dense_cross_entropy, lc_fuse, lc_fuse_reference, upsample
+from cfnseg.ops.dense import reference
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured: "lc_fuse", "cross_entropy" or "argmax"; images; height and width of the result; K or C; the grid, of lc_fuse."""
+
+    op: str
+    batch: int
+    size: tuple[int, int]
+    channels: int
+    grid: tuple[int, int] = (1, 1)
+
+    @property
+    def name(self) -> str:
+        """For the table."""
+        own = f"K = {self.channels}, grid {self.grid[0]}x{self.grid[1]}" if self.op == "lc_fuse" else f"{self.channels} classes"
+        return f"{self.op}, {self.batch} x {self.size[0]}x{self.size[1]}, {own}"
+
+
+def cases(ops: Iterable[str], batches: Iterable[int], scales: Iterable[float]) -> list[Case]:
+    """The sizes that docs/performance.md has, times ``scales``; the dense operations take a quarter of the images, at least one."""
+    fusions = [(128, 128, 128, (6, 8)), (128, 128, 128, (1, 1))]
+    dense = [(512, 1024, 19, (1, 1)), (512, 512, 150, (1, 1))]
+    return [Case(op, batch if op == "lc_fuse" else max(1, batch // 4), (round(h * s), round(w * s)), channels, grid)
+            for op, batch, s in itertools.product(ops, batches, scales) for h, w, channels, grid in (fusions if op == "lc_fuse" else dense)]
+
+
+@contextmanager
+def forced(version: str) -> Iterator[None]:
+    """Within, cfnseg.ops runs this version."""
+    before = os.environ.get("CFNSEG_OPS")
+    os.environ["CFNSEG_OPS"] = version
+    try:
+        yield
+    finally:
+        os.environ.pop("CFNSEG_OPS") if before is None else os.environ.update(CFNSEG_OPS=before)
+
+
+def versions(case: Case, device: str, dtype: torch.dtype, compiled: bool) -> dict[str, Work]:
+    """Forward and backward (of argmax: forward) of each version of an operation, "eager" first, on the same random inputs."""
+    torch.manual_seed(0)
+    ours = ["lean", *["triton"] * (device == "cuda")]
+    if case.op == "lc_fuse":
+        eager, names, inputs = _fusions(case, device, dtype)
+    else:
+        eager, names, inputs = _dense(case, device, dtype)
+    found = {"eager": functools.partial(_run, eager, inputs)}
+    if compiled:
+        found["compiled eager"] = functools.partial(_run, torch.compile(eager), inputs)
+    for name, work in names.items():
+        if name == "ours":
+            found |= {version: functools.partial(_run, work, inputs, version) for version in ours}
+        else:
+            found[name] = functools.partial(_run, work, inputs)
+    return found
+
+
+def _run(work: Callable[[], Tensor], inputs: list[Tensor], version: str = "lean") -> None:
+    for tensor in inputs:
+        tensor.grad = None
+    with forced(version):
+        result = work()
+        if inputs:
+            result.backward(torch.ones_like(result))
+
+
+def _fusions(case: Case, device: str, dtype: torch.dtype) -> tuple[Work, dict[str, Work], list[Tensor]]:
+    """Four branches at the result's size, a half, a quarter and an eighth of it; each image is a crop with a region of its own."""
+    sizes = [tuple(max(1, n >> s) for n in case.size) for s in range(4)]
+    branches = [torch.randn(case.batch, case.channels, *size, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+                for size in sizes]
+    weight = torch.randn(4, case.channels, *case.grid, device=device)
+    bias = torch.randn(case.channels, *case.grid, device=device)
+    corner = 0.4 * torch.rand(case.batch, 2, device=device)
+    region = torch.cat([corner, corner + 0.5], 1)
+    shared = torch.randn(4, case.channels, *case.size, 1, 1, device=device)
+    inputs = [*branches, weight, bias, shared]
+    for tensor in inputs:
+        tensor.requires_grad_()
+
+    def unfolded() -> Tensor:  # a weight per place for one size only, no region: the usual locally-connected layer of 1x1
+        stack = torch.stack([upsample(b, case.size) for b in branches], 1).unfold(3, 1, 1).unfold(4, 1, 1)
+        return F.relu((stack * shared).sum((1, -1, -2)))
+
+    return (functools.partial(lc_fuse_reference, branches, weight, bias, region, case.size),
+            {"unfold": unfolded, "ours": functools.partial(lc_fuse, branches, weight, bias, region, case.size)}, inputs)
+
+
+def _dense(case: Case, device: str, dtype: torch.dtype) -> tuple[Work, dict[str, Work], list[Tensor]]:
+    """From logits of stride 4."""
+    cells = [-(-n // 4) for n in case.size]
+    logits = torch.randn(case.batch, case.channels, *cells, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    if case.op == "argmax":
+        return (functools.partial(reference.argmax, logits, case.size), {"ours": functools.partial(dense_argmax, logits, case.size)}, [])
+    target = torch.randint(0, case.channels, (case.batch, *case.size), device=device, dtype=torch.uint8)
+    logits.requires_grad_()
+    return (functools.partial(reference.cross_entropy, logits, target, 255, None, 0.0, "mean"),
+            {"ours": functools.partial(dense_cross_entropy, logits, target)}, [logits])
+
+
+def moved_bytes(case: Case, itemsize: int) -> int:
+    """What lc_fuse has to read and write at least: forward branches and result, backward gradient, result, branches and their gradients."""
+    result = case.batch * case.channels * case.size[0] * case.size[1] * itemsize
+    branches = sum(result >> 2 * s for s in range(4))
+    return 3 * result + 3 * branches
+
+
+def copy_bandwidth() -> float:
+    """Bytes per second that the GPU reads and writes in copying 1 GiB."""
+    source = torch.empty(2**28, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * 2**30 / float(np.median(in_turns([lambda: target.copy_(source)], 20, cuda=True)))
+
+
+def measure(case: Case, device: str, dtype: torch.dtype, rounds: int, compiled: bool) -> list[dict[str, Any]]:
+    """A row per version: case, version, times (rounds,) seconds, peak bytes beyond the inputs (None if compiled on a CPU), or error."""
+    cuda = device == "cuda"
+    rows, works = [], versions(case, device, dtype, compiled)
+    for version, work in works.items():
+        try:
+            peak = None if version.startswith("compiled") and not cuda else _peak(case, version, device, dtype)
+            work()
+            rows.append({"case": case.name, "version": version, "peak": peak})
+        except Exception as error:  # a rival may lack a compiler or memory; the table says so
+            rows.append({"case": case.name, "version": version, "error": f"{type(error).__name__}: {first_line(error)}"})
+    able = [row for row in rows if "error" not in row]
+    for row, column in zip(able, in_turns([works[row["version"]] for row in able], rounds, cuda).T):
+        row["times"] = column.tolist()
+        if cuda and case.op == "lc_fuse" and row["version"] == "triton":
+            row["bandwidth_share"] = moved_bytes(case, dtype.itemsize) / float(np.median(column)) / copy_bandwidth()
+    return rows
+
+
+def _peak(case: Case, version: str, device: str, dtype: torch.dtype) -> int:
+    """On a CPU in a process of its own, whose memory nothing has touched before."""
+    if device == "cuda":
+        return _added(case, version, device, dtype)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_added, (case, version, device, dtype))
+
+
+def _added(case: Case, version: str, device: str, dtype: torch.dtype) -> int:
+    work = versions(case, device, dtype, version.startswith("compiled"))[version]
+    if device == "cuda":
+        work()  # compiles kernels
+    peak = Peak(device == "cuda")
+    work()
+    return peak.added()
