@@ -20,7 +20,7 @@ def bench_models(*, models: tuple[str, ...] = ("cfn", "plain", "fcn", "unet", "f
         sizes: (H, W) pairs to sweep.
         batches: numbers of images to sweep.
         classes: C.
-        precision: arithmetic, as train.precision.
+        precision: arithmetic on a GPU, as train.precision; a CPU has float32.
         compile: measure each compiled (torch.compile) as well.
         rounds: how often each time is taken, in turns with the encoder's.
         out: where the files go.
@@ -32,7 +32,7 @@ def bench_models(*, models: tuple[str, ...] = ("cfn", "plain", "fcn", "unet", "f
     for case in cases(models, sizes, batches, compile):
         print(f"== {case}", flush=True)
         rows.append(measure(case, encoder, classes, precision, rounds))
-        text = write_results(rows, encoder, precision, out)
+        text = write_results(rows, encoder, out)
     print(text)
     if failed := sum("error" in row for row in rows):
         raise UserError(f"{failed} of {len(rows)} cases failed, see the table")

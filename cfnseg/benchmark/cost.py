@@ -25,7 +25,8 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
     """Measure one system on random images.
 
     Args:
-        config: its config; batch, precision, compilation and memory format are the config's, the device is CUDA where there is one.
+        config: its config; batch, compilation and memory format are the config's, the device is CUDA where there is one. The
+            precision is the config's on CUDA and float32 on a CPU: most CPUs only imitate half precision, at ten times the time.
         size: (H, W) of the images.
         classes: C.
         rounds: how often each time is taken, in turns with the encoder's.
@@ -35,7 +36,7 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
         training (forward, loss, backward; "step") and inference (forward and class map; "infer"): <kind>_seconds, median;
         <kind>_range, its 10th and 90th percentile; <kind>_ratio, median ratio to the same of the undilated encoder alone;
         <kind>_encoder, the encoder's median seconds; <kind>_peak_mib: what the first one adds to the memory in use; None
-        where compiled on a CPU, as the compiler's memory would count. device.
+        where compiled on a CPU, as the compiler's memory would count. device, precision.
     """
     pixel = config.model.level == "pixel"
     cuda = config.train.accelerator != "cpu" and torch.cuda.is_available()
@@ -44,7 +45,7 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
         keep_freed_memory()
     memory = torch.channels_last if config.train.channels_last else torch.contiguous_format
     net = build_model(config.model, classes, pretrained=False).to(device, memory_format=memory)
-    table, gmacs = net.parameter_table(), None
+    table = net.parameter_table()
     # peers may dilate their encoder, which is part of their cost
     plain = build_model(replace(config.model, name="cfn", strides=(4, 8, 16, 32)) if pixel else config.model, classes, pretrained=False)
     trunk = plain.encoder.to(device, memory_format=memory)
@@ -58,7 +59,8 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
         net.eval()(images[:1])
     gmacs = counter.get_total_flops() / 2e9
     forward, bare = (torch.compile(m) if config.train.compile else m for m in (net, trunk))
-    kind = PRECISIONS[config.train.precision]
+    precision = config.train.precision if cuda else "32-true"
+    kind = PRECISIONS[precision]
     cast = torch.autocast(device.type, kind, enabled=kind != torch.float32)
 
     def infer() -> None:
@@ -84,14 +86,16 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
         sum(stage.float().mean() for stage in stages).backward()
 
     found: dict[str, Any] = {"parameters": table, "gmacs": gmacs}
+    peak = Peak(cuda)
     for name, training, works in (("infer", False, (encode, infer)), ("step", True, (encoder_step, step))):
         net.train(training)
         trunk.train(training)
-        peak = Peak(cuda)
+        if cuda:
+            peak = Peak(cuda)  # on a CPU memory that was freed stays: training's peak counts from before inference, whose is lower
         works[1]()
         found[f"{name}_peak_mib"] = None if config.train.compile and not cuda else peak.added() / 2**20
         times = in_turns(works, rounds, cuda)
         found[f"{name}_seconds"], found[f"{name}_encoder"] = float(np.median(times[:, 1])), float(np.median(times[:, 0]))
         found[f"{name}_range"] = np.percentile(times[:, 1], [10, 90]).tolist()
         found[f"{name}_ratio"] = float(np.median(times[:, 1] / times[:, 0]))
-    return found | {"device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"}
+    return found | {"precision": precision, "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"}

@@ -60,7 +60,7 @@ def measure(case: Case, encoder: str, classes: int, precision: str, rounds: int)
         return asdict(case) | json.loads(out.read_text())
 
 
-def table_of(rows: Sequence[dict[str, Any]], encoder: str, precision: str) -> str:
+def table_of(rows: Sequence[dict[str, Any]], encoder: str) -> str:
     """The Markdown table; each group of cases begins with the bare encoder, as its first case measured it."""
     times = ["10 to 90 %", "over encoder", "images/s", "GiB"]
     columns = ["model", "images", "compiled", "parameters", "GMACs", "training step", *times, "inference", *times]
@@ -79,8 +79,8 @@ def table_of(rows: Sequence[dict[str, Any]], encoder: str, precision: str) -> st
         size = f"{row['parameters']['total']:,}", f"{row['gmacs']:.2f}"
         own = [text for kind in ("step", "infer") for text in _times(row, kind)]
         lines.append(ROW.format(" | ".join([row["model"], images, compiled, *size, *own])))
-    devices = ", ".join(sorted({row["device"] for row in rows if "device" in row})) or "no device"
-    return "\n".join([*lines, "", f"{devices}, {precision}. A training step is forward, loss at the image's size and backward; inference "
+    devices = "; ".join(sorted({f"{row['device']}, {row['precision']}" for row in rows if "error" not in row})) or "no device"
+    return "\n".join([*lines, "", f"{devices}. A training step is forward, loss at the image's size and backward; inference "
                       "ends with the class map of the image's size. The encoder is timed in turns with each model, and its ratios are "
                       "medians of the turns'. GMACs are one image's; GiB are what the first batch adds to the memory in use.", ""])
 
@@ -96,9 +96,9 @@ def _times(row: dict[str, Any], kind: str, alone: float | None = None) -> list[s
     return shown
 
 
-def write_results(rows: list[dict[str, Any]], encoder: str, precision: str, folder: Path) -> str:
+def write_results(rows: list[dict[str, Any]], encoder: str, folder: Path) -> str:
     """Write models.md, models.json and models.png; returns the table's text."""
-    text = table_of(rows, encoder, precision)
+    text = table_of(rows, encoder)
     write_atomic(folder / "models.md", lambda beside: beside.write_text(text, encoding="utf-8"))
     write_atomic(folder / "models.json", lambda beside: beside.write_text(json.dumps(rows, indent=1)))
     if measured := [row for row in rows if "error" not in row]:

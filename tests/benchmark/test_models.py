@@ -14,7 +14,7 @@ def row(model: str, step: float, infer: float, **more) -> dict:
     kinds = {f"{kind}_{key}": value for kind, seconds in (("step", step), ("infer", infer)) for key, value in (
         ("seconds", seconds), ("encoder", 0.1), ("range", [seconds / 2, 2 * seconds]), ("ratio", seconds / 0.1), ("peak_mib", 512.0))}
     return {"model": model, "size": [64, 96], "batch": 4, "compile": False, "parameters": {"encoder": 1000, "total": 1500},
-            "gmacs": 0.5, "device": "CPU, 1 threads", **kinds, **more}
+            "gmacs": 0.5, "device": "CPU, 1 threads", "precision": "32-true", **kinds, **more}
 
 
 def cells(text: str) -> list[list[str]]:
@@ -33,7 +33,7 @@ def test_every_combination_and_unknown_names():
 
 def test_table_by_hand():
     text = table_of([row("cfn", 0.2, 0.4), {**row("fpn", 1, 1), "step_peak_mib": None}, {"model": "unet", "size": [64, 96], "batch": 4,
-                     "compile": True, "error": "no | compiler"}], "lite", "32-true")
+                     "compile": True, "error": "no | compiler"}], "lite")
     head, bare, cfn, fpn, failed = cells(text)
     assert len({len(line) for line in (head, bare, cfn, fpn, failed)}) == 1
     assert bare == ["bare lite", "4 x 64x96", "no", "1,000", "-", "100 ms", "-", "1", "40.0", "-", "100 ms", "-", "1", "40.0", "-"]
