@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import secrets
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +20,17 @@ from cfnseg.errors import UserError, first_line
 def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it; a crash leaves the old file or the new one.
 
+    Of several processes or threads that write the same path at once, the last to finish wins. What a killed one left beside
+    is removed by a later write, after an hour.
+
     Raises:
         UserError: the folder cannot be written or the disk is full; the old file is intact and the half one removed.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.tmp")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # a name of its own: processes may write the same file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left(path)
         write(beside)
         with beside.open("rb") as written:
             os.fsync(written.fileno())
@@ -39,6 +46,14 @@ def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
             kept = "; the file there before is intact" if path.exists() else ""
             raise UserError(f"{path} could not be written ({first_line(error)}){kept}") from None
         raise
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what killed processes left of their writes to ``path``."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError):  # another process may have renamed it since
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
 
 
 def load_plain(path: Path) -> Any:

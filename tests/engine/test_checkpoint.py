@@ -14,7 +14,6 @@ from cfnseg.data.camvid import LABELS
 from cfnseg.engine.checkpoint import check_labels, load, load_checkpoint, save_checkpoint, save_weights
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
-from cfnseg.storage import write_atomic
 from tests.conftest import ENCODER
 
 SETTINGS = Model(encoder=ENCODER, encoder_weights=None, width=8, grid=(2, 3))
@@ -110,20 +109,6 @@ def test_weights_of_other_classes(tmp_path, model):
         check_labels(loaded, voc.LABELS, "w.safetensors", "voc val")
 
 
-def test_a_failed_write_keeps_the_old_file(tmp_path):
-    path = tmp_path / "f"
-    path.write_text("old")
-
-    def full_disk(beside):
-        beside.write_text("ha")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(UserError, match=r"No space left on device.*intact"):
-        write_atomic(path, full_disk)
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["f"]
-
-
 def test_a_full_disk_for_real(tmp_path):
     """torch.save and safetensors onto a file system of 64 KB, where the system lets us mount one."""
     import subprocess
@@ -143,9 +128,3 @@ def test_a_full_disk_for_real(tmp_path):
         assert [p.name for p in small.iterdir()] == ["c.ckpt"]
     finally:
         subprocess.run(["umount", str(small)], check=True)
-
-
-def test_a_folder_that_is_a_file(tmp_path):
-    (tmp_path / "f").write_text("")
-    with pytest.raises(UserError, match="could not be written"):
-        write_atomic(tmp_path / "f" / "x", lambda beside: beside.write_text(""))
