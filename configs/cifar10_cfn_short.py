@@ -2,7 +2,7 @@
 
     python tools/train_cls.py configs/cifar10_cfn_short.py --data.root DIR_OR_ZIP
 
-900 steps of 100 images, the learning rate falling linearly from the authors' 0.1 after a warm-up, bfloat16.
+900 steps of 100 images, the learning rate falling linearly from the authors' 0.1 after a warm-up.
 """
 
 from dataclasses import replace
@@ -13,4 +13,4 @@ from cfnseg.config import load_config
 base = load_config(Path(__file__).with_name("cifar10_cfn.py"))
 config = replace(base, name="cifar10_cfn_short",
                  optim=replace(base.optim, schedule="poly", power=1.0, warmup=0.1),
-                 train=replace(base.train, max_steps=900, precision="bf16-mixed"))
+                 train=replace(base.train, max_steps=900))
