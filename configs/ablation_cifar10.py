@@ -13,7 +13,7 @@ from cfnseg.benchmark.suite import Suite
 from cfnseg.config import Config, load_config
 
 short = load_config(Path(__file__).with_name("cifar10_cfn_short.py"))
-base = replace(short, train=replace(short.train, batch=50, max_steps=600, val_every=100))
+base = replace(short, train=replace(short.train, batch=50, max_steps=600, val_every=100, precision="bf16-mixed"))
 
 
 def system(**settings) -> Config:
