@@ -53,6 +53,7 @@ def train_tool(level: str) -> None:
         other = {"pixel": "tools/train_seg.py", "image": "tools/train_cls.py"}[config.model.level]
         raise UserError(f"{config.name} has model.level {config.model.level}; train it with {other}", code=2)
     from cfnseg import train
+    from cfnseg.engine.hardware import leave_processes
 
     main = os.environ.get("RANK", "0") == "0"
     try:
@@ -62,5 +63,6 @@ def train_tool(level: str) -> None:
             command = shlex.join([*(a for a in sys.argv if a != "--resume"), "--resume"])
             print(f"stopped and saved; continue with the same command and --resume: {command}")
         raise
+    leave_processes()
     if main:
         print(f"weights: {folder / 'best.safetensors'}\nreport:  {folder / 'report' / 'report.html'}")

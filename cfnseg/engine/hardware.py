@@ -51,6 +51,17 @@ def build_fabric(settings: Train) -> Fabric:
     return fabric
 
 
+def leave_processes() -> None:
+    """End this process's part in a run of several while the interpreter is whole; nothing happens in a run of one.
+
+    Fabric does it at exit for NCCL only. With gloo, a thread of the process group may still hold a tensor of the last
+    collective; letting go of it while Python shuts down aborts the process (pytorch issue 190489), and torchrun then calls a
+    run failed that had ended well.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 class SyncBatchNorm(nn.Module):
     """Batch norm over the batches of all processes, on any device (torch's own is for GPUs).
 

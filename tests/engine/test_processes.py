@@ -16,6 +16,7 @@ import dataclasses, json, sys
 import numpy as np, torch
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train
 from cfnseg.engine.evaluate import evaluate
+from cfnseg.engine.hardware import leave_processes
 from cfnseg.engine.train import Run
 
 root, out, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -33,6 +34,8 @@ if run.rank == 0:
 run.train()
 if run.rank == 0:
     torch.save({{k: v for k, v in run.network.state_dict().items()}}, out + "/weights.pt")
+del run
+leave_processes()
 """
 
 
