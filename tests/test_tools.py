@@ -1,6 +1,7 @@
 """The tools as a person runs them, and each mistake answered by one clear line and the right exit code."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -109,6 +110,7 @@ def test_inference_names_bad_files_and_goes_on(tmp_path, weights):
     assert done.returncode == 1
     assert "bad.jpg: not a readable image" in done.stderr
     assert "nowhere.png: No such file" in done.stderr
+    assert re.search(r"\n3 images in [\d.]+ s, [\d.]+ images/s; the network computed \d+% of the time\n$", done.stdout)
     written = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert written == sorted(f"{n}_{k}" for n in ("a.png", "a.jpg", "gray") for k in ("mask.png", "overlay.jpg"))
     mask = Image.open(tmp_path / "out" / "gray_mask.png")

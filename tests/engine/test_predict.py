@@ -1,5 +1,7 @@
 """Any image in, a mask of exactly its size out; windows, scales and mirroring on request."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,17 @@ def test_every_look_gives_a_whole_answer(predictor, inference, size):
     assert (result.mask == plain.mask).float().mean() > 0.85  # chance would be below one half
     assert abs(result.confidence - plain.confidence).mean() < 0.2
     assert abs(result.presence - plain.presence).max() < 0.01
+
+
+def test_half_precision_and_compilation_give_nearly_the_same(predictor, monkeypatch):
+    whole, weights = predictor(photo(97, 131)), Weights(predictor.model, SETTINGS, LABELS)
+    half = Predictor(weights, "cpu", Inference(precision="bf16-mixed"))(photo(97, 131))
+    assert (half.mask == whole.mask).mean() > 0.95
+    assert 0 < abs(half.confidence - whole.confidence).mean() < 0.05  # it was half precision, and close
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))  # traced, without a C++ compiler
+    compiled = Predictor(weights, "cpu", compile=True)
+    assert compiled.model is not predictor.model
+    assert np.array_equal(compiled(photo(97, 131)).mask, whole.mask)
 
 
 def test_the_models_scale_is_a_factor_on_those_asked_for(predictor):
