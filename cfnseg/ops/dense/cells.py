@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cfnseg.ops.dense.reference import stride_of
 
-STRIP = 1 << 20  # values of a strip, 4 MiB of float32, whatever the image's size and the number of classes
+STRIP = 1 << 19  # values of a strip, 2 MiB of float32, whatever the image's size and the number of classes
 
 
 class Cells:
