@@ -35,6 +35,16 @@ def test_gradcheck(relu):
     assert torch.autograd.gradcheck(lambda w, b, *x: lc_fuse(x, w, b, region, size, relu), (weight, bias, *branches))
 
 
+@pytest.mark.parametrize("relu", [True, False])
+def test_the_gradient_that_comes_in_is_left_alone(relu):
+    """Autograd may hand the same tensor to others, as after a sum."""
+    branches, weight, bias, _, size = inputs()
+    grad = torch.randn(2, 3, *size, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    before = grad.clone()
+    torch.autograd.grad(lc_fuse(branches, weight, bias, None, size, relu), (weight, *branches), grad)
+    assert torch.equal(grad, before)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 2), st.integers(1, 5), st.tuples(st.integers(1, 9), st.integers(1, 9)), st.tuples(SIDES, SIDES),
        st.lists(st.sampled_from([1, 2, 3, 8, 32]), min_size=1, max_size=3), st.sampled_from(["own", "shared", "whole", "full grid"]))

@@ -60,7 +60,7 @@ class LeanFuse(torch.autograd.Function):
                     if sums:
                         sums[0] += part
                     else:
-                        sums.append(part)
+                        sums.append(part if ctx.relu else part.clone())  # without ReLU it may be the gradient itself
                     for s, w in enumerate(strip.weights[1:], 1):
                         up = walk.upsampled(s - 1, n, strip)
                         if s < len(sums):
