@@ -2,7 +2,8 @@
 
     python tools/train_cls.py configs/cifar10_cfn_short.py --data.root DIR_OR_ZIP
 
-900 steps of 100 images, the learning rate falling linearly from the authors' 0.1 after a warm-up.
+900 steps of 100 images, the learning rate falling linearly from the authors' 0.1 after a warm-up. Seed 0 on two cores of an AMD
+EPYC, 55 to 60 images/s, so about 26 minutes (2026-11-25): top-1 error 49.3 % (47.9 to 50.7 over the 5,000 images held out), top-5 5.4 %.
 """
 
 from dataclasses import replace
