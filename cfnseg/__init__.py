@@ -2,8 +2,7 @@
 
 import os
 
-# Huge pages for torch's large CPU tensors: read once, at torch's first allocation. On two cores a training step of a small
-# encoder is a quarter faster (docs/performance.md).
+# Huge pages for torch's large CPU tensors, read once, at torch's first allocation: fewer page faults (docs/performance.md).
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __version__ = "0.1.0"

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ENCODER, REPO, run_tool
 
 from cfnseg.benchmark.runs import Results, finished, run_suite
 from cfnseg.benchmark.suite import Suite, load_suite
@@ -17,6 +16,7 @@ from cfnseg.benchmark.table import table_of, write_table
 from cfnseg.config import Config, to_dict
 from cfnseg.engine.checkpoint import load_checkpoint
 from cfnseg.errors import UserError
+from tests.conftest import ENCODER, REPO, run_tool
 
 SUITE = """
 from dataclasses import replace

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from conftest import ENCODER, run_tool
 
 from cfnseg.benchmark.models import Case, cases, table_of
 from cfnseg.benchmark.timing import Peak, in_turns
 from cfnseg.errors import UserError
+from tests.conftest import ENCODER, run_tool
 
 
 def row(model: str, step: float, infer: float, **more) -> dict:

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conftest import run_tool
 
 from cfnseg.benchmark.ops import Case, cases, measure, moved_bytes, versions
 from cfnseg.benchmark.ops_table import table_of
+from tests.conftest import run_tool
 
 
 def test_cases():

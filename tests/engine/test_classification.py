@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ENCODER, run_tool
 from sklearn.metrics import top_k_accuracy_score
 from torch import nn
 
@@ -26,6 +25,7 @@ from cfnseg.errors import UserError
 from cfnseg.metrics.classification import top_errors
 from cfnseg.models.build import build_model
 from cfnseg.tasks import score_image_weights, train
+from tests.conftest import ENCODER, run_tool
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ENCODER
 from torch import nn
 
 from cfnseg.config import Model
@@ -13,6 +12,7 @@ from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
 from cfnseg.models.fusion.norm import SingleChannelNorm
 from cfnseg.models.trunks import CifarNet, global_contrast
+from tests.conftest import ENCODER
 
 
 def build(classes: int = 10, **settings) -> nn.Module:
