@@ -144,7 +144,10 @@ class Train:
     epochs: int = 40
     """Passes over the training split."""
     batch: int = 8
-    """The total batch, shared by all processes."""
+    """The total batch, shared by all processes. On the command line also auto: this batch, with accumulate found."""
+    accumulate: int = 1
+    """Parts of a process's batch that go through the network one after the other, where memory is short; the gradient is that
+    of the whole batch. Batch norm sees a part at a time. 0 = the fewest parts that fit the memory, found at the start."""
     max_steps: int = 0
     """Stop after this many steps (0 = epochs decide); the schedule is fitted to it."""
     seed: int = 0
@@ -155,12 +158,18 @@ class Train:
     """Where to run."""
     compile: bool = False
     """torch.compile the training step's forward."""
+    tf32: bool = True
+    """On CUDA, multiply float32 matrices in TF32: 10 bits of mantissa, several times as fast."""
+    cudnn_benchmark: bool = True
+    """On CUDA, let cuDNN time its algorithms for each new shape; two runs may then differ in rounding."""
     channels_last: bool = False
     """Memory format of weights and images; the faster one on GPUs, and here on CPUs too."""
     val_every: int = 1
     """Validate every this many epochs (always after the last)."""
     save_every: int = 200
     """Write last.ckpt every this many steps, and after each epoch."""
+    log_every: int = 10
+    """Read loss and gradient norm from the device, and agree on stopping, every this many steps."""
     patience: int = 0
     """Stop after this many validations without a better mIoU; 0 = never."""
     pictures: int = 8
@@ -239,6 +248,10 @@ def check(config: Config) -> None:
         ("loss.label_smoothing", loss.label_smoothing, 0 <= loss.label_smoothing < 1, "0 up to below 1"),
         ("train.epochs", train.epochs, train.epochs >= 1, "1 or more"),
         ("train.batch", train.batch, train.batch >= 1, "1 or more"),
+        ("train.accumulate", train.accumulate, train.accumulate >= 0, "0 (find it) or more"),
+        ("train.accumulate", train.accumulate, train.accumulate == 1 or not loss.ohem,
+         "1 with loss.ohem, which chooses among the pixels of the whole batch"),
+        ("train.log_every", train.log_every, train.log_every >= 1, "1 or more"),
         ("train.max_steps", train.max_steps, train.max_steps >= 0, "0 or more"),
         ("train.seed", train.seed, train.seed >= 0, "0 or more"),
         ("train.val_every", train.val_every, train.val_every >= 1, "1 or more"),

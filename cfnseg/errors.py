@@ -12,11 +12,12 @@ class UserError(Exception):
     Args:
         message: names the file, the value, what was expected and what to do.
         code: the exit status: 2 for wrong usage, 1 for work that failed.
+        everywhere: every process of the run raises it, so rank 0 alone prints it.
     """
 
-    def __init__(self, message: str, code: int = 1) -> None:
+    def __init__(self, message: str, code: int = 1, everywhere: bool = False) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.everywhere = code, everywhere
 
 
 def unknown(setting: str, value: str, known: Iterable[str]) -> UserError:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent (written beside, then renamed), and torch files that run no code."""
+"""Files that are whole or absent, a lock that dies with its process, and torch files that run no code."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import contextlib
 import glob
 import os
 import secrets
+import socket
+import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +66,68 @@ def load_plain(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a parser that is fed garbage raises anything
         raise UserError(f"{path} is corrupt or holds more than tensors and was not loaded ({first_line(error)})") from None
+
+
+_HELD: set[Path] = set()  # locks of this process: the system does not exclude its own threads
+_HELD_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock file ``path``; the system frees it when this process ends, however it ends.
+
+    A record lock (POSIX) is not inherited, so loader processes that outlive a killed run hold nothing.
+
+    Args:
+        path: made if missing; it stays and names the last holder.
+        busy: what the error says where another process or thread holds it.
+
+    Raises:
+        UserError: it is held, or the folder cannot be written.
+    """
+    path = path.resolve()
+    with _HELD_LOCK:
+        if path in _HELD:
+            raise UserError(f"{busy} (by this process, {os.getpid()})", code=2)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        except OSError as error:
+            raise UserError(f"{path} could not be written ({first_line(error)})") from None
+        try:
+            _lock(file.fileno())
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(200).strip()
+            file.close()
+            raise UserError(f"{busy}{f' (by {holder})' if holder else ''}", code=2) from None
+        except OSError:
+            pass  # a file system without locks: the run goes on unprotected
+        _HELD.add(path)
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+    finally:
+        with _HELD_LOCK:
+            _HELD.discard(path)
+            file.close()
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file or raise BlockingIOError; OSError where the file system has no locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError(*error.args) from None
+        return
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except PermissionError as error:  # what some systems say of a held lock
+        raise BlockingIOError(*error.args) from None

@@ -3,60 +3,102 @@
 from __future__ import annotations
 
 import functools
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 
 import torch
 
-from cfnseg.config import Config, Data
+from cfnseg.config import Config, Data, check
 from cfnseg.data.dataset import open_dataset
 from cfnseg.data.image_sets import open_images
 from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.engine.checkpoint import check_labels, load
 from cfnseg.engine.classification import evaluate_images
 from cfnseg.engine.evaluate import evaluate
+from cfnseg.engine.hardware import build_fabric
+from cfnseg.engine.hosts import file_from_main, from_main, together
 from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.masks import evaluate_masks
 from cfnseg.engine.memory import resident, through_windows
 from cfnseg.engine.predict import pick_device
 from cfnseg.engine.segmentation import predicted
 from cfnseg.engine.train import Run
-from cfnseg.errors import UserError
+from cfnseg.errors import UserError, first_line
 from cfnseg.report.build import write_report
 from cfnseg.report.files import report_folder
 from cfnseg.report.labels import write_label_report
+from cfnseg.storage import locked
 
 
 def train(config: Config, resume: bool = False) -> Path:
     """Train, keep the best weights, and write the report on them (computed in float32, whatever the training's precision).
 
+    In the main thread SIGINT and SIGTERM finish the step, save and raise `Stopped`, a KeyboardInterrupt. In another thread
+    no signal is handled.
+
     Args:
         config: every setting of the run.
-        resume: continue the run in ``<config.runs>/<config.name>``; it ends with the weights that it would have had.
+        resume: continue the run in ``<config.runs>/<config.name>``; it ends with the weights that it would have had. A
+            finished run is extended by more epochs or steps.
 
     Returns:
         The run folder: config.json, log.jsonl, last.ckpt, best.safetensors, pictures/, report/.
 
     Raises:
-        UserError: a mistake in settings, data or files. KeyboardInterrupt: stopped, with the state saved.
+        UserError: a mistake in settings, data or files. Stopped: stopped, with the state saved.
     """
-    run = Run(config, resume)
-    run.train()
-    weights = run.folder / "best.safetensors"
-    best = load(weights)
-    model = best.model.to(run.fabric.device, memory_format=torch.channels_last)
+    check(config)
+    fabric = build_fabric(config.train)
+    folder = Path(config.runs) / config.name
+    with ExitStack() as held:
+        busy = f"{folder} is in use by another run; give this one a --name"
+        on_main = fabric.global_rank == 0
+        together(fabric, lambda: on_main and held.enter_context(locked(folder / ".lock", busy)))
+        run = None
+        try:
+            run = Run(config, resume, fabric)
+            run.train()
+            with run.stopping:
+                _report(run)
+                run.stopping.check()
+        except (RuntimeError, OSError) as error:
+            if fabric.world_size > 1 and _lost(error):
+                if run:
+                    run.stopping.check()  # the others were asked to stop too
+                raise UserError(f"another process of the run is gone ({first_line(error)}); continue with --resume") from None
+            raise
+    return folder
+
+
+def _lost(error: Exception) -> bool:
+    """Did a collective fail because a process at its other end ended?"""
+    return isinstance(error, torch.distributed.DistError) or any(
+        sign in str(error) for sign in ("onnection closed by peer", "onnection reset by peer", "gloo", "NCCL", "Broken pipe"))
+
+
+def _report(run: Run) -> None:
+    """Score the best weights as any weights file is scored, and write the report."""
+    config, fabric, weights = run.config, run.fabric, run.folder / "best.safetensors"
+    best = together(fabric, lambda: file_from_main(fabric, weights, load))
+    model = best.model.to(fabric.device, memory_format=torch.channels_last)
     more = {"details": True} if config.model.level == "pixel" else {}
-    result = run.task.evaluate(model, run.val, device=run.fabric.device, rank=run.rank, world=run.world, **more)
-    if run.rank == 0:
+    result = run.task.evaluate(model, run.val, device=fabric.device, rank=run.rank, world=run.world, stopping=run.stopping, **more)
+    facts = {"data": config.data.name, "split": best.score["split"], "weights": str(weights)}
+
+    def write() -> None:
         run.log.say(f"waited for data {run.waiting:.1%} of the training time")
-        facts = {"data": config.data.name, "split": best.score["split"], "weights": str(weights)}
         if config.model.level == "pixel":
-            picture = functools.partial(predicted, model, run.val)
+            def picture(index: int):
+                run.stopping.check()
+                return predicted(model, run.val, index)
+
             write_report(run.folder / "report", result, run.labels, picture, facts=facts, run_folder=run.folder)
         else:
-            write_label_report(run.folder / "report", result, run.labels, lambda i: run.val.read(i)[0], facts=facts, run_folder=run.folder)
-    run.fabric.barrier()
-    return run.folder
+            write_label_report(run.folder / "report", result, run.labels, lambda i: run.val.read(i)[0], facts=facts,
+                               run_folder=run.folder)
+
+    from_main(fabric, write)
 
 
 def score_image_weights(weights: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,

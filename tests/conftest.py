@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are tiny; the tools that tests start inherit it
+
 import numpy as np
 import pytest
 import torch

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
+import json
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -130,6 +133,19 @@ def hold_out(dataset: Dataset, prefix: str) -> tuple[Subset, Subset]:
         raise UserError(f"data.holdout {prefix!r} matches {len(held)} of {len(dataset.names)} training images, the first of "
                         f"which is {dataset.names[0]}", code=2)
     return Subset(dataset, rest), Subset(dataset, held)
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A digest of the images' names, the classes, and size and time of the mask files where there are some."""
+    if isinstance(dataset, Subset):
+        return hashlib.sha256(f"{fingerprint(dataset.dataset)} {dataset.indices}".encode()).hexdigest()
+    parts = [repr(dataset.names), json.dumps(dataset.labels.to_dict())]
+    if isinstance(dataset, FileDataset):
+        for _, mask in dataset.pairs:
+            with contextlib.suppress(OSError):  # reading it will say what is wrong
+                status = mask.stat()
+                parts.append(f"{status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 USUAL_ROOT = {"voc": "data", "voc_aug": "data", "cityscapes": "data/cityscapes", "camvid": "data/camvid", "coco": "data/coco",

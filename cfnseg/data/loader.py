@@ -5,7 +5,9 @@ So a run can be continued at any step at once, and neither the number of workers
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import cv2
@@ -86,10 +88,37 @@ def _collate(samples: list) -> Batch | UserError:
     return Batch({f: torch.from_numpy(np.stack([getattr(s, f) for s in samples])) for f in fields}, names=[s.name for s in samples])
 
 
+HELD = {signal.SIGINT, signal.SIGTERM}  # they reach the whole process group; the main process decides
+
+
 def quiet_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
+    """What a loader process does first: it leaves signals to the main process and keeps to one core."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # elsewhere SIGTERM ends a loader process
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(0)  # one loader process, one core
     torch.set_num_threads(1)
+
+
+def loaded(loader: DataLoader) -> Iterator:
+    """The items of a loader; its processes never see SIGINT and SIGTERM, not even while they start.
+
+    Raises:
+        UserError: an item is one.
+    """
+    # a child inherits the mask, so no signal finds it before `quiet_worker` has run
+    if blocks := loader.num_workers > 0 and hasattr(signal, "sigwaitinfo"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        items = iter(loader)
+    finally:
+        if blocks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    for item in items:
+        if isinstance(item, UserError):
+            raise item
+        yield item
 
 
 def train_batches(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform, order: StepBatches, workers: int,
@@ -101,10 +130,14 @@ def train_batches(dataset: Dataset | ImageSet, transform: TrainTransform | Image
     """
     loader = DataLoader(_Samples(dataset, transform, order.seed), batch_sampler=order, num_workers=workers, collate_fn=_collate,
                         pin_memory=pin, worker_init_fn=quiet_worker, prefetch_factor=4 if workers else None)
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
+    return loaded(loader)
+
+
+def _end_with_parent() -> None:
+    """End this process at a SIGTERM that its parent sent: it ends its children when it exits."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class _Whole(TorchDataset):
@@ -129,10 +162,8 @@ def whole_images(dataset: Dataset, workers: int, rank: int = 0, world: int = 1,
     Process ``rank`` of ``world`` gets every world-th image; no image is repeated to make the shares even.
     """
     indices = list(range(len(dataset.names)))[:limit][rank::world]
-    for item in DataLoader(_Whole(dataset, indices), batch_size=None, num_workers=workers, worker_init_fn=quiet_worker):
-        if isinstance(item, UserError):
-            raise item
-        yield item
+    loader = DataLoader(_Whole(dataset, indices), batch_size=None, num_workers=workers, worker_init_fn=quiet_worker)
+    return loaded(loader)
 
 
 class _Labelled(TorchDataset):
@@ -164,10 +195,7 @@ def labelled_images(dataset: ImageSet, transform: ImageTransform, batch: int, wo
     indices = list(range(len(dataset.names)))[rank::world]
     loader = DataLoader(_Labelled(dataset, transform, indices), batch_size=batch, num_workers=workers, worker_init_fn=quiet_worker,
                         collate_fn=_collate_labelled)
-    for item in loader:
-        if isinstance(item, UserError):
-            raise item
-        yield item
+    return loaded(loader)
 
 
 class _ClassCounts(TorchDataset):
@@ -186,28 +214,32 @@ class _ClassCounts(TorchDataset):
 
 def class_counts(dataset: Dataset, workers: int) -> np.ndarray:
     """(images, C) int64: pixels of each class in each mask; reads every mask, so it also checks them all."""
-    rows = []
-    for item in DataLoader(_ClassCounts(dataset), batch_size=None, num_workers=workers, worker_init_fn=quiet_worker):
-        if isinstance(item, UserError):
-            raise item
-        rows.append(np.asarray(item))
-    return np.stack(rows)
+    loader = DataLoader(_ClassCounts(dataset), batch_size=None, num_workers=workers, worker_init_fn=quiet_worker)
+    return np.stack([np.asarray(item) for item in loaded(loader)])
 
 
-def median_frequency_weights(counts: np.ndarray, power: float = 1.0) -> np.ndarray:
+def class_frequency(counts: np.ndarray) -> np.ndarray:
+    """(C,) float64 share of each class's pixels in the images that it occurs in; 0 if it never does.
+
+    Args:
+        counts: (images, C) pixels.
+    """
+    totals = counts.sum(1, keepdims=True)
+    seen = (totals * (counts > 0)).sum(0)
+    return np.divide(counts.sum(0), seen, out=np.zeros(counts.shape[1]), where=seen > 0)
+
+
+def median_frequency_weights(frequency: np.ndarray, power: float = 1.0) -> np.ndarray:
     """Median-frequency balancing (Eigen and Fergus 2015): weight_c = (median frequency / frequency_c) ** power.
 
     Args:
-        counts: (images, C) pixels; a class's frequency is over the images that it occurs in.
+        frequency: (C,) as `class_frequency` gives it.
         power: softens (below 1) the weights.
 
     Returns:
         (C,) float64; 0 for a class that never occurs.
     """
-    totals = counts.sum(1, keepdims=True)
-    seen = (totals * (counts > 0)).sum(0)
-    frequency = np.divide(counts.sum(0), seen, out=np.zeros(counts.shape[1]), where=seen > 0)
     present = frequency > 0
-    weights = np.zeros(counts.shape[1])
+    weights = np.zeros(len(frequency))
     weights[present] = (np.median(frequency[present]) / frequency[present]) ** power
     return weights

@@ -10,13 +10,16 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from cfnseg.config import Config, Data
 from cfnseg.data.image_sets import ImageSet, hold_out_images, open_images
 from cfnseg.data.loader import Batch, labelled_images
 from cfnseg.data.transforms import ImageTransform
+from cfnseg.engine.evaluate import stop_together
 from cfnseg.engine.log import RunLog
+from cfnseg.engine.stopping import Stopping
 from cfnseg.metrics.classification import top_errors
 
 BATCH = 250  # images scored at once
@@ -83,15 +86,30 @@ class Classification:
         """How a training sample is made."""
         return ImageTransform(self.config.data, train=True)
 
-    def prepare(self, data: ImageSet, device: torch.device, log: RunLog) -> None:
+    def prepare(self, data: ImageSet, fabric: Fabric, folder: Path, log: RunLog) -> None:
         """Nothing has to be counted first."""
 
-    def loss(self, model: nn.Module, batch: Batch, world: int, side: float) -> Tensor:
-        """The loss of a batch that is on the model's device; ``side`` weighs that of each companion."""
-        output = model(batch["image"])
-        smoothing = self.config.loss.label_smoothing
-        loss = F.cross_entropy(output.image.float(), batch["target"], label_smoothing=smoothing)
-        return loss + side * sum(F.cross_entropy(s.float(), batch["target"], label_smoothing=smoothing) for s in output.side)
+    def totals(self, batch: Batch, world: int) -> int:
+        """What the loss of a part of ``batch`` is divided by: this process's images."""
+        return len(batch["target"])
+
+    def loss(self, model: nn.Module, batch: Batch, world: int, side: float, totals: int | None = None) -> Tensor:
+        """The loss of a batch, or of a part of one, that is on the model's device.
+
+        Args:
+            model: the network.
+            batch: image (N, 3, H, W), target (N,).
+            world: processes; each has the same number of images, so their mean is that of the total batch.
+            side: weight of each companion's loss.
+            totals: `totals` of the whole batch where this is a part of it.
+        """
+        output, count = model(batch["image"]), totals or len(batch["target"])
+
+        def mean(logits: Tensor) -> Tensor:
+            return F.cross_entropy(logits.float(), batch["target"], reduction="sum",
+                                   label_smoothing=self.config.loss.label_smoothing) / count
+
+        return mean(output.image) + side * sum(mean(logits) for logits in output.side)
 
     def evaluate(self, model: nn.Module, data: ImageSet, **where: Any) -> ImageEvaluation:
         """Score on a split; see `evaluate_images`."""
@@ -102,7 +120,7 @@ class Classification:
 
 
 def evaluate_images(model: nn.Module, data: ImageSet, settings: Data, *, device: str | torch.device = "cpu", workers: int = 2,
-                    rank: int = 0, world: int = 1, precision: Any = None) -> ImageEvaluation:
+                    rank: int = 0, world: int = 1, precision: Any = None, stopping: Stopping | None = None) -> ImageEvaluation:
     """Score an image-level net on a split: each image's middle at the crop's size.
 
     Args:
@@ -113,12 +131,14 @@ def evaluate_images(model: nn.Module, data: ImageSet, settings: Data, *, device:
         workers: loader processes.
         rank, world: this process and how many share the images.
         precision: a context manager factory for the forward pass.
+        stopping: looked at before each batch.
 
     Returns:
         The same `ImageEvaluation` in every process.
 
     Raises:
         UserError: a file that cannot be read, classes that are not the model's.
+        Stopped: a process was asked to stop; all of them raise it.
     """
     scores = torch.zeros(len(data.names), len(data.labels))
     targets = torch.from_numpy(data.targets)
@@ -127,6 +147,8 @@ def evaluate_images(model: nn.Module, data: ImageSet, settings: Data, *, device:
     model.eval()
     try:
         for indices, images in labelled_images(data, ImageTransform(settings, train=False), BATCH, workers, rank, world):
+            if stopping and stopping.asked:
+                break
             with torch.inference_mode(), precision() if precision else torch.autocast("cpu", enabled=False):
                 logits = model(images.to(device)).image
             logits = logits.float().cpu()
@@ -134,6 +156,8 @@ def evaluate_images(model: nn.Module, data: ImageSet, settings: Data, *, device:
             loss += F.cross_entropy(logits, targets[indices], reduction="sum").double()
     finally:
         model.train(training)
+    if stopping:
+        stop_together(stopping, device, world)
     if world > 1:
         for part in (scores, loss):
             moved = part.to(device)

@@ -15,6 +15,7 @@ from cfnseg.data.labels import IGNORE
 from cfnseg.data.loader import whole_images
 from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.predict import segment
+from cfnseg.engine.stopping import Stopped, Stopping
 from cfnseg.metrics.calibration import BINS, calibration_counts
 from cfnseg.metrics.classification import mean_average_precision
 from cfnseg.metrics.confusion import Scores, confusion_matrix, counts_of, device_confusion_matrix, scores_of
@@ -77,7 +78,7 @@ class Evaluation:
 
 def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device = "cpu", workers: int = 2, rank: int = 0,
              world: int = 1, limit: int | None = None, precision: Any = None, details: bool = False,
-             inference: Inference = PLAIN) -> Evaluation:
+             inference: Inference = PLAIN, stopping: Stopping | None = None) -> Evaluation:
     """Score a model on a split.
 
     Args:
@@ -92,12 +93,14 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
         details: count boundaries, trimaps, sizes of segments and calibration too, for final reports; this takes the masks
             to the CPU.
         inference: windows, scales, mirroring.
+        stopping: looked at before each image.
 
     Returns:
         The same `Evaluation` in every process.
 
     Raises:
         UserError: a file that cannot be read, an id that is unknown.
+        Stopped: a process was asked to stop; all of them raise it.
     """
     classes = len(dataset.labels)
     names = dataset.names[:limit]
@@ -110,6 +113,8 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
     model.eval()
     try:
         for index, image, truth in whole_images(dataset, workers, rank, world, limit):
+            if stopping and stopping.asked:
+                break
             with precision() if precision else torch.autocast("cpu", enabled=False):
                 result = segment(model, image, inference, truth=truth, confidence=details)
             loss += result.loss, int((truth != IGNORE).sum())
@@ -126,11 +131,24 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
                 calibration += calibration_counts(result.confidence.cpu().numpy(), true == found, true != IGNORE)
     finally:
         model.train(training)
+    if stopping:
+        stop_together(stopping, device, world)
     if world > 1:  # every image is in one process only, so sums put the parts together
         for part in (confusion, counts, presence, loss, *((calibration, *more.parts) if details else ())):
             _sum_over_processes(part, device)
     mean = float(loss[0] / loss[1]) if loss[1] else float("nan")
     return Evaluation(names, confusion, counts, mean, presence, *((more, calibration) if details else ()))
+
+
+def stop_together(stopping: Stopping, device: str | torch.device, world: int) -> None:
+    """Raise Stopped in every process if one was asked to stop."""
+    asked = stopping.asked
+    if world > 1:
+        shared = torch.tensor(asked, device=device)
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+        asked = int(shared)
+    if asked:
+        raise Stopped(asked)
 
 
 def _sum_over_processes(part: np.ndarray, device: str | torch.device) -> None:

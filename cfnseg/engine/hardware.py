@@ -5,10 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
+from lightning.fabric.plugins import MixedPrecision
+from lightning.fabric.strategies import DDPStrategy
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
@@ -31,10 +35,23 @@ def keep_freed_memory() -> None:
             mallopt(option, value)
 
 
+class _Mixed(MixedPrecision):
+    """Autocast around the forward pass; inputs stay as they are.
+
+    Fabric would round every float input, the crop's region among them, to 8 or 11 bits.
+    """
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
 def build_fabric(settings: Train) -> Fabric:
     """Fabric for this process: one device, or this process's share of what ``torchrun`` started.
 
-    Raises UserError if CUDA is asked for and not there.
+    Sets TF32 and cuDNN's search for this process as ``settings`` say.
+
+    Raises:
+        UserError: CUDA is asked for and not there, or a process has no GPU of its own.
     """
     world = int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
@@ -43,10 +60,19 @@ def build_fabric(settings: Train) -> Fabric:
     cuda = settings.accelerator != "cpu" and torch.cuda.is_available()
     if not cuda:
         keep_freed_memory()
-    # an encoder may carry stages that no branch reads, whose parameters then get no gradient
-    strategy = "ddp_find_unused_parameters_true" if world > 1 else "auto"
-    fabric = Fabric(accelerator="cuda" if cuda else "cpu", devices=local, num_nodes=world // local,
-                    strategy=strategy, precision=settings.precision)
+    elif local > torch.cuda.device_count():
+        raise UserError(f"{local} processes on this host need a GPU each, and there are {torch.cuda.device_count()}; "
+                        "lower --nproc-per-node", code=2)
+    else:
+        torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = settings.tf32
+        torch.backends.cudnn.benchmark = settings.cudnn_benchmark
+    # rank 0 may download, count class weights or draw while the others wait for it
+    strategy = DDPStrategy(find_unused_parameters=True, timeout=timedelta(hours=2)) if world > 1 else "auto"
+    device = "cuda" if cuda else "cpu"
+    arithmetic = {"precision": settings.precision} if settings.precision == "32-true" else {
+        "plugins": _Mixed(settings.precision, device)}
+    fabric = Fabric(accelerator=device, devices=local, num_nodes=world // local, strategy=strategy, **arithmetic)
     fabric.launch()
     return fabric
 

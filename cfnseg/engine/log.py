@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cfnseg.engine.record import Read
 from cfnseg.errors import UserError, first_line
 from cfnseg.storage import write_atomic
 
@@ -56,12 +57,13 @@ class RunLog:
         if self.active:
             self.console.print(text, markup=False, highlight=False)
 
-    def step(self, step: int, epoch: float, loss: float, rate: float, batch: int, waiting: float) -> None:
+    def step(self, step: int, epoch: float, read: Read | None, rate: float, batch: int, waiting: float) -> None:
         """Show that ``step`` steps are done; a line each 10 s where there is no terminal.
 
         Args:
             step, epoch: done so far.
-            loss, rate: the last step's.
+            read: the last step whose loss is known.
+            rate: the last step's learning rate.
             batch: images a step.
             waiting: share of time, 0..1, spent waiting for data so far.
         """
@@ -77,7 +79,8 @@ class RunLog:
                                      TextColumn("{task.description}"), console=self.console)
             self.bar = self.progress.add_task("", total=self.total, completed=self.start)
             self.progress.start()
-        text = f"epoch {epoch:.2f}  loss {loss:.4f}  lr {rate:.2e}  {speed:.1f} images/s  waiting {waiting:.1%}"
+        loss = f"{read.loss:.4f}" if read else "-"
+        text = f"epoch {epoch:.2f}  loss {loss}  lr {rate:.2e}  {speed:.1f} images/s  waiting {waiting:.1%}"
         if self.progress:
             self.progress.update(self.bar, completed=step, description=text)
         elif now - self.said > 10 or step == self.total:
@@ -90,7 +93,10 @@ class RunLog:
         if self.active:
             self.marks = []
 
-    def close(self) -> None:
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Leave the terminal as it was."""
         if self.active and self.progress:
             self.progress.stop()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from cfnseg.config import Config
-from cfnseg.data.dataset import Dataset, hold_out, open_dataset
-from cfnseg.data.loader import Batch, class_counts, median_frequency_weights
+from cfnseg.data.dataset import Dataset, fingerprint, hold_out, open_dataset
+from cfnseg.data.loader import Batch, class_counts, class_frequency, median_frequency_weights
 from cfnseg.data.transforms import TrainTransform
 from cfnseg.engine.evaluate import Evaluation, evaluate
+from cfnseg.engine.hosts import from_main
 from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.log import RunLog
-from cfnseg.engine.loss import batch_loss
+from cfnseg.engine.loss import Totals, batch_loss, loss_totals
 from cfnseg.engine.pictures import sheet, write_jpeg
 from cfnseg.engine.predict import segment
 from cfnseg.storage import write_atomic
@@ -43,18 +47,44 @@ class Segmentation:
         """How a training sample is made for ``encoder``."""
         return TrainTransform(self.config.data, tuple(round(255 * float(v)) for v in encoder.mean.flatten()))
 
-    def prepare(self, data: Dataset, device: torch.device, log: RunLog) -> None:
-        """What has to be counted on the training data before the first step."""
+    def prepare(self, data: Dataset, fabric: Fabric, folder: Path, log: RunLog) -> None:
+        """Class weights, counted once by rank 0 and kept in ``folder``."""
         settings = self.config.loss
         if settings.class_weights == "none":
             return
-        log.say("counting the training masks' classes for class weights")
-        weights = median_frequency_weights(class_counts(data, self.config.data.workers), settings.class_weight_power)
-        self.class_weights = torch.tensor(weights, dtype=torch.float32, device=device)
+        frequency = from_main(fabric, lambda: self._frequency(data, folder / "class_frequency.json", log))
+        weights = median_frequency_weights(np.array(frequency), settings.class_weight_power)
+        self.class_weights = torch.tensor(weights, dtype=torch.float32, device=fabric.device)
 
-    def loss(self, model: nn.Module, batch: Batch, world: int, side: float) -> Tensor:
-        """The loss of a batch that is on the model's device; ``side`` weighs that of each side output."""
-        return batch_loss(model(batch["image"], batch["region"]), batch["mask"], self.config.loss, self.class_weights, world, side)
+    def _frequency(self, data: Dataset, path: Path, log: RunLog) -> list[float]:
+        """`class_frequency` of the training masks, read from ``path`` if it was counted on the same files."""
+        known = fingerprint(data)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(path.read_text())
+            if kept["fingerprint"] == known and len(kept["frequency"]) == len(data.labels):
+                return [float(value) for value in kept["frequency"]]
+        log.say("counting the training masks' classes for class weights")
+        frequency = class_frequency(class_counts(data, self.config.data.workers)).tolist()
+        text = json.dumps({"fingerprint": known, "classes": data.labels.names, "frequency": frequency})
+        write_atomic(path, lambda beside: beside.write_text(text))
+        return frequency
+
+    def totals(self, batch: Batch, world: int) -> Totals:
+        """What the losses of a part of ``batch`` are divided by: counted over the total batch."""
+        return loss_totals(batch["mask"], self.class_weights, world)
+
+    def loss(self, model: nn.Module, batch: Batch, world: int, side: float, totals: Totals | None = None) -> Tensor:
+        """The loss of a batch, or of a part of one, that is on the model's device.
+
+        Args:
+            model: the network.
+            batch: image (N, 3, H, W), mask (N, H, W), region (N, 4).
+            world: processes that share the total batch.
+            side: weight of each side output's loss.
+            totals: `totals` of the whole batch where this is a part of it.
+        """
+        output = model(batch["image"], batch["region"])
+        return batch_loss(output, batch["mask"], self.config.loss, self.class_weights, world, side, totals)
 
     def evaluate(self, model: nn.Module, data: Dataset, **where: Any) -> Evaluation:
         """Score on a split; see `cfnseg.engine.evaluate.evaluate`."""

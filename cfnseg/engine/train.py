@@ -2,35 +2,49 @@
 
 A run is a function of its config: which images a step sees, how they are cut, the learning rate and the dropout masks all
 follow from (seed, step). So `last.ckpt` holds weights, optimizer and average, and a resumed run ends in the same bits.
+
+The host does not wait for the device in a step. Loss and gradient norm are read every `train.log_every` steps, and before
+anything is saved, so no checkpoint is written from weights that are not finite.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
 import signal
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
-from cfnseg.config import Config, check, to_dict
-from cfnseg.data.loader import Batch, StepBatches, steps_per_epoch, train_batches
+from cfnseg.config import Config, Data, Loss, Model, Optim, Train, check, to_dict
+from cfnseg.data.loader import StepBatches, steps_per_epoch, train_batches
+from cfnseg.engine.accumulate import fewest_parts, split, trial_batch
 from cfnseg.engine.checkpoint import load_checkpoint, save_checkpoint, save_weights, start_from
 from cfnseg.engine.classification import Classification, ImageEvaluation
 from cfnseg.engine.evaluate import Evaluation
 from cfnseg.engine.hardware import build_fabric, synchronise_batch_norm
+from cfnseg.engine.hosts import from_main, gather, same_everywhere, together
 from cfnseg.engine.log import RunLog, environment
 from cfnseg.engine.loss import side_weight
 from cfnseg.engine.optim import build_ema, build_optimizer, set_learning_rate
+from cfnseg.engine.record import Read, StepRecord
 from cfnseg.engine.segmentation import Segmentation
+from cfnseg.engine.stopping import Stopped, Stopping
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model
 from cfnseg.storage import write_atomic
+
+SECTIONS = {"model": Model, "data": Data, "optim": Optim, "loss": Loss, "train": Train}
+# What may differ between a run and its continuation: none of it changes a weight of a step that was done.
+FREE_TO_CHANGE = {"workers", "download", "save_every", "val_every", "pictures", "patience", "root", "compile", "log_every",
+                  "cudnn_benchmark", "epochs", "max_steps"}
 
 
 class Run:
@@ -39,39 +53,55 @@ class Run:
     Args:
         config: every setting.
         resume: continue from the run folder's last.ckpt.
+        fabric: the processes; None = as the config and torchrun's environment say.
 
     Raises:
-        UserError: settings, data or files that do not fit.
+        UserError: settings, data or files that do not fit; the same one in every process.
     """
 
-    def __init__(self, config: Config, resume: bool = False) -> None:
+    def __init__(self, config: Config, resume: bool = False, fabric: Fabric | None = None) -> None:
         check(config)
         self.config, self.folder = config, Path(config.runs) / config.name
-        self.fabric: Fabric = build_fabric(config.train)
+        self.fabric = fabric or build_fabric(config.train)
         self.rank, self.world = self.fabric.global_rank, self.fabric.world_size
         train = config.train
         self.task = Classification(config) if config.model.level == "image" else Segmentation(config)
-        if config.data.download:
-            if self.rank == 0:
-                self.task.open(download=True)
-            self.fabric.barrier()
-        self.data, self.val = self.task.open()
-        self.labels = self.data.labels
+        saved = from_main(self.fabric, lambda: self._saved(resume))
+        self._open_data()
         self.per_epoch = steps_per_epoch(len(self.data.names), train.batch)
         self.total = train.max_steps or train.epochs * self.per_epoch
-        self.state: dict[str, Any] = {"step": 0, "validated": 0, "best": -1.0, "since_best": 0}
-        self._build_model(fresh=not resume)
-        if resume:
-            self._restore()
-        elif (self.folder / "last.ckpt").exists():
-            raise UserError(f"{self.folder} holds a run already; continue it with --resume, give this one a --name, or delete it", code=2)
-        self.fabric.barrier()
-        if self.rank == 0:
-            record = to_dict(config) | {"environment": environment()}
-            write_atomic(self.folder / "config.json", lambda beside: beside.write_text(json.dumps(record, indent=1)))
+        self.state: dict[str, Any] = {"step": 0, "validated": 0, "best": -1.0, "since_best": 0, "parts": train.accumulate}
+        together(self.fabric, lambda: self._build_model(fresh=not resume))
+        self.extended = 0
+        if saved:
+            together(self.fabric, functools.partial(self._restore, saved))
+        del saved
+        from_main(self.fabric, self._write_config)
         self.log = RunLog(self.folder / "log.jsonl", self.total, self.state["step"], self.state["validated"], self.rank == 0)
-        self.task.prepare(self.data, self.fabric.device, self.log)
-        self.stop_asked = False
+        self.task.prepare(self.data, self.fabric, self.folder, self.log)
+        if not self.state["parts"]:
+            self.state["parts"] = self._fewest_parts()
+        self.record = StepRecord(self.fabric, train.log_every)
+        self.known: Read | None = None
+        self.stopping = Stopping()
+
+    def _saved(self, resume: bool) -> dict[str, Any] | None:
+        if resume:
+            return load_checkpoint(self.folder / "last.ckpt")
+        if (self.folder / "last.ckpt").exists():
+            raise UserError(f"{self.folder} holds a run already; continue it with --resume, give this one a --name, or delete it", code=2)
+        return None
+
+    def _open_data(self) -> None:
+        """Rank 0 fetches what is missing; then a host that does not share its folder fetches its own."""
+        if self.config.data.download:
+            from_main(self.fabric, lambda: self.task.open(download=True) and None)
+            if self.world > 1:
+                together(self.fabric, lambda: self.fabric.local_rank or self.task.open(download=True))
+        self.data, self.val = together(self.fabric, self.task.open)
+        self.labels = self.data.labels
+        same_everywhere(self.fabric, self._images(), "the training images or classes")
+        same_everywhere(self.fabric, "\n".join(self.val.names), "the validation images")
 
     def _build_model(self, fresh: bool) -> None:
         train, fabric = self.config.train, self.fabric
@@ -89,13 +119,14 @@ class Run:
         forward = torch.compile(self.network) if train.compile else self.network
         self.model, self.optimizer = fabric.setup(forward, optimizer)
 
-    def _restore(self) -> None:
+    def _restore(self, saved: dict[str, Any]) -> None:
         path = self.folder / "last.ckpt"
-        saved = load_checkpoint(path)
         try:
             now = json.loads(json.dumps(to_dict(self.config)))
-            changed = [f"{s}.{k}" for s in ("model", "data", "optim", "loss", "train") for k in now[s]
-                       if saved["config"][s].get(k) != now[s][k] and k not in FREE_TO_CHANGE]
+            # a setting that the checkpoint's edition did not have was at its default
+            before = {s: {f.name: f.default for f in fields(kind)} | saved["config"][s] for s, kind in SECTIONS.items()}
+            changed = [f"{s}.{k}" for s in SECTIONS for k in now[s]
+                       if json.loads(json.dumps(before[s][k])) != now[s][k] and k not in FREE_TO_CHANGE]
             if saved["images"] != self._images():
                 changed.append("the training images or classes")
             if changed:
@@ -105,21 +136,28 @@ class Run:
                 self.ema.load_state_dict(saved["ema"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.fabric.strategy.precision.load_state_dict(saved["precision"])
-            self.state = saved["state"]
+            self.state |= saved["state"]
+            length = before["train"]["max_steps"] or before["train"]["epochs"] * self.per_epoch
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise UserError(f"{path} is no checkpoint of this run ({type(error).__name__}: {first_line(error)})") from None
+        if self.total < self.state["step"]:
+            raise UserError(f"--resume: the run in {self.folder} has done {self.state['step']} steps; {self.total} are fewer. "
+                            "Give --train.epochs or --train.max-steps at least as many", code=2)
+        self.extended = self.total - length
+
+    def _write_config(self) -> None:
+        record = to_dict(self.config) | {"environment": environment()}
+        write_atomic(self.folder / "config.json", lambda beside: beside.write_text(json.dumps(record, indent=1)))
 
     def _images(self) -> str:
         """A fingerprint of the training images' names and the classes: both decide what a step sees."""
-        return hashlib.sha256("\n".join([*self.data.names, "", *self.labels.names]).encode()).hexdigest()
+        return hashlib.sha256("\n".join([*self.data.names, "", *self.labels.names]).encode("utf-8", "surrogateescape")).hexdigest()
 
     def _save(self) -> None:
-        if self.rank == 0:
-            save_checkpoint(self.folder / "last.ckpt", {
-                "model": self.network.state_dict(), "ema": self.ema.state_dict() if self.ema else None,
-                "optimizer": self.optimizer.state_dict(), "precision": self.fabric.strategy.precision.state_dict(),
-                "state": self.state, "images": self._images(), "config": to_dict(self.config)})
-        self.fabric.barrier()
+        from_main(self.fabric, lambda: save_checkpoint(self.folder / "last.ckpt", {
+            "model": self.network.state_dict(), "ema": self.ema.state_dict() if self.ema else None,
+            "optimizer": self.optimizer.state_dict(), "precision": self.fabric.strategy.precision.state_dict(),
+            "state": self.state, "images": self._images(), "config": to_dict(self.config)}))
 
     @property
     def averaged(self) -> nn.Module:
@@ -127,12 +165,12 @@ class Run:
         return self.ema.module if self.ema else self.network
 
     def train(self) -> None:
-        """Run to the end, or raise KeyboardInterrupt with everything saved."""
+        """Run to the end, or raise `Stopped` with everything saved."""
         self._introduce()
         batches = self._batches()
         began, waited = time.perf_counter(), 0.0
         self.model.train()
-        with _signals(self):
+        with self.stopping, self.log:
             while True:
                 step = self.state["step"]
                 if self._due(step) and self.state["validated"] < step:
@@ -146,26 +184,35 @@ class Run:
                 before = time.perf_counter()
                 batch = next(batches)
                 waited += time.perf_counter() - before
-                loss, rate, stop = self._step(batch)
+                rate = self._step(batch)
                 step = self.state["step"] = step + 1
-                self.log.step(step, step / self.per_epoch, loss, rate, self.config.train.batch, waited / (time.perf_counter() - began))
-                if step % 10 == 0 or self._due(step):
-                    self.log.write({"step": step, "epoch": step / self.per_epoch, "loss": loss, "lr": rate})
-                if step % self.config.train.save_every == 0 or self._due(step) or stop:
+                # one process decides alone; several agree when they read the record
+                stop = self.stopping.asked if self.world == 1 else 0
+                saves = step % self.config.train.save_every == 0 or self._due(step)
+                if saves or stop or step % self.config.train.log_every == 0 or self.record.full:
+                    stop = self._read(rate) or stop
+                self.log.step(step, step / self.per_epoch, self.known, rate, self.config.train.batch,
+                              waited / (time.perf_counter() - began))
+                if saves or stop:
                     self._save()
                 if stop:
-                    raise KeyboardInterrupt
+                    raise Stopped(stop)
         self.waiting = waited / max(time.perf_counter() - began, 1e-9)
 
     def _introduce(self) -> None:
+        config, parts = self.config, self.state["parts"]
         table = "  ".join(f"{part} {count:,}" for part, count in self.parameters.items())
-        self.log.say(f"{self.config.name}: {len(self.data.names)} training and {len(self.val.names)} validation images, "
-                     f"{len(self.labels)} classes, {self.total} steps of {self.config.train.batch} on {self.world} x "
-                     f"{self.fabric.device.type} {self.config.train.precision}\nparameters: {table}")
-        if self.config.train.init and not self.state["step"]:
-            self.log.say(f"starts from {self.config.train.init}" + (f"; new are {', '.join(self.untouched)}" if self.untouched else ""))
+        batch = f"{config.train.batch}" + (f" in {parts} parts" if parts > 1 else "")
+        self.log.say(f"{config.name}: {len(self.data.names)} training and {len(self.val.names)} validation images, "
+                     f"{len(self.labels)} classes, {self.total} steps of {batch} on {self.world} x "
+                     f"{self.fabric.device.type} {config.train.precision}\nparameters: {table}")
+        if config.train.init and not self.state["step"]:
+            self.log.say(f"starts from {config.train.init}" + (f"; new are {', '.join(self.untouched)}" if self.untouched else ""))
         if self.state["step"]:
             self.log.say(f"resumed at step {self.state['step']} of {self.total}")
+        if self.extended:
+            self.log.say(f"{self.total} steps in place of {self.total - self.extended}: the learning rate goes on as in a run of "
+                         f"{self.total} steps")
 
     def _batches(self):
         train = self.config.train
@@ -177,52 +224,109 @@ class Run:
         """Is ``step`` the end of an epoch that is validated, or of the run?"""
         return step > 0 and (step % (self.per_epoch * self.config.train.val_every) == 0 or step == self.total)
 
-    def _step(self, batch) -> tuple[float, float, bool]:
-        """One step; returns the batch's loss, the learning rate, and whether any process was asked to stop."""
+    def _step(self, batch) -> float:
+        """One step, without waiting for the device; returns the learning rate."""
         step, device = self.state["step"], self.fabric.device
         # dropout draws from the step, so there is no generator state to restore
         torch.manual_seed((self.config.train.seed * 1_000_003 + step) * 1009 + self.rank)
         there = {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-        if self.config.train.channels_last:
-            there["image"] = there["image"].contiguous(memory_format=torch.channels_last)
-        side = side_weight(self.network, self.config.loss, step / self.total)
-        loss = self.task.loss(self.model, Batch(there), self.world, side)
-        # one message for both: processes must agree on the step after which they stop
-        shared = torch.stack([loss.detach().float(), torch.tensor(float(self.stop_asked), device=device)])
-        value, stop = self.fabric.all_reduce(shared, reduce_op="mean").tolist()
-        self._demand_finite(value, "loss", batch)
-        self.fabric.backward(loss)
+        try:
+            loss = self._backward(there)
+        except torch.OutOfMemoryError as error:
+            raise self._out_of_memory(error) from None
         norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.optim.clip or math.inf,
                                           error_if_nonfinite=False)
-        if self.config.train.precision != "16-mixed":  # there the scaler skips such a step and lowers its scale
-            self._demand_finite(float(norm), "gradient", batch)
+        self.record.add(step + 1, loss, norm, self.stopping.asked > 0, batch["names"])
         rate = set_learning_rate(self.optimizer, step, self.total, self.config.optim)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update_parameters(self.network)
-        return value, rate, stop > 0
+        return rate
 
-    def _demand_finite(self, value: float, what: str, batch) -> None:
-        if not math.isfinite(value):
-            raise UserError(f"the {what} is {value} at step {self.state['step'] + 1}, images {', '.join(batch['names'])}. Lower "
-                            "--optim.lr, clip the gradient with --optim.clip 1, or use --train.precision 32-true")
+    def _backward(self, batch: dict[str, Any]) -> Tensor:
+        """The gradient of the total batch's loss, a part at a time; returns the loss (on the device)."""
+        if self.config.train.channels_last:
+            batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
+        side = side_weight(self.network, self.config.loss, self.state["step"] / self.total)
+        parts = split(batch, self.state["parts"])
+        totals = self.task.totals(batch, self.world) if len(parts) > 1 else None
+        found = torch.zeros((), device=self.fabric.device)
+        for i, part in enumerate(parts):
+            with self.fabric.no_backward_sync(self.model, enabled=self.world > 1 and i + 1 < len(parts)):
+                loss = self.task.loss(self.model, part, self.world, side, totals)
+                self.fabric.backward(loss)
+            found = found + loss.detach()
+        return found
+
+    def _read(self, rate: float) -> int:
+        """Wait for the device: the last steps' values; returns the signal after which to stop, or 0.
+
+        Raises:
+            UserError: a loss or a gradient is not finite.
+        """
+        stop = 0
+        for read in self.record.read():
+            self._demand_finite(read)
+            self.known = read
+            stop = (self.stopping.asked or signal.SIGTERM) if read.stop else stop
+        step = self.state["step"]
+        if step % self.config.train.log_every == 0 or self._due(step):
+            self.log.write({"step": step, "epoch": step / self.per_epoch, "loss": self.known.loss, "grad_norm": self.known.norm,
+                            "lr": rate})
+        return stop
+
+    def _demand_finite(self, read: Read) -> None:
+        # with 16-mixed the scaler skips a step whose gradient is not finite, and lowers its scale
+        bad = "loss" if not math.isfinite(read.loss) else "gradient" if not math.isfinite(read.norm) else ""
+        if not bad or (bad == "gradient" and self.config.train.precision == "16-mixed"):
+            return
+        names = [name for part in gather(self.fabric, read.names) for name in part]
+        value = read.loss if bad == "loss" else read.norm
+        raise UserError(f"the {bad} is {value} at step {read.step}, images {', '.join(names)}. Lower --optim.lr, clip the "
+                        "gradient with --optim.clip 1, or use --train.precision 32-true", everywhere=True)
+
+    def _fewest_parts(self) -> int:
+        """`train.accumulate` found by trial, the same in every process."""
+        share = self.config.train.batch // self.world
+        found = together(self.fabric, lambda: fewest_parts(self._try, share))
+        return max(gather(self.fabric, found))
+
+    def _try(self, images: int) -> None:
+        """A step's forward and backward with as much memory as the optimizer will need; the run's state stays as it is."""
+        side = side_weight(self.network, self.config.loss, 0.0)
+        with trial_batch(self.network, self.config, images, len(self.labels), self.fabric.device) as batch, self.fabric.autocast():
+            self.task.loss(self.network, batch, 1, side, None).backward()
+
+    def _out_of_memory(self, error: torch.OutOfMemoryError) -> UserError:
+        share, parts = self.config.train.batch // self.world, self.state["parts"]
+        height, width = self.config.data.crop
+        return UserError(f"out of memory at step {self.state['step'] + 1} with {-(-share // parts)} images of {height} x {width} at "
+                         f"once ({first_line(error)}). --train.batch auto keeps the total batch of {self.config.train.batch} and "
+                         f"splits it; or --train.accumulate {2 * parts}, a smaller --data.crop, --train.precision bf16-mixed")
 
     def _validate(self) -> None:
-        step, config = self.state["step"], self.config
-        result = self.task.evaluate(self.averaged, self.val, device=self.fabric.device, rank=self.rank, world=self.world,
-                                    precision=self.fabric.autocast)
+        step = self.state["step"]
+        try:
+            result = self.task.evaluate(self.averaged, self.val, device=self.fabric.device, rank=self.rank, world=self.world,
+                                        precision=self.fabric.autocast, stopping=self.stopping)
+        except torch.OutOfMemoryError as error:
+            raise UserError(f"out of memory in validation after step {step} ({first_line(error)}); the training is saved. "
+                            "Lower --model.test-scale in a new run, or use a GPU with more memory") from None
         better = result.headline > self.state["best"]
         self.state |= {"validated": step, "since_best": 0 if better else self.state["since_best"] + 1}
         if better:
             self.state["best"] = result.headline
-        if self.rank == 0:
-            if better:
-                save_weights(self.folder / "best.safetensors", self.averaged, config.model, self.labels, self._score(result))
-            self.task.draw(self.averaged, self.val, self.folder / "pictures" / f"step_{step:06d}.jpg", self.fabric.device)
+        from_main(self.fabric, lambda: self._keep(result, better))
         self.log.write({"step": step, "epoch": step / self.per_epoch, **result.log_row()})
         self.log.say(f"epoch {step / self.per_epoch:.0f}  {result.line()}" + ("  best" if better else ""))
         self._save()
+
+    def _keep(self, result: Evaluation | ImageEvaluation, better: bool) -> None:
+        """Write the best weights and the pictures."""
+        if better:
+            save_weights(self.folder / "best.safetensors", self.averaged, self.config.model, self.labels, self._score(result))
+        self.task.draw(self.averaged, self.val, self.folder / "pictures" / f"step_{self.state['step']:06d}.jpg", self.fabric.device)
 
     def _score(self, result: Evaluation | ImageEvaluation) -> dict[str, Any]:
         data = self.config.data
@@ -231,27 +335,3 @@ class Run:
         crop = {"crop": list(data.crop), "held_out": int(data.holdout or 0)} if self.config.model.level == "image" else {}
         return {"data": data.name, "split": split, "images": len(result.names), **result.score(), **crop, "step": self.state["step"],
                 "steps": self.total, "seed": self.config.train.seed}
-
-
-# what may differ between a run and its continuation: none of it changes a weight
-FREE_TO_CHANGE = {"workers", "download", "save_every", "val_every", "pictures", "patience", "root", "compile"}
-
-
-class _signals:
-    """Ctrl-C and SIGTERM finish the step (or validation) that is under way and save; a second one stops at once."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def __enter__(self) -> None:
-        def ask(*_: object) -> None:
-            if self.run.stop_asked:
-                raise KeyboardInterrupt
-            self.run.stop_asked = True
-
-        self.old = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.old.items():
-            signal.signal(number, handler)
-        self.run.log.close()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cfnseg.config import Data
 from cfnseg.data.dataset import open_dataset
-from cfnseg.data.loader import StepBatches, class_counts, median_frequency_weights, train_batches, whole_images
+from cfnseg.data.loader import StepBatches, class_counts, class_frequency, median_frequency_weights, train_batches, whole_images
 from cfnseg.data.transforms import TrainTransform
 from cfnseg.errors import UserError
 
@@ -74,8 +74,8 @@ def test_median_frequency_weights():
     counts = np.array([[90, 10, 0], [50, 0, 0]])
     # frequencies: 140/150, 10/100; the median of the two
     middle = (140 / 150 + 0.1) / 2
-    assert median_frequency_weights(counts) == pytest.approx([middle / (140 / 150), middle / 0.1, 0])
-    assert median_frequency_weights(counts, 0.5)[1] == pytest.approx((middle / 0.1) ** 0.5)
+    assert median_frequency_weights(class_frequency(counts)) == pytest.approx([middle / (140 / 150), middle / 0.1, 0])
+    assert median_frequency_weights(class_frequency(counts), 0.5)[1] == pytest.approx((middle / 0.1) ** 0.5)
 
 
 def test_class_counts(folder_data):

@@ -1,6 +1,7 @@
-"""A killed run, resumed, ends in the same bits."""
+"""A killed or stopped run, resumed, ends in the same bits."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -57,11 +58,86 @@ def test_bit_identical_after_a_kill(folder_data, tmp_path, uninterrupted, number
     done = subprocess.run(command(folder_data, tmp_path, "--resume"), cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"resumed at step {stopped} of 18" in done.stdout
-    ours, theirs = (load_checkpoint(f / "last.ckpt") for f in (tmp_path / "shapes_cfn", uninterrupted))
-    assert ours["state"] == theirs["state"]
+    same_bits(tmp_path / "shapes_cfn", uninterrupted)
+
+
+def same_bits(ours: Path, theirs: Path) -> None:
+    """Two run folders hold the same state, weights and log."""
+    one, two = load_checkpoint(ours / "last.ckpt"), load_checkpoint(theirs / "last.ckpt")
+    assert one["state"] == two["state"]
     for part in ("model", "ema"):
-        assert all(torch.equal(ours[part][k], v) for k, v in theirs[part].items())
-    for a, b in zip(ours["optimizer"]["state"].values(), theirs["optimizer"]["state"].values()):
+        assert all(torch.equal(one[part][k], v) for k, v in two[part].items())
+    for a, b in zip(one["optimizer"]["state"].values(), two["optimizer"]["state"].values()):
         assert all(torch.equal(a[k], b[k]) for k in b)
-    assert (tmp_path / "shapes_cfn" / "best.safetensors").read_bytes() == (uninterrupted / "best.safetensors").read_bytes()
-    assert read_log(tmp_path / "shapes_cfn" / "log.jsonl") == read_log(uninterrupted / "log.jsonl")
+    assert (ours / "best.safetensors").read_bytes() == (theirs / "best.safetensors").read_bytes()
+    assert read_log(ours / "log.jsonl") == read_log(theirs / "log.jsonl")
+
+
+# the tool, with a signal to the whole process group (tool and loader processes) when a stage begins
+STAGED = """
+import functools, os, subprocess, sys
+import cfnseg.engine.segmentation, cfnseg.engine.train, cfnseg.tasks
+from cfnseg.cli import run_tool, train_tool
+
+stage, number = sys.argv.pop(1), int(sys.argv.pop(1))
+places = {"start": (cfnseg.engine.train, "build_model"), "epoch": (cfnseg.engine.train.Run, "_step"),
+          "validation": (cfnseg.engine.segmentation, "evaluate"), "report": (cfnseg.tasks, "write_report")}
+
+def hit(function):
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        subprocess.call(["kill", f"-{number}", "--", f"-{os.getpgrp()}"])  # not by the tool itself, which may end its workers
+        return function(*args, **kwargs)
+    return wrapped
+
+if stage in places:
+    owner, name = places[stage]
+    setattr(owner, name, hit(getattr(owner, name)))
+run_tool(lambda: train_tool("pixel"))
+"""
+
+
+@pytest.mark.parametrize("number, workers", [(signal.SIGINT, 0), (signal.SIGTERM, 2)])
+def test_a_signal_to_the_group_at_every_stage(folder_data, tmp_path, uninterrupted, number, workers):
+    """No traceback, exit code 128 + signal, one last line; and the end is that of a run that nobody stopped."""
+    script, last = tmp_path / "staged.py", tmp_path / "shapes_cfn" / "last.ckpt"
+    script.write_text(STAGED)
+    done = {}
+    for stage in ("start", "epoch", "validation", "report", "end"):
+        resume = ["--resume"] if last.exists() else []
+        args = command(folder_data, tmp_path, "--data.workers", str(workers), *resume)
+        args[1:2] = [str(script), stage, str(int(number))]
+        process = subprocess.Popen(args, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                   start_new_session=True, env={**os.environ, "PYTHONPATH": str(REPO)})
+        output, _ = process.communicate(timeout=240)
+        assert "Traceback" not in output and "Error" not in output, output
+        assert process.returncode == (0 if stage == "end" else 128 + number), output
+        if stage == "start":
+            assert output.splitlines()[-1] == f"stopped by {number.name}"
+            assert not last.exists()
+        elif stage != "end":
+            assert output.splitlines()[-1].startswith(f"stopped by {number.name} and saved; continue with")
+            done[stage] = load_checkpoint(last)["state"]
+    assert done["epoch"]["step"] == 1
+    assert done["validation"]["step"] == 3 and done["validation"]["validated"] == 0
+    assert done["report"]["step"] == 18
+    same_bits(tmp_path / "shapes_cfn", uninterrupted)
+
+
+@pytest.mark.slow
+def test_twenty_random_stops(folder_data, tmp_path, uninterrupted):
+    """`timeout -s TERM` at random moments: minutes; python -m pytest -m slow tests/engine/test_resume.py"""
+    draw, last = random.Random(0), tmp_path / "shapes_cfn" / "last.ckpt"
+    codes = []
+    for _ in range(20):
+        resume = ["--resume"] if last.exists() else []
+        limit = ["timeout", "--preserve-status", "-s", "TERM", f"{draw.uniform(0.1, 14):.2f}"]
+        done = subprocess.run([*limit, *command(folder_data, tmp_path, "--data.workers", "2", *resume)], cwd=REPO, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        assert "Traceback" not in done.stdout, done.stdout
+        assert done.returncode in (0, 143), done.stdout
+        codes.append(done.returncode)
+    print(codes)
+    assert 143 in codes
+    subprocess.run(command(folder_data, tmp_path, *(["--resume"] if last.exists() else [])), cwd=REPO, check=True, capture_output=True)
+    same_bits(tmp_path / "shapes_cfn", uninterrupted)

@@ -2,14 +2,20 @@
 
 import dataclasses
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
 import torch
 
 from cfnseg import tasks
-from cfnseg.config import Config, Loss
+from cfnseg.cli import parse_run
+from cfnseg.config import Config, Loss, to_dict
 from cfnseg.engine import train as engine
 from cfnseg.engine.checkpoint import load, load_checkpoint
 from cfnseg.engine.log import read_log
@@ -18,6 +24,7 @@ from cfnseg.engine.optim import build_optimizer, schedule
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
 from cfnseg.models.cfn import Output
+from tests.conftest import REPO
 
 
 def changed(config: Config, section: str, **fields) -> Config:
@@ -88,13 +95,24 @@ def test_values_that_no_run_can_use(tiny, section, fields):
         engine.Run(changed(tiny, section, **fields))
 
 
-def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(tiny):
-    run = engine.Run(tiny)
-    run.network.pixel.predictors[0][-1].weight.register_hook(lambda g: g * float("inf"))
-    before = {k: v.clone() for k, v in run.network.named_parameters()}
-    with pytest.raises(UserError, match=r"gradient is (nan|inf) at step 1, images s\d\d"):
+@pytest.mark.parametrize("log_every", [1, 4])
+def test_no_checkpoint_is_written_from_a_gradient_that_is_not_finite(tiny, log_every):
+    """It is noticed at most ``log_every`` steps later, and the step and images named are those that had it."""
+    config = changed(tiny, "train", epochs=4, save_every=3, val_every=4, log_every=log_every)
+    run = engine.Run(config)
+    asked = []
+
+    def spoil(gradient):
+        asked.append(run.state["step"])
+        return gradient * (float("inf") if run.state["step"] == 4 else 1)
+
+    run.network.pixel.predictors[0][-1].weight.register_hook(spoil)
+    with pytest.raises(UserError, match=r"gradient is (nan|inf) at step 5, images s\d\d"):
         run.train()
-    assert all(torch.equal(v, before[k]) for k, v in run.network.named_parameters())
+    assert max(asked) <= 4 + log_every
+    kept = load_checkpoint(f"{tiny.runs}/tiny/last.ckpt")
+    assert kept["state"]["step"] == 3
+    assert all(torch.isfinite(v).all() for v in kept["model"].values() if v.is_floating_point())
 
 
 def test_fine_tuning_starts_from_what_fits(tiny):
@@ -191,3 +209,110 @@ def test_compiled_training_is_the_same_training(tiny):
         finals.append({k: v.float() for k, v in run.network.state_dict().items()})
     for key, value in finals[0].items():
         torch.testing.assert_close(finals[1][key], value, rtol=1e-3, atol=1e-3)
+
+
+def test_a_finished_run_is_extended(tiny, capsys):
+    """The steps that were done stay as they are; the schedule of those to come is that of the longer run."""
+    folder = tasks.train(tiny)
+    first = load_checkpoint(folder / "last.ckpt")
+    assert first["state"]["step"] == 6
+    longer = changed(tiny, "train", epochs=3)
+    assert tasks.train(longer, resume=True) == folder
+    assert "9 steps in place of 6" in capsys.readouterr().out
+    rows = read_log(folder / "log.jsonl")
+    assert [r["step"] for r in rows if "val_miou" in r] == [3, 6, 9]
+    rate = {r["step"]: r["lr"] for r in rows if "lr" in r}
+    assert rate[9] == pytest.approx(3e-3 * schedule(8, 9, tiny.optim))
+    assert load_checkpoint(folder / "last.ckpt")["state"]["step"] == 9
+    with pytest.raises(UserError, match=r"has done 9 steps; 3 are fewer\. Give --train\.epochs"):
+        engine.Run(changed(tiny, "train", epochs=1), resume=True)
+
+
+def test_a_checkpoint_of_an_edition_without_some_settings(tiny):
+    """Settings that came later were at their defaults; another value of one is refused as any change is."""
+    engine.Run(changed(tiny, "train", max_steps=2)).train()
+    path = f"{tiny.runs}/tiny/last.ckpt"
+    saved = load_checkpoint(path)
+    for name in ("accumulate", "tf32", "cudnn_benchmark", "log_every"):
+        del saved["config"]["train"][name]
+    del saved["state"]["parts"]
+    torch.save(saved, path)
+    with pytest.raises(UserError, match=r"train\.accumulate differs"):
+        engine.Run(changed(tiny, "train", max_steps=3, accumulate=2), resume=True)
+    run = engine.Run(changed(tiny, "train", max_steps=3), resume=True)
+    run.train()
+    assert run.state["step"] == 3
+
+
+def test_training_in_a_thread(tiny):
+    """A web application or a sweep's agent: no signal handler can be set there."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(tasks.train(changed(tiny, "train", max_steps=2))))
+    thread.start()
+    thread.join()
+    assert (found[0] / "report" / "report.html").exists()
+
+
+def test_two_runs_under_one_name(tiny):
+    """The second is refused while the first is at it, and may go on afterwards."""
+    inside, go_on = threading.Event(), threading.Event()
+    config = changed(tiny, "train", max_steps=1)
+
+    def hold(original=tasks.write_report):
+        def write(*args, **kwargs):
+            inside.set()
+            go_on.wait(60)
+            return original(*args, **kwargs)
+        return write
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "write_report", hold())
+        thread = threading.Thread(target=tasks.train, args=(config,))
+        thread.start()
+        assert inside.wait(60)
+        for resume in (False, True):
+            with pytest.raises(UserError, match=r"tiny is in use by another run; give this one a --name \(by this process"):
+                tasks.train(config, resume)
+        code = ("import sys; from cfnseg.tasks import train; from cfnseg.config import *; from cfnseg.errors import UserError\n"
+                "try: train(config_from_dict(eval(sys.argv[1])))\nexcept UserError as e: print(e)")
+        other = subprocess.run([sys.executable, "-c", code, repr(to_dict(config))], cwd=REPO, capture_output=True, text=True, check=True)
+        assert re.search(r"tiny is in use by another run; .* \(by process \d+ on ", other.stdout), other.stdout
+        go_on.set()
+        thread.join()
+    tasks.train(config, resume=True)
+
+
+def test_class_weights_are_counted_once(tiny, capsys, folder_data, tmp_path):
+    """Kept in the run folder; counted again when a mask file has changed."""
+    data = tmp_path / "data"
+    shutil.copytree(folder_data, data)
+    config = changed(changed(changed(tiny, "loss", class_weights="median"), "train", max_steps=2), "data", root=str(data))
+    run = engine.Run(config)
+    run.train()
+    first = run.task.class_weights
+    assert "counting" in capsys.readouterr().out
+    again = engine.Run(config, resume=True)
+    assert "counting" not in capsys.readouterr().out
+    assert torch.equal(again.task.class_weights, first)
+    os.utime(data / "labels/train/s03.png", (1, 1))
+    engine.Run(config, resume=True)
+    assert "counting" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_the_region_keeps_its_precision(tiny, precision):
+    """bfloat16 has 8 bits: a crop's place would be off by up to 1/256 of the image."""
+    run = engine.Run(changed(tiny, "train", precision=precision))
+    seen = []
+    run.network.register_forward_pre_hook(lambda _, args: seen.append(args[1]))
+    batch = next(run._batches())
+    run._step(batch)
+    assert seen[0].dtype == torch.float32 and torch.equal(seen[0], batch["region"])
+
+
+@pytest.mark.parametrize("words, expected", [
+    (["--train.batch", "auto"], (16, 0)), (["--train.batch=auto"], (16, 0)), (["--train.batch", "4"], (4, 1)),
+    (["--train.batch", "6", "--train.accumulate", "3"], (6, 3))])
+def test_batch_auto_keeps_the_batch_of_the_file(words, expected):
+    config, _ = parse_run([str(REPO / "configs/voc_cfn.py"), *words])
+    assert (config.train.batch, config.train.accumulate) == expected
