@@ -65,7 +65,7 @@ def test_reads_of_a_run(tiny, log_every, reads, logged):
 
 
 def test_a_loss_that_is_not_finite_is_noticed_late_but_rightly(tiny):
-    run = engine.Run(changed(tiny, "train", epochs=4, log_every=5, val_every=4))
+    run = engine.Run(changed(tiny, "train", epochs=4, log_every=5, val_every=4, save_every=100))
     forward, steps = run.task.loss, []
 
     def loss(*args):
