@@ -19,6 +19,13 @@ def classes_present(mask: Tensor, classes: int) -> Tensor:
     return present.scatter_(1, mask.flatten(1).long(), 1.0)[:, :classes]
 
 
+def over_processes(value: Tensor, world: int) -> Tensor:
+    """The sum of ``value`` over the processes, in place; ``value`` itself where there is one."""
+    if world > 1:
+        dist.all_reduce(value)
+    return value
+
+
 def pixel_loss(logits: Tensor, mask: Tensor, settings: Loss, weight: Tensor | None, world: int = 1) -> Tensor:
     """Cross-entropy averaged over the counted pixels of the *total* batch.
 
@@ -31,12 +38,14 @@ def pixel_loss(logits: Tensor, mask: Tensor, settings: Loss, weight: Tensor | No
             the gradients over processes gives that of the whole batch, however the ignored pixels are spread.
 
     Returns:
-        A scalar. With ``settings.ohem`` the mean over that share of hardest counted pixels in this process.
+        A scalar. With ``settings.ohem`` the mean over that share of hardest counted pixels of the total batch.
     """
     if settings.ohem:
         each = dense_cross_entropy(logits, mask, weight=weight, label_smoothing=settings.label_smoothing, reduction="none")
-        counted = each[mask != IGNORE]
-        return counted.topk(max(1, int(settings.ohem * len(counted)))).values.mean() if len(counted) else each.sum()
+        kept = hardest(each, mask != IGNORE, settings.ohem, world)
+        table = F.pad(logits.new_ones(logits.shape[1]) if weight is None else weight, (0, 256 - logits.shape[1]))
+        amount = over_processes(torch.where(kept, table[mask.int()], 0).double().sum(), world)
+        return torch.where(kept, each, 0).sum() / amount.clamp_min(1e-12).to(each.dtype) * world
     total = dense_cross_entropy(logits, mask, weight=weight, label_smoothing=settings.label_smoothing, reduction="sum")
     kept = mask[mask != IGNORE].long()
     amount = (weight[kept].sum() if weight is not None else torch.tensor(float(kept.numel()), device=mask.device)).double()
@@ -45,14 +54,77 @@ def pixel_loss(logits: Tensor, mask: Tensor, settings: Loss, weight: Tensor | No
     return total / amount.clamp_min(1e-12).to(total.dtype) * world
 
 
-def batch_loss(output: Output, mask: Tensor, settings: Loss, weight: Tensor | None, world: int = 1, side: float = 0.0) -> Tensor:
+@torch.no_grad()
+def hardest(each: Tensor, counted: Tensor, share: float, world: int = 1) -> Tensor:
+    """Which pixels are the hardest ``share`` of the total batch?
+
+    Exact, the same for any number of processes, and without a host synchronisation: no shape depends on
+    the data. The k-th largest loss is found digit by digit of its bit pattern, as the patterns of
+    floats >= 0 are ordered like the floats. Processes exchange 4,097 counts.
+
+    Args:
+        each: (N, H, W) float32 loss of each pixel, >= 0 or nan (nan is the hardest).
+        counted: (N, H, W) bool; the others are never kept.
+        share: above 0 up to 1. k = max(1, floor(share x counted pixels of all processes)).
+        world: processes that share the batch.
+
+    Returns:
+        (N, H, W) bool; more than k only where further losses equal the k-th.
+    """
+    k = (share * over_processes(counted.sum(), world).double()).long().clamp_min(1)
+    bits = each.float().view(torch.int32) & 0x7FFFFFFF  # without the sign, which nan and 0 may have
+    bits = torch.where(counted, bits, -1)
+    ranked = bits.flatten().sort().values
+    threshold = torch.zeros((), dtype=torch.int32, device=each.device)
+    for digits, shift in ((11, 20), (10, 10), (10, 0)):
+        steps = torch.arange(1 << digits, dtype=torch.int32, device=each.device)
+        reached = over_processes(len(ranked) - torch.searchsorted(ranked, threshold + (steps << shift)), world)
+        threshold = threshold + ((((reached >= k).sum() - 1).clamp_min(0) << shift).int())
+    return bits >= threshold
+
+
+UNLABELLED = 0.2  # see `image_loss`
+
+
+def image_loss(logits: Tensor, mask: Tensor, region: Tensor | None = None, world: int = 1) -> Tensor:
+    """Multi-label cross-entropy of the image head, averaged over the (image, class) pairs of the total batch.
+
+    Left out are images of which more than a fifth is unlabelled: pixels that are ignored and no
+    padding. What hides there could be any class, so a class that is not seen is not known to be
+    absent. A smaller part is taken for what data sets leave void on purpose: borders, the ego car,
+    things that are none of the classes. In one epoch of training crops the rule keeps 98 % of the
+    CamVid images, 93 % of 30 VOC images (their border band is 4 % of an image), all of IDD-Lite and
+    93 % of Cityscapes at 256 x 256, whose recovered labels have more void than the published ones.
+
+    Args:
+        logits: (N, C).
+        mask: (N, H, W) uint8 train ids.
+        region: (N, 4) where each crop lies in its image; what lies outside is padding. None = nothing is.
+        world: processes that share the batch; see `pixel_loss`.
+
+    Returns:
+        A scalar, 0 with a zero gradient if every image is left out.
+    """
+    ignored = (mask == IGNORE).sum((1, 2)).double()
+    real = torch.full_like(ignored, mask[0].numel())
+    if region is not None:
+        start, stop = region.double().view(-1, 2, 2).unbind(1)
+        real = real * ((stop.clamp_max(1) - start.clamp_min(0)) / (stop - start)).prod(1)
+    unlabelled = ignored - (mask[0].numel() - real)
+    known = unlabelled <= UNLABELLED * real
+    amount = over_processes(known.sum(), world) * logits.shape[1]
+    each = F.binary_cross_entropy_with_logits(logits.float(), classes_present(mask, logits.shape[1]), reduction="none")
+    return torch.where(known[:, None], each, 0).sum() / amount.clamp_min(1) * world
+
+
+def batch_loss(output: Output, mask: Tensor, settings: Loss, weight: Tensor | None, world: int = 1, side: float = 0.0,
+               region: Tensor | None = None) -> Tensor:
     """The loss that is minimised: pixel + ``settings.image`` x image head + ``side`` x that of each side output."""
     loss = pixel_loss(output.pixel, mask, settings, weight, world)
     for logits in output.side:
         loss = loss + side * pixel_loss(logits, mask, settings, weight, world)
-    present = classes_present(mask, output.image.shape[1])
     # at weight 0 the head still takes part: with several processes every parameter needs a gradient
-    return loss + settings.image * F.binary_cross_entropy_with_logits(output.image.float(), present)
+    return loss + settings.image * image_loss(output.image, mask, region, world)
 
 
 def side_weight(model: nn.Module, settings: Loss, progress: float) -> float:

@@ -54,7 +54,8 @@ class Segmentation:
 
     def loss(self, model: nn.Module, batch: Batch, world: int, side: float) -> Tensor:
         """The loss of a batch that is on the model's device; ``side`` weighs that of each side output."""
-        return batch_loss(model(batch["image"], batch["region"]), batch["mask"], self.config.loss, self.class_weights, world, side)
+        output = model(batch["image"], batch["region"])
+        return batch_loss(output, batch["mask"], self.config.loss, self.class_weights, world, side, batch["region"])
 
     def evaluate(self, model: nn.Module, data: Dataset, **where: Any) -> Evaluation:
         """Score on a split; see `cfnseg.engine.evaluate.evaluate`."""
