@@ -26,7 +26,7 @@ from cfnseg.engine.evaluate import Evaluation
 from cfnseg.engine.hardware import build_fabric, synchronise_batch_norm
 from cfnseg.engine.log import RunLog, environment
 from cfnseg.engine.loss import side_weight
-from cfnseg.engine.optim import build_ema, build_optimizer, set_learning_rate
+from cfnseg.engine.optim import build_ema, build_optimizer, clip_gradients, set_learning_rate
 from cfnseg.engine.segmentation import Segmentation
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model
@@ -192,8 +192,7 @@ class Run:
         value, stop = self.fabric.all_reduce(shared, reduce_op="mean").tolist()
         self._demand_finite(value, "loss", batch)
         self.fabric.backward(loss)
-        norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.optim.clip or math.inf,
-                                          error_if_nonfinite=False)
+        norm = clip_gradients(self.fabric, self.optimizer, self.config.optim.clip)
         if self.config.train.precision != "16-mixed":  # there the scaler skips such a step and lowers its scale
             self._demand_finite(float(norm), "gradient", batch)
         rate = set_learning_rate(self.optimizer, step, self.total, self.config.optim)
