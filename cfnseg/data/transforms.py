@@ -1,10 +1,12 @@
-"""Training transforms, the only importer of albumentations."""
+"""Training samples: a window is cut, resized, mirrored, jittered and padded."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import math
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from cfnseg.config import Data
@@ -28,6 +30,8 @@ import os
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for updates at import
 import albumentations as A
 
+LUMA = np.array([0.299, 0.587, 0.114])  # of red, green, blue, as cv2 has it
+
 
 class Sample(NamedTuple):
     """One training sample.
@@ -45,8 +49,140 @@ class Sample(NamedTuple):
     name: str
 
 
+class Span(NamedTuple):
+    """A crop along one axis.
+
+    Attributes:
+        start, stop: the source pixels it is cut from.
+        factor: resized pixels per source pixel.
+        before: pixels of padding in front.
+        filled: pixels of the crop that are not padding.
+    """
+
+    start: int
+    stop: int
+    factor: float
+    before: int
+    filled: int
+
+
+def draw_span(length: int, crop: int, scale: float, place: float) -> Span:
+    """Place a crop along one axis of an image that is resized by ``scale``.
+
+    A crop starts at a whole source pixel, so that resizing the cut has the phase of resizing the
+    whole image. An image that resizes to less than the crop is taken whole and padded.
+
+    Args:
+        length: source pixels, >= 1.
+        crop: pixels of the crop.
+        scale: resize factor; raised where less than one pixel would be left, and 1 where that moves
+            no pixel of the crop by more than one (cv2 copies where the sizes round to equal ones).
+        place: 0 up to below 1, from the first possible place to the last.
+    """
+    scale = max(scale, 1 / length) if abs(scale - 1) * (crop + 2) > 1 else 1.0
+    size = max(1, int(length * scale))
+    if size < crop:
+        return Span(0, length, size / length, int(place * (crop - size + 1)), size)
+    start = int(place * (int(max(0.0, length - crop / scale)) + 1))
+    # one source pixel more than the crop covers: its last pixels blend with it
+    return Span(start, min(length, start + math.ceil(crop / scale) + 1), scale, 0, crop)
+
+
+def resize(window: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
+    """Resize what was cut of an (H, W, C) uint8 image; (rows.filled, columns.filled, C).
+
+    Area averages where it shrinks, bilinear where it grows, pixel centres aligned. Equals the same
+    window of the whole resized image, but for rounding (1 of 255). One exception: where it grows,
+    the first half source pixel repeats the window's edge and does not blend with what lies outside.
+    """
+    if rows.factor == columns.factor == 1:
+        return window[: rows.filled, : columns.filled]
+    smaller = min(rows.factor, columns.factor) < 1
+    # by factors, not by size: cv2 keeps the phase where the crop covers no whole number of pixels
+    resized = cv2.resize(window, None, fx=columns.factor, fy=rows.factor,
+                         interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    return resized[: rows.filled, : columns.filled]
+
+
+def resize_mask(mask: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
+    """The same window of an (H, W) mask: each pixel takes the id under its centre."""
+    y, x = (np.minimum(s.start + ((np.arange(s.filled) + 0.5) / s.factor).astype(int), s.stop - 1)
+            for s in (rows, columns))
+    return np.take(mask[y, columns.start : columns.stop], x - columns.start, 1)
+
+
+def crop_region(size: tuple[int, int], rows: Span, columns: Span, crop: tuple[int, int], mirrored: bool) -> np.ndarray:
+    """Where a crop lies in the full image as it is shown.
+
+    Args:
+        size: (H, W) of the source image.
+        rows, columns: the crop along each axis, before mirroring.
+        crop: (h, w).
+        mirrored: the crop is mirrored, and so is the full image that it is placed in.
+
+    Returns:
+        (4,) float32 x0, y0, x1, y1, 1 = the full width or height; outside [0, 1] where the crop is padding.
+    """
+    (y0, y1), (x0, x1) = (((s.start - s.before / s.factor) / n, (s.start + (c - s.before) / s.factor) / n)
+                          for s, n, c in zip((rows, columns), size, crop))
+    return np.array([1 - x1, y0, 1 - x0, y1] if mirrored else [x0, y0, x1, y1], np.float32)
+
+
+class ColourJitter:
+    """Brightness, contrast, saturation and hue of four images in five, in random order.
+
+    As torchvision and albumentations define them: a factor from 1 - s to 1 + s for the first three,
+    s = 0.8 ``strength``; a turn of the hue by up to 0.2 s of the circle. Values are rounded and
+    clipped after each.
+
+    Args:
+        strength: 0 (none) to 1.
+    """
+
+    def __init__(self, strength: float) -> None:
+        self.reach = 0.8 * strength
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(H, W, 3) uint8 RGB to the same."""
+        if not self.reach or rng.random() >= 0.8:
+            return image
+        *factors, turn = rng.uniform(-1, 1, 4) * self.reach
+        for step in rng.permutation(4):
+            image = shift_hue(image, 0.2 * turn) if step == 3 else LINEAR[step](image, 1 + factors[step])
+        return image
+
+
+def brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with black."""
+    return cv2.transform(image, factor * np.eye(3))
+
+
+def contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with the mean luma."""
+    luma = LUMA @ cv2.mean(image)[:3]
+    return cv2.transform(image, np.column_stack([factor * np.eye(3), np.full(3, (1 - factor) * luma)]))
+
+
+def saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with each pixel's luma."""
+    return cv2.transform(image, factor * np.eye(3) + (1 - factor) * LUMA)
+
+
+def shift_hue(image: np.ndarray, turn: float) -> np.ndarray:
+    """Turn the hue by a share of the circle, in steps of 1/256."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    hsv[..., 0] += np.uint8(round(256 * turn) % 256)  # a byte wraps where the circle does
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+LINEAR = (brightness, contrast, saturation)
+
+
 class TrainTransform:
     """Random scale, crop (padded where the image is smaller), mirror and colour jitter.
+
+    The window is cut from the source before it is resized, and the jitter sees the smaller of the
+    two: the cost follows the crop, not the image. Padding is not jittered.
 
     Args:
         settings: crop, scale, flip, photometric.
@@ -54,44 +190,35 @@ class TrainTransform:
     """
 
     def __init__(self, settings: Data, fill: tuple[int, int, int] = (124, 116, 104)) -> None:
-        height, width = settings.crop
-        jitter = 0.8 * settings.photometric
-        low, high = settings.scale
-        self.compose = A.Compose([
-            A.RandomScale((low - 1, high - 1), area_for_downscale="image", p=1),
-            A.RandomCrop(height, width, pad_if_needed=True, pad_position="random", fill=fill, fill_mask=IGNORE),
-            A.HorizontalFlip(p=0.5 * settings.flip),
-            A.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter, hue=0.2 * jitter, p=0.8 * bool(jitter)),
-        ], save_applied_params=True)
+        self.crop, self.scale, self.flip = tuple(settings.crop), settings.scale, settings.flip
+        self.jitter = ColourJitter(settings.photometric)
+        self.fill = np.array(fill, np.uint8)[:, None, None]
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, name: str, seed: int) -> Sample:
         """Make a sample of an (H, W, 3) image and its (H, W) train ids; the same ``seed`` gives the same sample."""
-        self.compose.set_random_seed(seed)
-        result = self.compose(image=image, mask=mask)
-        region = crop_region(image.shape[:2], dict(result["applied_transforms"]))
-        pixels = np.ascontiguousarray(result["image"].transpose(2, 0, 1))
-        return Sample(pixels, np.ascontiguousarray(result["mask"]), region, name)
-
-
-def crop_region(size: tuple[int, int], applied: dict[str, dict]) -> np.ndarray:
-    """Where a crop lies in the full image, from the parameters that albumentations drew.
-
-    Args:
-        size: (H, W) of the original image.
-        applied: parameters by transform name.
-
-    Returns:
-        (4,) float32 x0, y0, x1, y1, 1 = the full width or height; outside [0, 1] where the crop is padding.
-    """
-    scale = applied.get("RandomScale", {}).get("scale", 1.0)
-    height, width = (int(n * scale) for n in size)  # as A.RandomScale rounds
-    x0, y0, x1, y1 = applied["RandomCrop"]["crop_coords"]
-    pad = applied["RandomCrop"]["pad_params"] or {"pad_left": 0, "pad_top": 0}
-    left, top = pad["pad_left"], pad["pad_top"]
-    region = np.array([(x0 - left) / width, (y0 - top) / height, (x1 - left) / width, (y1 - top) / height], np.float32)
-    if "HorizontalFlip" in applied:
-        region[[0, 2]] = 1 - region[[2, 0]]
-    return region
+        rng = np.random.default_rng(seed)
+        scale = rng.uniform(*self.scale)
+        rows, columns = (draw_span(n, c, scale, rng.random()) for n, c in zip(mask.shape, self.crop))
+        mirrored = self.flip and rng.random() < 0.5
+        window = image[rows.start : rows.stop, columns.start : columns.stop]
+        if scale >= 1:
+            window = self.jitter(window, rng)
+        window = resize(window, rows, columns)
+        if scale < 1:
+            window = self.jitter(window, rng)
+        ids = resize_mask(mask, rows, columns)
+        left = columns.before
+        if mirrored:
+            window, ids = window[:, ::-1], ids[:, ::-1]
+            left = self.crop[1] - left - columns.filled
+        pixels = np.empty((3, *self.crop), np.uint8)
+        pixels[:] = self.fill
+        truth = np.full(self.crop, IGNORE, np.uint8)
+        inside = np.s_[rows.before : rows.before + rows.filled, left : left + columns.filled]
+        pixels[:, *inside] = window.transpose(2, 0, 1)
+        truth[inside] = ids
+        region = crop_region(mask.shape, rows, columns, self.crop, mirrored)
+        return Sample(pixels, truth, region, name)
 
 
 class LabelledSample(NamedTuple):
@@ -123,20 +250,20 @@ class ImageTransform:
     def __init__(self, settings: Data, train: bool) -> None:
         self.size = height, width = tuple(settings.crop)
         low, high = settings.scale
-        jitter = 0.8 * settings.photometric
         cover = [A.SmallestMaxSize(max_size_hw=(height, width)), A.PadIfNeeded(height, width)]
         if train and low < 1:
             steps = [A.RandomResizedCrop((height, width), scale=(low, min(high, 1.0)))]
         else:
             steps = [*cover, A.RandomCrop(height, width) if train else A.CenterCrop(height, width)]
-        random = [A.HorizontalFlip(p=0.5 * settings.flip)] * settings.flip
-        random += [A.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter, hue=0.2 * jitter, p=0.8)] * bool(jitter)
-        self.fixed = not (train and (random or low < 1))
-        self.compose = A.Compose(steps + random * train)
+        self.jitter = ColourJitter(settings.photometric * train)
+        self.fixed = not (train and (settings.flip or settings.photometric or low < 1))
+        self.compose = A.Compose(steps + [A.HorizontalFlip(p=0.5)] * (train and settings.flip))
 
     def __call__(self, image: np.ndarray, target: int, name: str, seed: int = 0) -> LabelledSample:
         """Make a sample of an (H, W, 3) image; the same ``seed`` gives the same sample."""
         if not (self.fixed and image.shape[:2] == self.size):
-            self.compose.set_random_seed(seed)
-            image = self.compose(image=image)["image"]
+            rng = np.random.default_rng(seed)
+            for step in self.compose.transforms:  # of one seed, their draws would be equal
+                step.set_random_seed(int(rng.integers(1 << 32)))
+            image = self.jitter(self.compose(image=image)["image"], rng)
         return LabelledSample(np.ascontiguousarray(image.transpose(2, 0, 1)), np.asarray(target), name)

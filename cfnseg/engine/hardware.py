@@ -68,7 +68,7 @@ def build_fabric(settings: Train) -> Fabric:
         torch.backends.cudnn.allow_tf32 = settings.tf32
         torch.backends.cudnn.benchmark = settings.cudnn_benchmark
     # rank 0 may download, count class weights or draw while the others wait for it
-    strategy = DDPStrategy(find_unused_parameters=True, timeout=timedelta(hours=2)) if world > 1 else "auto"
+    strategy = DDPStrategy(timeout=timedelta(hours=2)) if world > 1 else "auto"
     device = "cuda" if cuda else "cpu"
     arithmetic = {"precision": settings.precision} if settings.precision == "32-true" else {
         "plugins": _Mixed(settings.precision, device)}

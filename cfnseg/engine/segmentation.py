@@ -36,6 +36,7 @@ class Segmentation:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.class_weights: Tensor | None = None
+        self.classes = 0
 
     def open(self, download: bool = False) -> tuple[Dataset, Dataset]:
         """Training and validation data. Raises UserError."""
@@ -49,7 +50,7 @@ class Segmentation:
 
     def prepare(self, data: Dataset, fabric: Fabric, folder: Path, log: RunLog) -> None:
         """Class weights, counted once by rank 0 and kept in ``folder``."""
-        settings = self.config.loss
+        settings, self.classes = self.config.loss, len(data.labels)
         if settings.class_weights == "none":
             return
         frequency = from_main(fabric, lambda: self._frequency(data, folder / "class_frequency.json", log))
@@ -71,7 +72,7 @@ class Segmentation:
 
     def totals(self, batch: Batch, world: int) -> Totals:
         """What the losses of a part of ``batch`` are divided by: counted over the total batch."""
-        return loss_totals(batch["mask"], self.class_weights, world)
+        return loss_totals(batch["mask"], batch["region"], self.classes, self.class_weights, world)
 
     def loss(self, model: nn.Module, batch: Batch, world: int, side: float, totals: Totals | None = None) -> Tensor:
         """The loss of a batch, or of a part of one, that is on the model's device.
@@ -84,7 +85,7 @@ class Segmentation:
             totals: `totals` of the whole batch where this is a part of it.
         """
         output = model(batch["image"], batch["region"])
-        return batch_loss(output, batch["mask"], self.config.loss, self.class_weights, world, side, totals)
+        return batch_loss(output, batch["mask"], self.config.loss, self.class_weights, world, side, batch["region"], totals)
 
     def evaluate(self, model: nn.Module, data: Dataset, **where: Any) -> Evaluation:
         """Score on a split; see `cfnseg.engine.evaluate.evaluate`."""

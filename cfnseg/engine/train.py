@@ -33,12 +33,12 @@ from cfnseg.engine.hardware import build_fabric, synchronise_batch_norm
 from cfnseg.engine.hosts import from_main, gather, same_everywhere, together
 from cfnseg.engine.log import RunLog, environment
 from cfnseg.engine.loss import side_weight
-from cfnseg.engine.optim import build_ema, build_optimizer, set_learning_rate
+from cfnseg.engine.optim import build_ema, build_optimizer, clip_gradients, set_learning_rate
 from cfnseg.engine.record import Read, StepRecord
 from cfnseg.engine.segmentation import Segmentation
 from cfnseg.engine.stopping import Stopped, Stopping
 from cfnseg.errors import UserError, first_line
-from cfnseg.models.build import build_model
+from cfnseg.models.build import build_model, unused_parameters
 from cfnseg.storage import write_atomic
 
 SECTIONS = {"model": Model, "data": Data, "optim": Optim, "loss": Loss, "train": Train}
@@ -112,6 +112,9 @@ class Run:
             network = network.to(memory_format=torch.channels_last)
         self.parameters = network.parameter_table()
         if self.world > 1:
+            frozen = set(unused_parameters(network))  # so that a step need not search for them
+            for name, parameter in network.named_parameters():
+                parameter.requires_grad_(name not in frozen)
             network = synchronise_batch_norm(network, fabric.device)
         self.network: nn.Module = network.to(fabric.device)
         self.ema = build_ema(self.network, self.config.optim)
@@ -234,8 +237,7 @@ class Run:
             loss = self._backward(there)
         except torch.OutOfMemoryError as error:
             raise self._out_of_memory(error) from None
-        norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.optim.clip or math.inf,
-                                          error_if_nonfinite=False)
+        norm = clip_gradients(self.fabric, self.optimizer, self.config.optim.clip)
         self.record.add(step + 1, loss, norm, self.stopping.asked > 0, batch["names"])
         rate = set_learning_rate(self.optimizer, step, self.total, self.config.optim)
         self.optimizer.step()

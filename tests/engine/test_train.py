@@ -189,9 +189,10 @@ def test_image_loss_targets_and_pixel_loss_by_hand():
     assert pixel_loss(logits, mask, Loss(), None).item() == pytest.approx(-log[kept].mean().item(), rel=1e-5)
     hardest = (-log[kept]).topk(int(0.25 * kept.sum())).values.mean()
     assert pixel_loss(logits, mask, Loss(ohem=0.25), None).item() == pytest.approx(hardest.item(), rel=1e-5)
-    image = torch.zeros(1, 4)
-    both = batch_loss(Output(logits, image), mask, Loss(image=2.0), None)
-    assert both.item() == pytest.approx(-log[kept].mean().item() + 2 * np.log(2), rel=1e-5)
+    labelled = torch.where(kept, mask, 1)
+    plain = pixel_loss(logits, labelled, Loss(), None)
+    both = batch_loss(Output(logits, torch.zeros(1, 4)), labelled, Loss(image=2.0), None)
+    assert both.item() == pytest.approx(plain.item() + 2 * np.log(2), rel=1e-5)
     nothing = torch.full_like(mask, 255)
     assert pixel_loss(logits, nothing, Loss(), None).item() == 0
     assert pixel_loss(logits, nothing, Loss(ohem=0.5), None).item() == 0

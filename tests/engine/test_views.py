@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cfnseg.data.transforms import crop_region
+from cfnseg.data.transforms import Span, crop_region
 from cfnseg.engine.views import one_view, view_logits
 from cfnseg.models.cfn import Output
 from tests.engine.stubs import Place
@@ -54,8 +54,8 @@ def test_a_mirrored_crop_gets_the_region_that_training_gives_it():
             return super().forward(images, region)
 
     crop = noise(1, 3, 64, 96)
-    box = {"RandomCrop": {"crop_coords": (40, 10, 136, 74), "pad_params": None}}
-    plain, mirrored = (torch.from_numpy(crop_region((200, 300), box | extra))[None] for extra in ({}, {"HorizontalFlip": {}}))
+    rows, columns = Span(10, 74, 1.0, 0, 64), Span(40, 136, 1.0, 0, 96)
+    plain, mirrored = (torch.from_numpy(crop_region((200, 300), rows, columns, (64, 96), m))[None] for m in (False, True))
     view_logits(Watch(), crop, plain, (1.0,), flip=True)
     assert torch.equal(seen[0][0], crop)
     assert torch.equal(seen[0][1], plain)

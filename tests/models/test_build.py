@@ -8,7 +8,8 @@ from cfnseg.data.labels import Label, LabelMap
 from cfnseg.engine.checkpoint import load, save_weights
 from cfnseg.engine.loss import batch_loss
 from cfnseg.errors import UserError
-from cfnseg.models.build import MODELS, build_model
+from cfnseg.models.build import IMAGE_MODELS, MODELS, build_model, unused_parameters
+from cfnseg.models.fusion import FUSIONS
 from tests.conftest import ENCODER
 
 LABELS = LabelMap([Label(i, f"class{i}", (i, i, i)) for i in range(5)])
@@ -55,6 +56,41 @@ def test_a_step_and_a_file(model, settings, tmp_path):
             assert torch.equal(ours.pixel, theirs.pixel)
             assert torch.equal(ours.image, theirs.image)
             assert ours.side == theirs.side == ()
+
+
+def test_every_parameter_gets_a_gradient(model):
+    assert unused_parameters(model) == []
+
+
+@pytest.mark.parametrize("order", ["eflp", "eplf"])
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("norm", ["none", "single"])
+def test_every_parameter_of_every_fusion_gets_a_gradient(order, fusion, norm):
+    settings = Model(encoder=ENCODER, encoder_weights=None, width=8, grid=(2, 3), order=order, fusion=fusion, fusion_norm=norm)
+    assert unused_parameters(build_model(settings, 3)) == []
+
+
+@pytest.mark.parametrize("encoder", ["cifar_net", "cfn11", ENCODER])
+@pytest.mark.parametrize("name", IMAGE_MODELS)
+def test_every_parameter_of_an_image_level_net_gets_a_gradient(name, encoder):
+    assert unused_parameters(build_model(Model(level="image", name=name, encoder=encoder, encoder_weights=None, width=8), 3)) == []
+
+
+def test_stages_that_no_branch_reads_are_found_and_nothing_changes():
+    model = build_model(Model(encoder="lcnet_035", encoder_weights=None, width=8, strides=(8, 16)), 3).eval()
+    before, random = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
+    found = unused_parameters(model)
+    assert found
+    assert all(n.startswith("encoder.body.blocks.5.") for n in found)
+    assert not model.training
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+    for name in found:
+        model.get_parameter(name).requires_grad_(False)
+    mask = torch.randint(0, 3, (2, *SIZE), dtype=torch.uint8)
+    batch_loss(model.train()(torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8)), mask, Loss(), None).backward()
+    assert {n for n, p in model.named_parameters() if p.grad is None} == set(found)
 
 
 def test_unknown_model_gets_near_names():
