@@ -9,6 +9,15 @@ import torch
 from torch import Tensor
 
 
+def traced() -> bool:
+    """True where plain torch operations run: an exporter knows no others, and CFNSEG_OPS=reference asks for them.
+
+    Whoever calls an operation asks this, also while compiling. The operation itself asks `version_for` as it runs.
+    """
+    exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return exporting or os.environ.get("CFNSEG_OPS", "") == "reference"
+
+
 def version_for(values: Tensor) -> str:
     """Triton's for 16 and 32 bits on CUDA where Triton is installed, else the lean one, which runs anywhere.
 
