@@ -12,7 +12,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from cfnseg.ops import launch
 from cfnseg.ops.dense.reference import stride_of
@@ -182,41 +181,25 @@ def inner(grad: Tensor) -> Tensor:
     return grad[..., 1:-1, 1:-1]
 
 
-class _Total(torch.autograd.Function):
-    """Sum of the loss and of the weight; the gradient is computed with them."""
-
-    @staticmethod
-    def forward(ctx, logits, loss, wanted):
-        sums, grad = _walk(logits, loss, None, None, wanted)
-        if wanted:
-            ctx.save_for_backward(grad)
-            ctx.kind = logits.dtype
-        total, amount = sums.double().sum((0, 1)).float()
-        ctx.mark_non_differentiable(amount)
-        return total, amount
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad, _):
-        return (ctx.saved_tensors[0] * grad).to(ctx.kind), None, None
+def sums(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, smoothing: float,
+         wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As `cfnseg.ops.dense.lean.sums`."""
+    parts, grad = _walk(logits, _loss_of(logits, target, ignore_index, weight, smoothing), None, None, wanted)
+    total, amount = parts.double().sum((0, 1)).float()
+    return total, amount, grad
 
 
-class _EachPixel(torch.autograd.Function):
-    """The loss of every pixel; backward computes the pixels again."""
+def each(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, smoothing: float) -> Tensor:
+    """As `cfnseg.ops.dense.lean.each`."""
+    result = torch.empty(target.shape, device=logits.device)
+    _walk(logits, _loss_of(logits, target, ignore_index, weight, smoothing), result, None, False)
+    return result
 
-    @staticmethod
-    def forward(ctx, logits, loss, wanted):
-        ctx.save_for_backward(logits)
-        ctx.loss = loss
-        each = torch.empty(loss[0].shape, device=logits.device)
-        _walk(logits, loss, each, None, False)
-        return each
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        (logits,) = ctx.saved_tensors
-        return _walk(logits, ctx.loss, torch.empty_like(grad), grad.contiguous(), True)[1].to(logits.dtype), None, None
+def each_backward(grad: Tensor, logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, smoothing: float) -> Tensor:
+    """As `cfnseg.ops.dense.lean.each_backward`."""
+    loss = _loss_of(logits, target, ignore_index, weight, smoothing)
+    return _walk(logits, loss, torch.empty_like(grad), grad.contiguous(), True)[1]
 
 
 def _loss_of(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, smoothing: float) -> tuple:
@@ -224,17 +207,6 @@ def _loss_of(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor |
     target = target.contiguous() if target.dtype == torch.uint8 else target.long().contiguous()
     weight = torch.ones(logits.shape[1], device=logits.device) if weight is None else weight.to(logits.device).float().contiguous()
     return target, ignore_index, weight, float(smoothing)
-
-
-def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, label_smoothing: float,
-                  reduction: str) -> Tensor:
-    """See `cfnseg.ops.dense_cross_entropy`."""
-    loss = _loss_of(logits, target, ignore_index, weight, label_smoothing)
-    wanted = torch.is_grad_enabled() and logits.requires_grad
-    if reduction == "none":
-        return _EachPixel.apply(logits, loss, wanted)
-    total, amount = _Total.apply(logits, loss, wanted)
-    return total / amount.clamp_min(torch.finfo(amount.dtype).tiny) if reduction == "mean" else total
 
 
 def argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -8,11 +8,12 @@ so nothing is added in place), then a matrix product with the columns' interpola
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from cfnseg.ops import launch
 from cfnseg.ops.linear import hat, whole
@@ -143,40 +144,34 @@ def _fold(out, grad, result, other, region, other_region, height, width, channel
     tl.store(out + spot, total, mask=(j < width)[:, None] & (k < channels)[None, :])
 
 
-class TritonFuse(torch.autograd.Function):
-    """As `cfnseg.ops.lc_fuse.lean.LeanFuse`: weight, bias, region, size, relu and channels-last branches to the fused map."""
+def forward(branches: Sequence[Tensor], weight: Tensor, bias: Tensor, region: Tensor, size: tuple[int, int], relu: bool) -> Tensor:
+    """As `cfnseg.ops.lc_fuse.lean.forward`, of channels-last branches."""
+    run = _Run(weight, bias, region, size, branches)
+    result = torch.empty(len(branches[0]), *size, weight.shape[1], dtype=branches[0].dtype, device=weight.device)
+    heights, widths = (tuple(b.shape[axis] for b in run.branches) for axis in (1, 2))
+    blocks = triton.cdiv(size[1], run.x)
+    launch.run(_fuse, (triton.cdiv(size[0], ROWS) * blocks, run.parts, len(result)), result, run.grid, run.region,
+               tuple(run.branches), heights, widths, *size, *run.shape, run.step, blocks, S=len(branches),
+               FIRST=run.branches[0].shape[1:3] == size, RELU=relu, **run.tile)
+    return result.permute(0, 3, 1, 2)
 
-    @staticmethod
-    def forward(ctx, weight, bias, region, size, relu, *branches):
-        run = _Run(weight, bias, region, size, branches)
-        result = torch.empty(len(branches[0]), *size, weight.shape[1], dtype=branches[0].dtype, device=weight.device)
-        heights, widths = (tuple(b.shape[axis] for b in run.branches) for axis in (1, 2))
-        blocks = triton.cdiv(size[1], run.x)
-        launch.run(_fuse, (triton.cdiv(size[0], ROWS) * blocks, run.parts, len(result)), result, run.grid, run.region,
-                   tuple(run.branches), heights, widths, *size, *run.shape, run.step, blocks, S=len(branches),
-                   FIRST=run.branches[0].shape[1:3] == size, RELU=relu, **run.tile)
-        result = result.permute(0, 3, 1, 2)
-        ctx.save_for_backward(weight, bias, region, result, *branches)
-        ctx.relu = relu
-        return result
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        weight, bias, region, result, *branches = ctx.saved_tensors
-        run = _Run(weight, bias, region, tuple(result.shape[2:]), branches)
-        grad = grad.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        result = result.permute(0, 2, 3, 1)
-        with torch.autocast(grad.device.type, enabled=False):
-            grids = [run.grid_grad(grad, result, branch, ctx.relu) for branch in (None, *run.branches)]
-            grads = [run.branch_grad(grad, result, s, ctx.relu).permute(0, 3, 1, 2) for s in range(len(branches))]
-        return torch.stack(grids[1:]).to(weight.dtype), grids[0].to(bias.dtype), None, None, None, *grads
+def backward(grad: Tensor, result: Tensor, branches: Sequence[Tensor], weight: Tensor, bias: Tensor, region: Tensor,
+             relu: bool) -> list[Tensor]:
+    """As `cfnseg.ops.lc_fuse.lean.backward`, of channels-last branches."""
+    run = _Run(weight, bias, region, tuple(result.shape[2:]), branches)
+    grad = grad.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+    result = result.permute(0, 2, 3, 1)
+    with torch.autocast(grad.device.type, enabled=False):
+        grids = [run.grid_grad(grad, result, branch, relu) for branch in (None, *run.branches)]
+        grads = [run.branch_grad(grad, result, s, relu).permute(0, 3, 1, 2) for s in range(len(branches))]
+    return [torch.stack(grids[1:]).to(weight.dtype), grids[0].to(bias.dtype), *grads]
 
 
 class _Run:
     """The inputs as (rows, columns, channels) and the shape of a tile."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, region: Tensor, size: tuple[int, int], branches: tuple[Tensor, ...]) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, region: Tensor, size: tuple[int, int], branches: Sequence[Tensor]) -> None:
         self.size, self.region, self.step = size, region.float().contiguous(), 4 if len(region) > 1 else 0
         self.grid = torch.cat([bias[None], weight]).float().permute(0, 2, 3, 1).contiguous()
         self.branches = [b.permute(0, 2, 3, 1) for b in branches]
