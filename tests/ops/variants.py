@@ -1,14 +1,13 @@
 """Every variant of the Triton kernels that cfnseg.ops can ask for, compiled without a GPU: python -m tests.ops.variants.
 
-The public operations run on small CPU tensors with a recorder in place of the launch, so variants follow from the code that
-launches. Triton's own launcher then specialises and compiles each (``warmup``) for a GPU that is only named.
+The public operations run on small CPU tensors with a recorder in place of Triton's launch, so variants follow from the code
+that launches. Triton's own launcher then specialises and compiles each (``warmup``) for a GPU that is only named.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import subprocess
 import sys
@@ -18,10 +17,12 @@ from pathlib import Path
 
 import torch
 import triton
+from pytest import MonkeyPatch
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import JITFunction
 
-from cfnseg.ops import dense_argmax, dense_cross_entropy, dense_scores, dispatch, launch, lc_fuse
+from cfnseg.ops import dense_argmax, dense_cross_entropy, dense_scores, dispatch, lc_fuse
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 TARGETS = (80, 90, 100)
@@ -70,20 +71,16 @@ def record() -> list[Variant]:
     """All variants, each once."""
     found: dict[str, Variant] = {}
 
-    def recorder(kernel, grid, *args, **constants) -> None:
+    def recorder(kernel, *args, grid, warmup, **constants) -> None:
         variant = Variant(kernel, args, constants)
         found.setdefault(json.dumps(variant.factors, default=str), variant)
 
-    plain, launch.run = launch.run, recorder
-    trusted, dispatch.trusted = getattr(dispatch, "trusted", False), True
-    before = os.environ.get("CFNSEG_OPS")
-    os.environ["CFNSEG_OPS"] = "triton"
-    try:
+    with MonkeyPatch.context() as patch:
+        patch.setattr(JITFunction, "run", recorder)
+        patch.setattr(dispatch, "trusted", True, raising=False)
+        patch.setenv("CFNSEG_OPS", "triton")
         for work in itertools.chain(fusions(), losses(), classes()):
             work()
-    finally:
-        launch.run, dispatch.trusted = plain, trusted
-        os.environ.pop("CFNSEG_OPS") if before is None else os.environ.update(CFNSEG_OPS=before)
     return list(found.values())
 
 
@@ -135,11 +132,15 @@ def classes() -> Iterator:
 
 
 def covering(variants: list[Variant]) -> list[tuple[int, Variant]]:
-    """Few (target, variant) in which every kernel has each pair of values of its factors that can be, and each specialisation."""
+    """Few (target, variant) in which every kernel has every pair of a flag, dtype or target, of a flag and a size, and each
+    specialisation."""
     def needs(target: int, variant: Variant) -> set[tuple]:
         fixed = [(k, v) for k, v in variant.factors.items() if k not in ("kernel", "special")] + [("target", target)]
+        size = [type(value) is int and key != "target" for key, value in fixed]
+        pairs = [(a, b) for (a, i), (b, j) in itertools.combinations(zip(fixed, size), 2)
+                 if not (i or j) or isinstance((b if i else a)[1], bool)]
         name = variant.factors["kernel"]
-        return {(name, *pair) for pair in itertools.combinations(fixed, 2)} | {(name, "special", variant.factors["special"])}
+        return {(name, *pair) for pair in pairs} | {(name, one) for one in (*fixed, ("special", variant.factors["special"]))}
 
     left = {(target, i): needs(target, v) for i, v in enumerate(variants) for target in TARGETS}
     missing, chosen = set().union(*left.values()), []
@@ -183,9 +184,10 @@ def main(every: bool, part: int, parts: int, targets: list[int]) -> None:
     variants = record()
     jobs = [(t, v) for v in variants for t in TARGETS] if every else covering(variants)
     jobs = [job for job in jobs if job[0] in targets]
+    more = {"all": len(jobs), "of": len(variants) * len(targets), "triton": triton.__version__}
     for target, variant in jobs[part::parts]:
         print(json.dumps({"begun": f"sm_{target} {variant}"}), flush=True)
-        print(json.dumps(compile_for(target, variant) | {"all": len(jobs)}), flush=True)
+        print(json.dumps(compile_for(target, variant) | more), flush=True)
 
 
 if __name__ == "__main__":
