@@ -51,7 +51,7 @@ class Variant:
 def special(arg) -> object:
     """What Triton makes of an argument beside its type: "1", "d"ivisible by 16, or not."""
     if isinstance(arg, tuple):
-        return [special(one) for one in arg]
+        return "".join(sorted({special(one) for one in arg}))
     if isinstance(arg, Tensor):
         return "d" if arg.data_ptr() % 16 == 0 else "-"
     if isinstance(arg, float):
