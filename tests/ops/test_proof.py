@@ -64,7 +64,7 @@ def lines(capsys):
     return [line for line in capsys.readouterr().err.splitlines() if line.startswith("cfnseg:")]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [pytest.param(f, marks=[pytest.mark.slow] * (f == "is right")) for f in FAULTS])
 def test_planted_faults_in_the_interpreter(fault, tmp_path):
     """sitecustomize changes the launch in every process, the proof's child too."""
     pytest.importorskip("triton")
