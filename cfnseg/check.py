@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -24,6 +26,7 @@ Prints the machine and, for each operation, version and dtype: whether it equals
 of the measured copy bandwidth, and its extra memory. On CUDA the Triton kernels are proven anew.
 Exit code: 0 all is right, 1 something is wrong, 2 wrong usage. Takes a minute on a CPU, some on a GPU."""
 ROUNDS = 5
+MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
 PACKAGES = ("torch", "torchvision", "triton", "timm", "lightning", "segmentation-models-pytorch", "numpy")
 CASES = {  # on a CPU, on CUDA
     "lc_fuse": (Case("lc_fuse", 2, (48, 64), 64, (6, 8)), Case("lc_fuse", 8, (128, 128), 128, (6, 8))),
@@ -122,7 +125,10 @@ def examined(device: torch.device, bandwidth: float) -> Iterator[Row]:
             rows = [Row(operation, name, dtype) for name in names]
             for row in rows[1:]:
                 judge(row, device)
-            measure([row for row in rows if not row.wrong], cases[device.type == "cuda"], device, bandwidth)
+            try:
+                measure([row for row in rows if not row.wrong], cases[device.type == "cuda"], device, bandwidth)
+            except Exception as error:
+                rows[0].wrong = f"measuring failed: {type(error).__name__}: {first_line(error)}"
             yield from rows
 
 
@@ -145,10 +151,9 @@ def measure(rows: list[Row], case: Case, device: torch.device, bandwidth: float)
     """Set time, share of the bandwidth and memory, the versions interleaved."""
     cuda = device.type == "cuda"
     with torch.cuda.device(device) if cuda else examining("lean"):
-        found = versions(case, str(device), rows[0].dtype, compiled=False)
+        found = versions(case, device.type, rows[0].dtype, compiled=False)
         works = [within(row.version, found["eager" if row.version == "reference" else row.version]) for row in rows]
         for row, work in zip(rows, works):
-            work()
             row.memory = added(work, cuda)
         moved = least_bytes(case, rows[0].dtype.itemsize)
         for row, seconds in zip(rows, np.median(in_turns(works, ROUNDS, cuda), axis=0)):
@@ -163,19 +168,15 @@ def within(name: str, work: Callable[[], object]) -> Callable[[], None]:
     return run
 
 
-class examining:  # noqa: N801
+@contextmanager
+def examining(name: str) -> Iterator[None]:
     """Within, one version runs, Triton's unproven."""
-
-    def __init__(self, name: str) -> None:
-        self.forced = dispatch.forced(name)
-
-    def __enter__(self) -> None:
-        self.forced.__enter__()
-        self.before, dispatch.trusted = dispatch.trusted, True
-
-    def __exit__(self, *error: object) -> None:
-        dispatch.trusted = self.before
-        self.forced.__exit__(*error)
+    before, dispatch.trusted = dispatch.trusted, True
+    try:
+        with dispatch.forced(name):
+            yield
+    finally:
+        dispatch.trusted = before
 
 
 def least_bytes(case: Case, itemsize: int) -> int:
@@ -188,19 +189,26 @@ def least_bytes(case: Case, itemsize: int) -> int:
     return (2 * logits if case.op == "cross_entropy" else logits) + pixels
 
 
-def added(work: Callable[[], object], cuda: bool) -> int:
-    """Bytes that the work has allocated at its peak, beyond what was there."""
+def added(work: Callable[[], object], cuda: bool) -> int | None:
+    """Bytes that the work adds at its peak to what was there; None on a CPU whose C library is not glibc."""
     if cuda:
+        work()  # compiles kernels
         peak = Peak(cuda)
         work()
         return peak.added()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as found:
-        work()
-    events = [e for e in found.profiler.kineto_results.events() if e.name() == "[memory]"]
-    return max(0, *np.cumsum([e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]), 0)
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(library, "mallopt"):
+        return None
+    library.mallopt(MMAP_THRESHOLD, 1 << 16)  # a freed block goes back to the system: resident memory is what is in use
+    work()
+    library.malloc_trim(0)
+    peak = Peak()
+    work()
+    library.mallopt(MMAP_THRESHOLD, 1 << 25)
+    return peak.added()
 
 
-HEADER = f"{'operation':15}{'version':11}{'dtype':10}{'error':>9}{'bound':>8}{'time':>11}{'of copy':>9}{'memory':>10}"
+HEADER = f"{'operation':15}{'version':11}{'dtype':10}{'error':>9}{'bound':>8}{'time':>11}{'of copy':>9}{'memory':>11}"
 
 
 def text_of(row: Row) -> str:
@@ -210,13 +218,12 @@ def text_of(row: Row) -> str:
         return f"{start}WRONG: {row.wrong}"
     error = "-" if row.error is None else f"{row.error:.1e}"
     bound = "-" if row.error is None else f"{proof.BOUNDS[row.dtype]:.0e}"
-    return f"{start}{error:>9}{bound:>8}{row.seconds * 1e3:8.2f} ms{row.share:9.1%}{row.memory / 2**20:6.1f} MiB"
+    memory = "-" if row.memory is None else f"{row.memory / 2**20:.1f} MiB"
+    if row.seconds is None:
+        return f"{start}{error:>9}{bound:>8}   not measured"
+    return f"{start}{error:>9}{bound:>8}{row.seconds * 1e3:8.2f} ms{row.share:9.1%}{memory:>11}"
 
 
 def name_of(dtype: torch.dtype) -> str:
     """A dtype without torch's name."""
     return str(dtype).removeprefix("torch.")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

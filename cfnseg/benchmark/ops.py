@@ -106,7 +106,12 @@ def _dense(case: Case, device: str, dtype: torch.dtype) -> tuple[Work, dict[str,
         return (functools.partial(reference.argmax, logits, case.size), {"ours": functools.partial(dense_argmax, logits, case.size)}, [])
     target = torch.randint(0, case.channels, (case.batch, *case.size), device=device, dtype=torch.uint8)
     logits.requires_grad_()
-    return (functools.partial(reference.cross_entropy, logits, target, 255, None, 0.0, "mean"),
+
+    def composed() -> Tensor:
+        full = reference.upsample_logits(logits.to(torch.promote_types(dtype, torch.float32)), case.size)
+        return F.cross_entropy(full, target.long(), ignore_index=255)
+
+    return (composed,
             {"ours": functools.partial(dense_cross_entropy, logits, target)}, [logits])
 
 
