@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import multiprocessing
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +18,7 @@ from cfnseg.benchmark.timing import Peak, in_turns
 from cfnseg.errors import first_line
 from cfnseg.ops import dense_argmax, dense_cross_entropy, lc_fuse, lc_fuse_reference, upsample
 from cfnseg.ops.dense import reference
+from cfnseg.ops.dispatch import forced
 
 Work = Callable[[], object]
 
@@ -47,17 +46,6 @@ def cases(ops: Iterable[str], batches: Iterable[int], scales: Iterable[float]) -
     dense = [(512, 1024, 19, (1, 1)), (512, 512, 150, (1, 1))]
     return [Case(op, batch if op == "lc_fuse" else max(1, batch // 4), (round(h * s), round(w * s)), channels, grid)
             for op, batch, s in itertools.product(ops, batches, scales) for h, w, channels, grid in (fusions if op == "lc_fuse" else dense)]
-
-
-@contextmanager
-def forced(version: str) -> Iterator[None]:
-    """Within, cfnseg.ops runs this version."""
-    before = os.environ.get("CFNSEG_OPS")
-    os.environ["CFNSEG_OPS"] = version
-    try:
-        yield
-    finally:
-        os.environ.pop("CFNSEG_OPS") if before is None else os.environ.update(CFNSEG_OPS=before)
 
 
 def versions(case: Case, device: str, dtype: torch.dtype, compiled: bool) -> dict[str, Work]:
@@ -118,7 +106,12 @@ def _dense(case: Case, device: str, dtype: torch.dtype) -> tuple[Work, dict[str,
         return (functools.partial(reference.argmax, logits, case.size), {"ours": functools.partial(dense_argmax, logits, case.size)}, [])
     target = torch.randint(0, case.channels, (case.batch, *case.size), device=device, dtype=torch.uint8)
     logits.requires_grad_()
-    return (functools.partial(reference.cross_entropy, logits, target, 255, None, 0.0, "mean"),
+
+    def composed() -> Tensor:
+        full = reference.upsample_logits(logits.to(torch.promote_types(dtype, torch.float32)), case.size)
+        return F.cross_entropy(full, target.long(), ignore_index=255)
+
+    return (composed,
             {"ours": functools.partial(dense_cross_entropy, logits, target)}, [logits])
 
 

@@ -4,8 +4,15 @@ Every operation has three versions with one result: the reference in torch opera
 and Triton kernels for CUDA (`cfnseg.ops.dispatch` says which runs).
 """
 
-from cfnseg.ops.dense import dense_argmax, dense_confusion, dense_cross_entropy, dense_scores, stride_of
+from cfnseg.ops.dense import (
+    dense_argmax,
+    dense_confusion,
+    dense_cross_entropy,
+    dense_cross_entropy_sums,
+    dense_scores,
+    stride_of,
+)
 from cfnseg.ops.lc_fuse import lc_fuse, lc_fuse_reference, upsample
 
-__all__ = ["dense_argmax", "dense_confusion", "dense_cross_entropy", "dense_scores", "lc_fuse", "lc_fuse_reference", "stride_of",
-           "upsample"]
+__all__ = ["dense_argmax", "dense_confusion", "dense_cross_entropy", "dense_cross_entropy_sums", "dense_scores", "lc_fuse",
+           "lc_fuse_reference", "stride_of", "upsample"]

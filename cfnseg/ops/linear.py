@@ -21,6 +21,11 @@ def places(start: Tensor, stop: Tensor, cells: int, knots: int) -> Tensor:
     return ((start[:, None] + (stop - start)[:, None] * centres) * knots - 0.5).clamp(0, knots - 1)
 
 
+def whole(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(1, 4) region of the whole image, 0 0 1 1; made on the device, as a copy from the host would wait for it."""
+    return torch.arange(4, device=device).ge(2).to(dtype)[None]
+
+
 def hat(start: Tensor, stop: Tensor, cells: int, knots: int) -> Tensor:
     """Linear interpolation as a matrix: row i holds the weights of the ``knots`` knots at `places` i.
 

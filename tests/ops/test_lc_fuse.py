@@ -1,6 +1,6 @@
 """The one-pass fusion against its definition: values, gradients, odd shapes, and its errors."""
 
-import sys
+from importlib import import_module
 
 import pytest
 import torch
@@ -10,14 +10,18 @@ from hypothesis import strategies as st
 from cfnseg.ops import lc_fuse, lc_fuse_reference
 from cfnseg.ops.linear import Axis, hat, places
 
-LEAN = sys.modules["cfnseg.ops.lc_fuse.lean"]  # the package's name is the function's in cfnseg.ops
+LEAN = import_module("cfnseg.ops.lc_fuse.lean")  # the package's name is the function's in cfnseg.ops
 SIDES = st.one_of(st.integers(1, 14), st.sampled_from([17, 23]))
 
 
-@pytest.fixture(params=[1, 200, 1 << 18], autouse=True)
+@pytest.fixture(params=[1, 200, 1 << 18, "image", "images"], autouse=True)
 def _strip(request, monkeypatch):
-    """Strips of one row, of some, and of all."""
-    monkeypatch.setattr(LEAN, "STRIP", request.param)
+    """Strips of one row, of some, and of all; and what runs on other devices, an image at a time and all at once."""
+    if isinstance(request.param, str):
+        monkeypatch.setattr(LEAN, "_in_strips", lambda device: False)
+        monkeypatch.setattr(LEAN.batched, "CHUNK", 1 if request.param == "image" else 1 << 25)
+    else:
+        monkeypatch.setattr(LEAN, "STRIP", request.param)
 
 
 def inputs(n=2, k=3, grid=(2, 3), size=(6, 7), factors=(1, 2, 4), dtype=torch.float64):
@@ -96,7 +100,7 @@ def test_the_environment_forces_the_reference(monkeypatch):
     monkeypatch.setenv("CFNSEG_OPS", "reference")
     branches, weight, bias, region, size = inputs()
     out = lc_fuse(branches, weight, bias, region, size)
-    assert "LeanFuse" not in type(out.grad_fn).__name__
+    assert "lc_fuse" not in type(out.grad_fn).__name__  # no operation of ours
     assert torch.equal(out, lc_fuse_reference(branches, weight, bias, region, size))
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from cfnseg.ops.dense.reference import stride_of
 
 STRIP = 1 << 19  # values of a strip, 2 MiB of float32, whatever the image's size and the number of classes
+DEVICE_STRIP = 1 << 24  # on other devices than a CPU, 64 MiB: there a call costs more than a cache saves
 
 
 class Cells:
@@ -35,7 +36,8 @@ class Cells:
 
     def strips(self) -> Iterator[slice]:
         """Ranges of cells."""
-        step = max(1, STRIP // (self.stride**2 * len(self.values)))
+        values = STRIP if self.values.device.type == "cpu" else DEVICE_STRIP
+        step = max(1, values // (self.stride**2 * len(self.values)))
         last = self.values.shape[1] - self.row - 1
         for start in range(0, last, step):
             yield slice(start, min(start + step, last))

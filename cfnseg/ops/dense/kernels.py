@@ -3,7 +3,7 @@
 The stride x stride pixels between the centres of the same four cells (a quad) are blends of the same four logits. A program has
 the pixels of some quads and walks the classes: once for the sum of exponentials, once more for the gradient, which it sums over
 a quad's pixels for each of the four cells. Those (4, N, C, quads) parts, a quarter of the logits at the image's size at stride
-4, are added up cell by cell afterwards.
+4, are added up cell by cell afterwards. At stride 1 a pixel is a cell, and its gradient is written once.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from cfnseg.ops import launch
 from cfnseg.ops.dense.reference import stride_of
 
 TILE = 1024  # pixels of a program
+# a value of these is not compiled in, so that another size of image needs no other kernel
+SIZES = ("classes", "rows", "columns", "height", "width", "images", "step", "down")
 
 
 @triton.jit
@@ -43,9 +45,9 @@ def _blend(above, below, left, right, ty, tx, valid):
     return upper + (lower - upper) * ty[None]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=(*SIZES, "group", "ignore", "smoothing"))
 def _loss(logits, target, weight, factor, each, sums, parts, classes, rows, columns, height, width, images, group, step, down, along,
-          ignore, smoothing, WEIGHTED: tl.constexpr, EACH: tl.constexpr, GRADIENT: tl.constexpr, S: tl.constexpr, Q: tl.constexpr):
+          ignore, smoothing, EACH: tl.constexpr, GRADIENT: tl.constexpr, S: tl.constexpr, Q: tl.constexpr):
     n = tl.program_id(1).to(tl.int64)
     quads = (rows + 1) * (columns + 1)
     quad, above, below, left, right, y, x, inside, ty, tx = _quads(
@@ -59,9 +61,12 @@ def _loss(logits, target, weight, factor, each, sums, parts, classes, rows, colu
     top = tl.full((Q, S * S), float("-inf"), tl.float32)
     total, true, others = tl.zeros((Q, S * S), tl.float32), tl.zeros((Q, S * S), tl.float32), tl.zeros((Q, S * S), tl.float32)
     amount = 0.0
+    a, b = above, below  # pointers walk the classes: class x step may not fit 32 bits
     for c in range(classes):
-        w = tl.load(weight + c) if WEIGHTED else 1.0
-        z = _blend(above + c * step, below + c * step, left, right, ty, tx, valid)
+        w = tl.load(weight + c)
+        z = _blend(a, b, left, right, ty, tx, valid)
+        a += step
+        b += step
         larger = tl.maximum(top, z)
         total = total * tl.exp(top - larger) + tl.exp(z - larger)
         top = larger
@@ -70,7 +75,7 @@ def _loss(logits, target, weight, factor, each, sums, parts, classes, rows, colu
         amount += w
     soft = smoothing / classes
     log = top + tl.log(total)
-    counts = tl.where(counted, tl.load(weight + truth) if WEIGHTED else 1.0, 0.0)
+    counts = tl.where(counted, tl.load(weight + truth), 0.0)
     hard = (1.0 - smoothing) * counts
     soft = tl.where(counted, soft, 0.0)
     loss = hard * (log - true) + soft * (amount * log - others)
@@ -78,9 +83,9 @@ def _loss(logits, target, weight, factor, each, sums, parts, classes, rows, colu
     if EACH:
         tl.store(each + pixel, loss, mask=inside)
     else:
-        place = (n * group + tl.program_id(0)) * 2
-        tl.store(sums + place, tl.sum(tl.sum(loss, 1), 0))
-        tl.store(sums + place + 1, tl.sum(tl.sum(counts, 1), 0))
+        slot = (n * group + tl.program_id(0)) * 2
+        tl.store(sums + slot, tl.sum(tl.sum(loss, 1), 0))
+        tl.store(sums + slot + 1, tl.sum(tl.sum(counts, 1), 0))
     if GRADIENT:
         if EACH:
             given = tl.load(factor + pixel, mask=inside, other=0.0).to(tl.float32)
@@ -88,21 +93,29 @@ def _loss(logits, target, weight, factor, each, sums, parts, classes, rows, colu
             soft *= given
         share = hard + soft * amount
         out = parts + n * classes * quads + quad
+        dense = parts + n * classes * height * width + y * width + x
         corner = tl.num_programs(1).to(tl.int64) * classes * quads
+        a, b = above, below
         for c in range(classes):
-            z = _blend(above + c * step, below + c * step, left, right, ty, tx, valid)
-            w = tl.load(weight + c) if WEIGHTED else 1.0
+            z = _blend(a, b, left, right, ty, tx, valid)
+            a += step
+            b += step
+            w = tl.load(weight + c)
             grad = share * tl.exp(z - log) - tl.where(truth == c, hard, 0.0) - soft * w
-            lower = grad * ty[None]
-            upper = grad - lower
-            place = out + c * quads
-            tl.store(place, tl.sum(upper * (1.0 - tx)[None], 1), mask=valid)
-            tl.store(place + corner, tl.sum(upper * tx[None], 1), mask=valid)
-            tl.store(place + 2 * corner, tl.sum(lower * (1.0 - tx)[None], 1), mask=valid)
-            tl.store(place + 3 * corner, tl.sum(lower * tx[None], 1), mask=valid)
+            if S == 1:
+                tl.store(dense, grad, mask=inside)
+                dense += height * width
+            else:
+                lower = grad * ty[None]
+                upper = grad - lower
+                tl.store(out, tl.sum(upper * (1.0 - tx)[None], 1), mask=valid)
+                tl.store(out + corner, tl.sum(upper * tx[None], 1), mask=valid)
+                tl.store(out + 2 * corner, tl.sum(lower * (1.0 - tx)[None], 1), mask=valid)
+                tl.store(out + 3 * corner, tl.sum(lower * tx[None], 1), mask=valid)
+                out += quads
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _classes(logits, found, chances, classes, rows, columns, height, width, images, step, down, along, SCORES: tl.constexpr,
              S: tl.constexpr, Q: tl.constexpr):
     n = tl.program_id(1).to(tl.int64)
@@ -112,7 +125,9 @@ def _classes(logits, found, chances, classes, rows, columns, height, width, imag
     best = tl.full((Q, S * S), float("-inf"), tl.float32)
     total, first = tl.zeros((Q, S * S), tl.float32), tl.zeros((Q, S * S), tl.int32)
     for c in range(classes):
-        z = _blend(above + c * step, below + c * step, left, right, ty, tx, valid)
+        z = _blend(above, below, left, right, ty, tx, valid)
+        above += step
+        below += step
         larger = tl.maximum(best, z)
         if SCORES:
             total = total * tl.exp(best - larger) + tl.exp(z - larger)
@@ -141,14 +156,16 @@ def _walk(logits: Tensor, loss: tuple, each: Tensor | None, factor: Tensor | Non
     target, ignore, weight, smoothing = loss
     tiles = _Tiles(logits, tuple(target.shape[1:]))
     sums = torch.empty(len(logits), tiles.groups, 2, device=logits.device)
-    shape = len(logits), tiles.classes, tiles.rows + 1, tiles.columns + 1
-    parts = torch.empty(4, *shape, device=logits.device) if gradient else sums
+    shape, whole = (len(logits), tiles.classes, tiles.rows + 1, tiles.columns + 1), tiles.constants["S"] == 1
+    parts = sums if not gradient else torch.empty(logits.shape if whole else (4, *shape), device=logits.device)
     images, step, down, along = logits.stride()
-    _loss[tiles.grid](logits, target, sums if weight is None else weight, sums if factor is None else factor,
-                      sums if each is None else each, sums, parts, *tiles.sizes, images, tiles.groups, step, down, along, ignore,
-                      smoothing, WEIGHTED=weight is not None, EACH=each is not None, GRADIENT=gradient, **tiles.constants)
+    launch.run(_loss, tiles.grid, logits, target, weight, sums if factor is None else factor, sums if each is None else each, sums,
+               parts, *tiles.sizes, images, tiles.groups, step, down, along, ignore, smoothing, EACH=each is not None,
+               GRADIENT=gradient, **tiles.constants)
     if not gradient:
         return sums, None
+    if whole:
+        return sums, parts
     grad = torch.zeros(len(logits), tiles.classes, tiles.rows + 2, tiles.columns + 2, device=logits.device)
     for part, y, x in zip(parts, (0, 0, 1, 1), (0, 1, 0, 1)):
         grad[:, :, y : y + shape[2], x : x + shape[3]] += part
@@ -164,52 +181,32 @@ def inner(grad: Tensor) -> Tensor:
     return grad[..., 1:-1, 1:-1]
 
 
-class _Total(torch.autograd.Function):
-    """Sum of the loss and of the weight; the gradient is computed with them."""
-
-    @staticmethod
-    def forward(ctx, logits, loss, wanted):
-        sums, grad = _walk(logits, loss, None, None, wanted)
-        if wanted:
-            ctx.save_for_backward(grad)
-            ctx.kind = logits.dtype
-        total, amount = sums.double().sum((0, 1)).float()
-        ctx.mark_non_differentiable(amount)
-        return total, amount
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad, _):
-        return (ctx.saved_tensors[0] * grad).to(ctx.kind), None, None
+def sums(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, smoothing: float,
+         wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As `cfnseg.ops.dense.lean.sums`."""
+    parts, grad = _walk(logits, _loss_of(logits, target, ignore_index, weight, smoothing), None, None, wanted)
+    total, amount = parts.double().sum((0, 1)).float()
+    return total, amount, grad
 
 
-class _EachPixel(torch.autograd.Function):
-    """The loss of every pixel; backward computes the pixels again."""
-
-    @staticmethod
-    def forward(ctx, logits, loss, wanted):
-        ctx.save_for_backward(logits)
-        ctx.loss = loss
-        each = torch.empty(loss[0].shape, device=logits.device)
-        _walk(logits, loss, each, None, False)
-        return each
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        (logits,) = ctx.saved_tensors
-        return _walk(logits, ctx.loss, torch.empty_like(grad), grad.contiguous(), True)[1].to(logits.dtype), None, None
+def each(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, smoothing: float) -> Tensor:
+    """As `cfnseg.ops.dense.lean.each`."""
+    result = torch.empty(target.shape, device=logits.device)
+    _walk(logits, _loss_of(logits, target, ignore_index, weight, smoothing), result, None, False)
+    return result
 
 
-def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, label_smoothing: float,
-                  reduction: str) -> Tensor:
-    """See `cfnseg.ops.dense_cross_entropy`."""
-    loss = target.contiguous(), ignore_index, None if weight is None else weight.float().contiguous(), label_smoothing
-    wanted = torch.is_grad_enabled() and logits.requires_grad
-    if reduction == "none":
-        return _EachPixel.apply(logits, loss, wanted)
-    total, amount = _Total.apply(logits, loss, wanted)
-    return total / amount.clamp_min(torch.finfo(amount.dtype).tiny) if reduction == "mean" else total
+def each_backward(grad: Tensor, logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, smoothing: float) -> Tensor:
+    """As `cfnseg.ops.dense.lean.each_backward`."""
+    loss = _loss_of(logits, target, ignore_index, weight, smoothing)
+    return _walk(logits, loss, torch.empty_like(grad), grad.contiguous(), True)[1]
+
+
+def _loss_of(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, smoothing: float) -> tuple:
+    """What `_walk` takes: two kinds of target, and weights that always exist, halve the kernels twice."""
+    target = target.contiguous() if target.dtype == torch.uint8 else target.long().contiguous()
+    weight = torch.ones(logits.shape[1], device=logits.device) if weight is None else weight.to(logits.device).float().contiguous()
+    return target, ignore_index, weight, float(smoothing)
 
 
 def argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -226,5 +223,5 @@ def _found(logits: Tensor, size: tuple[int, int], with_scores: bool) -> tuple[Te
     tiles = _Tiles(logits, size)
     found = torch.empty(len(logits), *size, dtype=torch.uint8 if tiles.classes <= 256 else torch.int64, device=logits.device)
     chances = torch.empty(found.shape, device=logits.device) if with_scores else found
-    _classes[tiles.grid](logits, found, chances, *tiles.sizes, *logits.stride(), SCORES=with_scores, **tiles.constants)
+    launch.run(_classes, tiles.grid, logits, found, chances, *tiles.sizes, *logits.stride(), SCORES=with_scores, **tiles.constants)
     return found, chances

@@ -4,76 +4,47 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from cfnseg.ops.dense.cells import Cells
 
 
-def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, label_smoothing: float,
-                  reduction: str) -> Tensor:
-    """See `cfnseg.ops.dense_cross_entropy`."""
-    wanted = torch.is_grad_enabled() and logits.requires_grad
-    function = _EachPixel if reduction == "none" else _Total
-    result = function.apply(logits, _Loss(target, ignore_index, weight, label_smoothing), wanted)
-    if reduction == "none":
-        return result
-    total, amount = result
-    return total / amount.clamp_min(torch.finfo(amount.dtype).tiny) if reduction == "mean" else total
-
-
-class _Total(torch.autograd.Function):
-    """Sum over pixels and the pixels' summed weight. The gradient is computed with the loss, so one walk is enough."""
-
-    @staticmethod
-    def forward(ctx, logits, loss, wanted):
-        cells = Cells(logits.detach(), tuple(loss.target.shape[1:]))
-        grad = torch.zeros_like(cells.values) if wanted else None
-        target = loss.arranged(cells)
-        total, amount = torch.zeros(2, dtype=torch.float64, device=logits.device)
-        for strip in cells.strips():
-            part = _Strip(cells.upsampled(strip), target[:, strip], loss)
-            total += part.loss.sum(dtype=torch.float64)
-            amount += part.weight.sum(dtype=torch.float64)
-            if wanted:
-                cells.fold(grad, strip, part.gradient(None))
+def sums(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, smoothing: float,
+         wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Sum of the loss over pixels and the pixels' summed weight, 0-d; where ``wanted`` the sum's gradient in the same walk."""
+    loss = _Loss(target, ignore_index, weight, smoothing)
+    cells = Cells(logits, tuple(target.shape[1:]))
+    grad = torch.zeros_like(cells.values) if wanted else None
+    target = loss.arranged(cells)
+    total, amount = torch.zeros(2, dtype=torch.float64, device=logits.device)
+    for strip in cells.strips():
+        part = _Strip(cells.upsampled(strip), target[:, strip], loss)
+        total += part.loss.sum(dtype=torch.float64)
+        amount += part.weight.sum(dtype=torch.float64)
         if wanted:
-            ctx.save_for_backward(cells.unpadded(grad))
-            ctx.kind = logits.dtype
-        amount = amount.to(cells.values.dtype)
-        ctx.mark_non_differentiable(amount)
-        return total.to(cells.values.dtype), amount
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad, _):
-        (stored,) = ctx.saved_tensors
-        return (stored * grad).to(ctx.kind), None, None
+            cells.fold(grad, strip, part.gradient(None))
+    kind = cells.values.dtype
+    return total.to(kind), amount.to(kind), cells.unpadded(grad) if wanted else None
 
 
-class _EachPixel(torch.autograd.Function):
-    """The loss of every pixel, (N, H, W); backward walks the strips again with the pixels' gradients."""
+def each(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, smoothing: float) -> Tensor:
+    """The loss of every pixel, (N, H, W)."""
+    loss = _Loss(target, ignore_index, weight, smoothing)
+    cells = Cells(logits, tuple(target.shape[1:]))
+    target, result = loss.arranged(cells), cells.blank(cells.values.dtype)
+    for strip in cells.strips():
+        result[:, strip] = _Strip(cells.upsampled(strip), target[:, strip], loss).loss
+    return cells.picture(result)
 
-    @staticmethod
-    def forward(ctx, logits, loss, wanted):
-        cells = Cells(logits.detach(), tuple(loss.target.shape[1:]))
-        target, result = loss.arranged(cells), cells.blank(cells.values.dtype)
-        for strip in cells.strips():
-            result[:, strip] = _Strip(cells.upsampled(strip), target[:, strip], loss).loss
-        if wanted:
-            ctx.save_for_backward(logits)
-            ctx.loss = loss
-        return cells.picture(result)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        (logits,) = ctx.saved_tensors
-        cells = Cells(logits, tuple(grad.shape[1:]))
-        target, factor, result = ctx.loss.arranged(cells), cells.arrange(grad, 0), torch.zeros_like(cells.values)
-        for strip in cells.strips():
-            part = _Strip(cells.upsampled(strip), target[:, strip], ctx.loss)
-            cells.fold(result, strip, part.gradient(factor[:, strip]))
-        return cells.unpadded(result).to(logits.dtype), None, None
+def each_backward(grad: Tensor, logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, smoothing: float) -> Tensor:
+    """The logits' gradient from that of every pixel's loss: the strips again."""
+    loss = _Loss(target, ignore_index, weight, smoothing)
+    cells = Cells(logits, tuple(grad.shape[1:]))
+    target, factor, result = loss.arranged(cells), cells.arrange(grad, 0), torch.zeros_like(cells.values)
+    for strip in cells.strips():
+        part = _Strip(cells.upsampled(strip), target[:, strip], loss)
+        cells.fold(result, strip, part.gradient(factor[:, strip]))
+    return cells.unpadded(result)
 
 
 class _Loss:
@@ -138,11 +109,15 @@ def checked(target: Tensor, counted: Tensor, classes: int) -> tuple[Tensor, Tens
     """
     target = torch.where(counted, target, 0).long()
     bad = (target < 0) | (target >= classes)
-    if target.device.type != "cpu":
+    if not _may_look(target.device):
         return torch.where(bad, 0, target), bad
     if bad.any():
         raise ValueError(f"target: expected ids 0 to {classes - 1} or ignore_index, got {int(target[bad][0])}")
     return target, None
+
+
+def _may_look(device: torch.device) -> bool:
+    return device.type == "cpu"
 
 
 def argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -31,14 +31,19 @@ def _full(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return upsample_logits(logits.to(torch.promote_types(logits.dtype, torch.float32)), size)
 
 
-def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, label_smoothing: float,
-                  reduction: str) -> Tensor:
-    """See `cfnseg.ops.dense_cross_entropy`."""
+def sums(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, smoothing: float) -> tuple[Tensor, Tensor]:
+    """See `cfnseg.ops.dense_cross_entropy_sums`."""
+    total = each(logits, target, ignore_index, weight, smoothing).sum()
+    counted = target != ignore_index
+    amount = counted if weight is None else weight.to(total)[torch.where(counted, target, 0).long()] * counted
+    return total, amount.sum(dtype=torch.float64).to(total.dtype)
+
+
+def each(logits: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None, smoothing: float) -> Tensor:
+    """See `cfnseg.ops.dense_cross_entropy` with reduction "none"."""
     full, target = _full(logits, tuple(target.shape[1:])), target.long()
-    if reduction == "mean" and not (target != ignore_index).any():
-        return full.sum() * 0
     weight = None if weight is None else weight.to(full)
-    return F.cross_entropy(full, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing)
+    return F.cross_entropy(full, target, weight, ignore_index=ignore_index, reduction="none", label_smoothing=smoothing)
 
 
 def scores(logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

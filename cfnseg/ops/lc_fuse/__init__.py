@@ -9,16 +9,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from cfnseg.ops.dispatch import version_for
-from cfnseg.ops.lc_fuse.lean import LeanFuse
+from cfnseg.ops.dispatch import run, traced
 from cfnseg.ops.lc_fuse.reference import lc_fuse_reference
-from cfnseg.ops.linear import hat, read_grid, upsample
+from cfnseg.ops.linear import hat, read_grid, upsample, whole
 
 __all__ = ["hat", "lc_fuse", "lc_fuse_reference", "read_grid", "upsample"]
 
 
-@torch.compiler.disable  # a compiler would unroll the strips
 def lc_fuse(branches: Sequence[Tensor], weight: Tensor, bias: Tensor, region: Tensor | None, size: tuple[int, int],
             relu: bool = True) -> Tensor:
     """Fuse side branches with weights that depend on the place: f = ReLU(sum_s w_s(place) U_s + b(place)).
@@ -53,13 +52,59 @@ def lc_fuse(branches: Sequence[Tensor], weight: Tensor, bias: Tensor, region: Te
         raise ValueError(f"region: expected ({len(first)}, 4) or (1, 4), got {tuple(region.shape)}")
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size: expected (h, w) of at least 1, got {tuple(size)}")
-    name, size = version_for(weight), tuple(size)
-    if name == "reference":
+    size = tuple(size)
+    if traced():
         return lc_fuse_reference(branches, weight, bias, region, size, relu)
-    region = weight.new_tensor([[0, 0, 1, 1]]) if region is None else region.to(weight.device)
+    if region is None:
+        region = whole(weight.device, weight.dtype)
     branches = [b.contiguous(memory_format=torch.channels_last) for b in branches]
-    if name == "triton":
-        from cfnseg.ops.lc_fuse.kernels import TritonFuse
+    return _fuse(branches, weight, bias, region.to(weight.device), size, relu)
 
-        return TritonFuse.apply(weight, bias, region, size, relu, *branches)
-    return LeanFuse.apply(weight, bias, region, size, relu, *branches)
+
+def _run(function: str, branches: Sequence[Tensor], weight: Tensor, *args):
+    """``function`` of the version that fits; either version takes the other's result. The kernels lack 64 bits."""
+    return run(__name__, function, "lc_fuse", weight if weight.dtype == torch.float64 else branches[0], *args)
+
+
+# A compiler sees the operations whole: traced, the strips would be unrolled.
+@torch.library.custom_op("cfnseg::lc_fuse", mutates_args=(), schema=(
+    "(Tensor[] branches, Tensor weight, Tensor bias, Tensor region, SymInt[] size, bool relu) -> Tensor"))
+def _fuse(branches, weight, bias, region, size, relu):
+    return _run("forward", branches, weight, branches, weight, bias, region, tuple(size), relu)
+
+
+@_fuse.register_fake
+def _(branches, weight, bias, region, size, relu):
+    return _empty(branches[0], (branches[0].shape[0], weight.shape[1], *size))
+
+
+@torch.library.custom_op("cfnseg::lc_fuse_backward", mutates_args=(), schema=(
+    "(Tensor grad, Tensor result, Tensor[] branches, Tensor weight, Tensor bias, Tensor region, bool relu) -> Tensor[]"))
+def _fuse_backward(grad, result, branches, weight, bias, region, relu):
+    weight_grad, bias_grad, *grads = _run("backward", branches, weight, grad, result, branches, weight, bias, region, relu)
+    return [weight_grad.contiguous(), bias_grad.clone(memory_format=torch.contiguous_format), *grads]
+
+
+@_fuse_backward.register_fake
+def _(grad, result, branches, weight, bias, region, relu):
+    grids = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (weight, bias)]
+    return [*grids, *(_empty(b, b.shape) for b in branches)]
+
+
+def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def _keep(ctx, inputs, output):
+    branches, weight, bias, region, _, ctx.relu = inputs
+    ctx.save_for_backward(output, weight, bias, region, *branches)
+
+
+@once_differentiable
+def _derive(ctx, grad):
+    result, weight, bias, region, *branches = ctx.saved_tensors
+    weight_grad, bias_grad, *grads = _fuse_backward(grad, result, branches, weight, bias, region, ctx.relu)
+    return grads, weight_grad, bias_grad, None, None, None
+
+
+_fuse.register_autograd(_derive, setup_context=_keep)

@@ -1,4 +1,7 @@
-"""The fusion a strip of rows at a time, on any device: what is upsampled or read from the grid lives in the cache only."""
+"""The fusion on a CPU a strip of rows at a time: what is upsampled or read from the grid lives in the cache only.
+
+Other devices get `cfnseg.ops.lc_fuse.batched`.
+"""
 
 from __future__ import annotations
 
@@ -8,73 +11,72 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from cfnseg.ops.lc_fuse import batched
 from cfnseg.ops.linear import Axis, places
 
 STRIP = 1 << 19  # values of a strip, 2 MiB of float32: smaller ones cost calls, larger ones leave the cache
 
 
-class LeanFuse(torch.autograd.Function):
-    """weight, bias, region (N or 1, 4), size, relu and channels-last branches to the fused map; see `cfnseg.ops.lc_fuse`.
+def forward(branches: Sequence[Tensor], weight: Tensor, bias: Tensor, region: Tensor, size: tuple[int, int], relu: bool) -> Tensor:
+    """See `cfnseg.ops.lc_fuse`; the region is (N or 1, 4)."""
+    if not _in_strips(weight.device):
+        return batched.forward(branches, weight, bias, region, size, relu)
+    walk = _Walk(weight, bias, region, size, branches)
+    result = torch.empty(len(branches[0]), *size, weight.shape[1], dtype=branches[0].dtype, device=weight.device)
+    with torch.autocast(weight.device.type, enabled=False):
+        for strip in walk.strips():
+            weights = strip.weights
+            for n in strip.images:
+                total = None
+                for s, w in enumerate(weights[1:]):
+                    up = walk.upsampled(s, n, strip)
+                    total = torch.addcmul(weights[0], up, w) if total is None else total.addcmul_(up, w)
+                result[n, strip.rows] = total.relu_() if relu else total
+    return result.permute(0, 3, 1, 2)
 
-    Only the inputs and the result are kept for backward, which upsamples and reads the grid again.
-    """
 
-    @staticmethod
-    def forward(ctx, weight, bias, region, size, relu, *branches):
-        walk = _Walk(weight, bias, region, size, branches)
-        result = torch.empty(len(branches[0]), *size, weight.shape[1], dtype=branches[0].dtype, device=weight.device)
-        with torch.autocast(weight.device.type, enabled=False):
-            for strip in walk.strips():
-                weights = strip.weights
-                for n in strip.images:
-                    total = None
-                    for s, w in enumerate(weights[1:]):
-                        up = walk.upsampled(s, n, strip)
-                        total = torch.addcmul(weights[0], up, w) if total is None else total.addcmul_(up, w)
-                    result[n, strip.rows] = total.relu_() if relu else total
-        result = result.permute(0, 3, 1, 2)
-        ctx.save_for_backward(weight, bias, region, result, *branches)
-        ctx.relu = relu
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        weight, bias, region, result, *branches = ctx.saved_tensors
-        walk = _Walk(weight, bias, region, tuple(result.shape[2:]), branches)
-        grad, result = grad.permute(0, 2, 3, 1), result.permute(0, 2, 3, 1)
-        grid_grad = torch.zeros_like(walk.grid)
-        # a branch of the result's size is written row by row, once
-        grads = [(torch.empty if b.shape[1:3] == walk.size else torch.zeros)(b.shape, dtype=walk.kind, device=b.device)
-                 for b in walk.branches]
-        with torch.autocast(weight.device.type, enabled=False):
-            for strip in walk.strips():
-                rows, (y, x) = strip.rows, strip.axes
-                sums: list[Tensor] = []
-                for n in strip.images:
-                    part = grad[n, rows].to(walk.kind)
-                    if ctx.relu:
-                        part = torch.ops.aten.threshold_backward(part, result[n, rows].to(walk.kind), 0)
-                    if sums:
-                        sums[0] += part
+def backward(grad: Tensor, result: Tensor, branches: Sequence[Tensor], weight: Tensor, bias: Tensor, region: Tensor,
+             relu: bool) -> list[Tensor]:
+    """Gradients of weight, bias and each branch from that of the result; branches are upsampled and the grid is read again."""
+    if not _in_strips(weight.device):
+        return batched.backward(grad, result, branches, weight, bias, region, relu)
+    walk = _Walk(weight, bias, region, tuple(result.shape[2:]), branches)
+    grad, result = grad.permute(0, 2, 3, 1), result.permute(0, 2, 3, 1)
+    grid_grad = torch.zeros_like(walk.grid)
+    # a branch of the result's size is written row by row, once
+    grads = [(torch.empty if b.shape[1:3] == walk.size else torch.zeros)(b.shape, dtype=walk.kind, device=b.device)
+             for b in walk.branches]
+    with torch.autocast(weight.device.type, enabled=False):
+        for strip in walk.strips():
+            rows, (y, x) = strip.rows, strip.axes
+            sums: list[Tensor] = []
+            for n in strip.images:
+                part = grad[n, rows].to(walk.kind)
+                if relu:
+                    part = torch.ops.aten.threshold_backward(part, result[n, rows].to(walk.kind), 0)
+                if sums:
+                    sums[0] += part
+                else:
+                    sums.append(part if relu else part.clone())  # without ReLU it may be the gradient itself
+                for s, w in enumerate(strip.weights[1:], 1):
+                    up = walk.upsampled(s - 1, n, strip)
+                    if s < len(sums):
+                        sums[s].addcmul_(up, part)
                     else:
-                        sums.append(part if ctx.relu else part.clone())  # without ReLU it may be the gradient itself
-                    for s, w in enumerate(strip.weights[1:], 1):
-                        up = walk.upsampled(s - 1, n, strip)
-                        if s < len(sums):
-                            sums[s].addcmul_(up, part)
-                        else:
-                            sums.append(up * part)
-                        walk.fold(s - 1, grads[s - 1][n], strip, w, part)
-                band = y.band(rows)
-                matrix = y.matrix(rows, band).T
-                down = [torch.mm(matrix, one.flatten(1)).view(-1, *one.shape[1:]) for one in sums]
-                grid_grad[:, band] += x.fold(torch.stack(down))
-        grid_grad = grid_grad.permute(0, 3, 1, 2)
-        grads = [g.permute(0, 3, 1, 2).to(b.dtype) for g, b in zip(grads, branches)]
-        return grid_grad[1:].to(weight.dtype), grid_grad[0].to(bias.dtype), None, None, None, *grads
+                        sums.append(up * part)
+                    walk.fold(s - 1, grads[s - 1][n], strip, w, part)
+            band = y.band(rows)
+            matrix = y.matrix(rows, band).T
+            down = [torch.mm(matrix, one.flatten(1)).view(-1, *one.shape[1:]) for one in sums]
+            grid_grad[:, band] += x.fold(torch.stack(down))
+    grid_grad = grid_grad.permute(0, 3, 1, 2)
+    grads = [g.permute(0, 3, 1, 2).to(b.dtype) for g, b in zip(grads, branches)]
+    return [grid_grad[1:].to(weight.dtype), grid_grad[0].to(bias.dtype), *grads]
+
+
+def _in_strips(device: torch.device) -> bool:
+    return device.type == "cpu"
 
 
 class _Strip(NamedTuple):
@@ -96,7 +98,7 @@ class _Strip(NamedTuple):
 class _Walk:
     """The inputs as (rows, columns, channels), and strips of the result."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, region: Tensor, size: tuple[int, int], branches: tuple[Tensor, ...]) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, region: Tensor, size: tuple[int, int], branches: Sequence[Tensor]) -> None:
         self.kind = torch.promote_types(weight.dtype, torch.float32)  # sums of 16-bit values are in 32 bits
         self.size = size
         self.grid = torch.cat([bias[None], weight]).to(self.kind).permute(0, 2, 3, 1).contiguous()
