@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cfnseg.config import Loss
 from cfnseg.data.labels import IGNORE
 from cfnseg.models.cfn import Output
-from cfnseg.ops import dense_cross_entropy
+from cfnseg.ops import dense_cross_entropy, dense_cross_entropy_sums
 
 
 def classes_present(mask: Tensor, classes: int) -> Tensor:
@@ -73,8 +73,8 @@ def pixel_loss(logits: Tensor, mask: Tensor, settings: Loss, weight: Tensor | No
         table = weight_by_id(logits.shape[1], weight, mask.device)
         amount = over_processes(torch.where(kept, table[mask.int()], 0).double().sum(), world)
         return torch.where(kept, each, 0).sum() / amount.clamp_min(1e-12).to(each.dtype) * world
-    total = dense_cross_entropy(logits, mask, weight=weight, label_smoothing=settings.label_smoothing, reduction="sum")
-    amount = (totals or loss_totals(mask, None, logits.shape[1], weight, world)).pixels
+    total, own = dense_cross_entropy_sums(logits, mask, weight=weight, label_smoothing=settings.label_smoothing)
+    amount = totals.pixels if totals else over_processes(own.double(), world)
     return total / amount.clamp_min(1e-12).to(total.dtype) * world
 
 

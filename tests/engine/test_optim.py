@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import signal
 
 import pytest
 import torch
@@ -145,7 +146,7 @@ def test_a_run_in_float16_trains_and_resumes(tiny, name, monkeypatch):
     before = weights(whole.network)
     whole.train()
     stopped = engine.Run(dataclasses.replace(tiny, name="other"))
-    stopped.stop_asked = True
+    stopped.stopping.asked = signal.SIGTERM
     with pytest.raises(KeyboardInterrupt):
         stopped.train()
     assert load_checkpoint(f"{tiny.runs}/other/last.ckpt")["state"]["step"] == 1
