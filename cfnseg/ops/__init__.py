@@ -1,7 +1,8 @@
 """What is fast: fusion at every pixel, and from logits at the finest stage to losses and class maps of the image's size.
 
 Every operation has three versions with one result: the reference in torch operations, a lean one in strips that fit the cache,
-and Triton kernels for CUDA (`cfnseg.ops.dispatch` says which runs).
+and Triton kernels for CUDA. Lean is the default everywhere: the kernels are unmeasured on a GPU, and CFNSEG_OPS=triton asks
+for them (`cfnseg.ops.dispatch`).
 """
 
 from cfnseg.ops.dense import (
