@@ -137,8 +137,8 @@ def _check_pair(logits: Tensor, target: Tensor) -> None:
     _check_logits(logits)
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise ValueError(f"target: expected integer train ids, got {target.dtype}")
-    if target.ndim != 3 or len(target) != len(logits):
-        raise ValueError(f"target: expected ({len(logits)}, H, W), got {tuple(target.shape)}")
+    if target.ndim != 3 or target.shape[0] != logits.shape[0]:
+        raise ValueError(f"target: expected ({logits.shape[0]}, H, W), got {tuple(target.shape)}")
     if target.device != logits.device:
         raise ValueError(f"target: expected on {logits.device} as the logits, got {target.device}")
 
