@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import os
+import sys
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -95,6 +100,71 @@ def read_pair(image_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndarray
         raise UserError(f"{mask_path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image {image_path} is "
                         f"{image.shape[1]}x{image.shape[0]}")
     return image, mask
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is an operating system's own: ``._x.png``, ``.DS_Store``, ``Thumbs.db``."""
+    return name.startswith(".") or name.lower() in ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir")
+
+
+def list_files(folder: Path, deep: bool = False) -> list[Path]:
+    """The files of a folder without hidden ones, sorted; with ``deep`` those of the folders in it too.
+
+    Links to folders are followed, each folder once. Raises UserError for a folder that cannot be read, or a name that
+    is no UTF-8.
+    """
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: the folder cannot be read ({error.strerror})")
+
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        seen.add(os.path.realpath(place))
+        inner = [Path(place, name) for name in folders if deep and not is_hidden(name)]
+        folders[:] = [p.name for p in inner if os.path.realpath(p) not in seen]
+        found += [Path(place, name) for name in names if not is_hidden(name)]
+    for path in found:
+        if not _is_text(str(path)):
+            raise UserError(f"{os.fsencode(path)!r}: the file's name is no UTF-8; rename it")
+    return sorted(found)
+
+
+def list_images(folder: Path, deep: bool = False) -> tuple[list[Path], list[Path]]:
+    """The files of `list_files` that are images by their suffix in upper or lower case, and the others."""
+    files = list_files(folder, deep)
+    return [p for p in files if is_image(p)], [p for p in files if not is_image(p)]
+
+
+def is_image(path: Path) -> bool:
+    """Whether the suffix is one of `IMAGE_TYPES`, in upper or lower case."""
+    return path.suffix.lower() in IMAGE_TYPES
+
+
+def name_key(name: str) -> str:
+    """A name in Unicode's composed normal form: what one program writes as two signs, another writes as one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@functools.cache
+def note(text: str) -> None:
+    """Print a note on stderr, once a process, by the first process alone."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def note_left_out(folder: Path, others: list[Path]) -> None:
+    """Say how many files of ``folder`` are no images by their suffix."""
+    if others:
+        kinds = ", ".join(f"{n} {suffix}" for suffix, n in Counter(p.suffix.lower() or p.name for p in others).most_common(5))
+        note(f"{len(others)} files in {folder} are left out, as they are no images by their suffix ({kinds}); "
+             f"expected *{' *'.join(IMAGE_TYPES)}")
 
 
 def existing(path: Path, what: str, remedy: str) -> Path:
