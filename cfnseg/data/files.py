@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from cfnseg.data.decode import HEADER, Mask, decode_image, decode_mask, mask_bits
 from cfnseg.errors import UserError
@@ -39,6 +40,15 @@ def read_stored(path: str | Path) -> Mask:
     """As `read_mask`, with the bits that the file has for a gray pixel."""
     path = Path(path)
     return Mask(read_sbd_mask(path), 8) if path.suffix == ".mat" else decode_mask(_data(path), path)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file as they are stored, from its header; UserError if it has none."""
+    try:
+        with Image.open(path) as opened:
+            return opened.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable image ({error})") from None
 
 
 def _data(path: Path) -> bytes:

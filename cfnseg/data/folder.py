@@ -22,7 +22,9 @@ def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
 def images_and_masks(root: Path, split: str) -> list[tuple[Path, Path]]:
     """Image and mask paths of a split, those in deeper folders too, sorted by name.
 
-    Files that are no images by their suffix are left out, with a note. Raises UserError for a missing folder, no images, images without a mask, or two images for one mask.
+    Files that are no images by their suffix are left out, with a note.
+
+    Raises UserError for a missing folder, no images, images without a mask, or two images for one mask.
     """
     folder = existing(root / "images" / split, f"split {split!r}", LAYOUT)
     masks = existing(root / "labels" / split, f"the masks of split {split!r}", LAYOUT)

@@ -97,8 +97,9 @@ class LabelMap:
         used, factor = np.flatnonzero(np.bincount(mask.ids.ravel())), 255 // ((1 << mask.bits) - 1)
         stored, stretched = (self._encode[used] >= 0).all(), (self._encode[used * factor] >= 0).all()
         if stretched and used[-1] and not (stored and alone):
-            raise UserError(f"{source}: the mask is gray of {mask.bits} bit{'s' * (mask.bits > 1)} a pixel, others have 8: its value {used[-1]} "
-                            f"may be id {used[-1]}, or {used[-1] * factor} saved in less space; save all masks with 8 bits a pixel")
+            bits = f"{mask.bits} bit{'s' * (mask.bits > 1)} a gray pixel{'' if alone else ', others have 8'}"
+            raise UserError(f"{source}: the mask has {bits}: its value {used[-1]} may be id {used[-1]}, or {used[-1] * factor} saved "
+                            "in less space; save all masks with 8 bits a pixel")
 
     def encode_counts(self, pairs: np.ndarray) -> np.ndarray | None:
         """Pixels by two raw ids (256, 256) to pixels by train ids (C, C + 1): rows are the first's classes, columns the second's,
