@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import BmpImagePlugin, Image, ImageOps, TiffImagePlugin
+from PIL import BmpImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from cfnseg.errors import UserError
 
 MOST_PIXELS = 1 << 30  # OpenCV's own limit; Pillow's, a sixth of it, would refuse maps and scans
 HEADER = 64  # bytes that `mask_bits` needs
 PNG = b"\x89PNG\r\n\x1a\n"
+FILLING = bytes(16)  # after the data of a JPEG
 ORIENTATION = 0x0112  # EXIF's tag
-FAULTS = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)  # of decoders that are fed garbage
+FAULTS = (OSError, ValueError, ArithmeticError, SyntaxError, struct.error, Image.DecompressionBombError)  # of decoders that are fed garbage
+OPENERS = {PNG: PngImagePlugin.PngImageFile, b"\xff\xd8": JpegImagePlugin.JpegImageFile, b"BM": BmpImagePlugin.BmpImageFile,
+           **{start: TiffImagePlugin.TiffImageFile for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")}}
 LOSSLESS = ("BMP", "DIB", "GIF", "PNG", "TIFF")  # kinds of files that masks may be
 KEPT = (None, "raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "group3", "group4", "lzma", "zstd")
 
@@ -34,18 +38,29 @@ class Mask(NamedTuple):
     bits: int
 
 
-def decode_image(data: bytes, source: object) -> np.ndarray:
+def decode_image(data: bytes, source: object, thorough: bool = False) -> np.ndarray:
     """The bytes of an image file as (H, W, 3) uint8 RGB, upright by its EXIF orientation.
 
-    Gray becomes three equal channels, alpha is dropped, 16 bits become the upper 8. Raises UserError naming ``source`` for
-    a file that is damaged or no image, has several pictures, or more than `MOST_PIXELS`.
+    Gray becomes three equal channels, alpha is dropped, 16 bits become the upper 8.
+
+    Args:
+        data: the file.
+        source: its name, for errors.
+        thorough: take twice the time for a JPEG, to see data that are left after its last pixel.
+
+    Raises:
+        UserError: a file that is damaged or no image, has several pictures, or more than `MOST_PIXELS`.
     """
     try:
         if data.startswith(PNG):
-            header = _png_chunks(data)[0]
+            header, chunks = _png_chunks(data)
+            if b"acTL" in chunks:
+                raise ValueError("an animation, expected one picture")
             return cv2.cvtColor(_decoded(data, cv2.IMREAD_COLOR, header[:2]), cv2.COLOR_BGR2RGB)
         if data.startswith(b"\xff\xd8"):
             data, channels, size = _jpeg_parts(data)
+            if thorough and _ends_late(data):
+                raise ValueError("data are left after its last pixel: some before it are damaged")
             if channels != 4:  # OpenCV takes any four for Adobe's inverted CMYK
                 return cv2.cvtColor(_decoded(data, cv2.IMREAD_COLOR, size), cv2.COLOR_BGR2RGB)
         with _opened(data) as opened:
@@ -90,6 +105,20 @@ def shown_pixels(data: bytes) -> tuple[np.ndarray, str, bool]:
     with _opened(data) as image:
         mode, lossy = image.mode, image.format not in LOSSLESS
         return np.asarray(image.convert("L" if mode in ("1", "L") else "RGB")), mode, lossy
+
+
+def palette_of(data: bytes) -> np.ndarray | None:
+    """The palette (n, 3) uint8 of a mask file that `stored_samples` reads; None if it has none."""
+    with _opened(data) as image:
+        palette = image.getpalette() if image.mode == "P" else None
+    return None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
+
+
+def stored_form(data: bytes) -> tuple[tuple[int, int], int]:
+    """(H, W) of an image file as it is stored, and its EXIF orientation, 1 = as stored; for what `decode_image` reads."""
+    with _opened(data) as image:
+        # Pillow would decode a whole PNG to look for its EXIF
+        return image.size[::-1], 1 if image.format == "PNG" else image.getexif().get(ORIENTATION, 1)
 
 
 def mask_bits(header: bytes) -> int:
@@ -169,7 +198,7 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
     filling is what a decoder reads ahead, and no code. Raises ValueError for a file without its end.
     """
     channels, size, whole, at = 3, (1, 1), False, 2
-    sequential = False
+    sequential, cells, interval = False, 0, 0
     while at + 4 <= len(data):
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if data[at] != 0xFF:
@@ -180,6 +209,9 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width, channels = struct.unpack(">HHB", data[at + 5 : at + 10])
             size, sequential = (width, height), marker in (0xC0, 0xC1)
+            cells = _cells(data[at + 10 : at + 2 + length], channels, width, height)
+        if marker == 0xDD:
+            interval = int.from_bytes(data[at + 4 : at + 6], "big")
         if marker == 0xDA:
             whole = sequential and data[at + 4 : at + 5] == bytes([channels])
             break
@@ -187,10 +219,29 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
     _demand_size(*size)
     end = data.find(b"\xff\xd9", at)
     if whole:
-        return data[: end if end > 0 else len(data)] + bytes(16), channels, size
+        end = end if end > 0 else len(data)
+        if interval:
+            restarts = re.findall(rb"\xff([\xd0-\xd7])", data[at:end])
+            if b"".join(restarts) != bytes(0xD0 + i % 8 for i in range(-(-cells // interval) - 1)):
+                raise ValueError("parts between its restart markers are missing")
+        return data[:end] + FILLING, channels, size
     if end < 0:
         raise ValueError("the file is cut off")
     return data, channels, size
+
+
+def _cells(components: bytes, channels: int, width: int, height: int) -> int:
+    """How many minimum coded units a JPEG in one scan has; a single channel has one a block of 8 x 8."""
+    factors = [(c >> 4, c & 15) for c in components[1::3]]
+    across, down = (8 * max(f[k] for f in factors) if channels > 1 else 8 for k in (0, 1))
+    return -(-width // across) * -(-height // down)
+
+
+def _ends_late(data: bytes) -> bool:
+    """Whether what `_jpeg_parts` gave is a whole picture even without its last 64 bytes; not so for one in several scans."""
+    if not data.endswith(FILLING) or len(data) < 2000:
+        return False
+    return cv2.imdecode(np.frombuffer(data[: -len(FILLING) - 64], np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
 
 
 def _decoded(data: bytes, flags: int, size: tuple[int, int]) -> np.ndarray:
@@ -210,14 +261,10 @@ def _demand_size(width: int, height: int) -> None:
 
 
 def _opened(data: bytes) -> Image.Image:
-    """`PIL.Image.open` with `MOST_PIXELS` for TIFF and BMP, without a change of Pillow's limit for the whole process."""
+    """`PIL.Image.open` with `MOST_PIXELS` for the usual files, without a change of Pillow's limit for the whole process."""
     stream = io.BytesIO(data)
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        image = TiffImagePlugin.TiffImageFile(stream)
-    elif data[:2] == b"BM":
-        image = BmpImagePlugin.BmpImageFile(stream)
-    else:
-        image = Image.open(stream)
+    opener = next((opener for start, opener in OPENERS.items() if data.startswith(start)), Image.open)
+    image = opener(stream)
     _demand_size(*image.size)
     return image
 

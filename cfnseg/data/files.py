@@ -25,7 +25,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises UserError for a file that is missing, damaged or no image.
     """
-    return decode_image(_data(Path(path)), path)
+    return decode_image(read_bytes(Path(path)), path)
 
 
 def read_mask(path: str | Path) -> np.ndarray:
@@ -39,7 +39,7 @@ def read_mask(path: str | Path) -> np.ndarray:
 def read_stored(path: str | Path) -> Mask:
     """As `read_mask`, with the bits that the file has for a gray pixel."""
     path = Path(path)
-    return Mask(read_sbd_mask(path), 8) if path.suffix == ".mat" else decode_mask(_data(path), path)
+    return Mask(read_sbd_mask(path), 8) if path.suffix == ".mat" else decode_mask(read_bytes(path), path)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -51,7 +51,8 @@ def image_size(path: Path) -> tuple[int, int]:
         raise UserError(f"{path}: not a readable image ({error})") from None
 
 
-def _data(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """A file's content; UserError if there is none."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -99,7 +100,7 @@ def read_text(path: Path) -> str:
 
     Raises UserError for a file that is missing or in another encoding; the line of the first wrong byte is named.
     """
-    data = _data(path)
+    data = read_bytes(path)
     marks = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
              (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
     encoding = next((name for mark, name in marks if data.startswith(mark)), "utf-8")
