@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +58,7 @@ class TrainTransform:
         height, width = settings.crop
         jitter = 0.8 * settings.photometric
         low, high = settings.scale
+        self.least = math.ceil(1 / low)  # a shorter side would be scaled to nothing
         self.compose = A.Compose([
             A.RandomScale((low - 1, high - 1), area_for_downscale="image", p=1),
             A.RandomCrop(height, width, pad_if_needed=True, pad_position="random", fill=fill, fill_mask=IGNORE),
@@ -67,10 +69,17 @@ class TrainTransform:
     def __call__(self, image: np.ndarray, mask: np.ndarray, name: str, seed: int) -> Sample:
         """Make a sample of an (H, W, 3) image and its (H, W) train ids; the same ``seed`` gives the same sample."""
         self.compose.set_random_seed(seed)
+        image, mask = (_at_least(array, self.least) for array in (image, mask))
         result = self.compose(image=image, mask=mask)
         region = crop_region(image.shape[:2], dict(result["applied_transforms"]))
         pixels = np.ascontiguousarray(result["image"].transpose(2, 0, 1))
         return Sample(pixels, np.ascontiguousarray(result["mask"]), region, name)
+
+
+def _at_least(array: np.ndarray, side: int) -> np.ndarray:
+    """An image or mask whose shorter sides are made ``side`` long by its last row or column again."""
+    more = [(0, max(0, side - n)) for n in array.shape[:2]] + [(0, 0)] * (array.ndim - 2)
+    return np.pad(array, more, mode="edge") if any(map(max, more)) else array
 
 
 def crop_region(size: tuple[int, int], applied: dict[str, dict]) -> np.ndarray:
