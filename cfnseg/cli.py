@@ -18,12 +18,18 @@ from cfnseg.errors import UserError
 def run_tool(main: Callable[[], object]) -> None:
     """Run a tool's main; a user's mistake becomes one line on stderr and its exit code, Ctrl-C becomes 130."""
     warnings.filterwarnings("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
     try:
         main()
     except UserError as error:
         if os.environ.get("RANK", "0") == "0" or error.code != 2:
             print(f"error: {error}", file=sys.stderr)
         sys.exit(error.code)
+    except BrokenPipeError:  # the reader of a pipe, as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -6,16 +6,16 @@ import io
 import re
 import struct
 import zlib
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import BmpImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import BmpImagePlugin, Image, ImageFile, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from cfnseg.errors import UserError
 
 MOST_PIXELS = 1 << 30  # OpenCV's own limit; Pillow's, a sixth of it, would refuse maps and scans
-HEADER = 64  # bytes that `mask_bits` needs
 PNG = b"\x89PNG\r\n\x1a\n"
 FILLING = bytes(16)  # after the data of a JPEG
 ORIENTATION = 0x0112  # EXIF's tag
@@ -103,7 +103,7 @@ def stored_samples(data: bytes, source: object) -> tuple[np.ndarray, int]:
 def shown_pixels(data: bytes) -> tuple[np.ndarray, str, bool]:
     """A mask file's colours (H, W, 3) or gray (H, W) as a viewer shows them, Pillow's mode, and whether it may be lossy."""
     with _opened(data) as image:
-        mode, lossy = image.mode, image.format not in LOSSLESS
+        mode, lossy = image.mode, image.format not in LOSSLESS or (image.format == "TIFF" and image.info.get("compression") not in KEPT)
         return np.asarray(image.convert("L" if mode in ("1", "L") else "RGB")), mode, lossy
 
 
@@ -121,10 +121,18 @@ def stored_form(data: bytes) -> tuple[tuple[int, int], int]:
         return image.size[::-1], 1 if image.format == "PNG" else image.getexif().get(ORIENTATION, 1)
 
 
-def mask_bits(header: bytes) -> int:
-    """1, 2 or 4 if these first bytes of a file are those of a gray PNG of so many bits a pixel, else 8."""
-    if header.startswith(PNG) and len(header) >= 26:
-        return header[24] if header[25] == 0 and header[24] < 8 else 8
+def mask_bits(path: Path) -> int:
+    """`Mask.bits` of a file, from its header; 8 for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(26)
+            if header.startswith(PNG):
+                return header[24] if header[25] == 0 and header[24] < 8 else 8
+            if header.startswith((b"II", b"MM")):
+                with _opened(header + file.read()) as image:
+                    return _demand_plain_tiff(image)
+    except (*FAULTS, IndexError, AttributeError, NoIds):
+        pass
     return 8
 
 
@@ -266,6 +274,8 @@ def _opened(data: bytes) -> Image.Image:
     opener = next((opener for start, opener in OPENERS.items() if data.startswith(start)), Image.open)
     image = opener(stream)
     _demand_size(*image.size)
+    if image.format == "TIFF" and image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0) and image.tag_v2.get(274, 1) == 1:
+        ImageFile.ImageFile.load_prepare(image)  # Pillow looks at its limit again where no memory is there yet
     return image
 
 
@@ -295,7 +305,7 @@ def _other_samples(data: bytes) -> tuple[np.ndarray, int]:
             raise NoIds(f"the mask has colours (mode {image.mode})", shown=True)
         values = np.asarray(image)
         if image.mode == "1":
-            return values.astype(np.uint8), 1
+            return values.astype(np.uint8), bits
         if image.mode == "L" and bits < 8:  # stretched by Pillow
             return values // np.uint8(255 // ((1 << bits) - 1)), bits
         if image.format == "TIFF" and image.mode == "L" and image.tag_v2.get(339, (1,))[0] == 2:

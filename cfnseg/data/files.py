@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cfnseg.data.decode import HEADER, Mask, decode_image, decode_mask, mask_bits
+from cfnseg.data.decode import Mask, decode_image, decode_mask, mask_bits
 from cfnseg.errors import UserError
 
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -64,16 +64,12 @@ def few_bits(masks: Iterable[Path]) -> bool:
 
     Where it is so, the stored values are the ids. Otherwise `LabelMap.demand_one_meaning` looks at such masks.
     """
-    several = False
+    bits = 8
     for path in masks:
-        try:
-            with path.open("rb") as file:
-                several = mask_bits(file.read(HEADER)) < 8
-        except OSError:
-            several = False
-        if not several:
+        bits = mask_bits(path)
+        if bits == 8:
             break
-    return several
+    return bits < 8
 
 
 def read_sbd_mask(path: Path) -> np.ndarray:
