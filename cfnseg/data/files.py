@@ -100,15 +100,14 @@ def read_text(path: Path) -> str:
     marks = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
              (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
     encoding = next((name for mark, name in marks if data.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in data:
+        raise UserError(f"{path}: zero bytes, as UTF-16 without a byte-order mark has them; save the file as UTF-8")
     try:
-        text = data.decode(encoding)
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise UserError(f"{path}, line {line}: not {encoding.upper().removesuffix('-SIG')} (byte 0x{data[error.start]:02x}); "
                         "save the file as UTF-8") from None
-    if "\0" in text:
-        raise UserError(f"{path}: zero bytes, as UTF-16 without a byte-order mark has them; save the file as UTF-8")
-    return text
 
 
 def is_hidden(name: str) -> bool:
