@@ -206,7 +206,7 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
     filling is what a decoder reads ahead, and no code. Raises ValueError for a file without its end.
     """
     channels, size, whole, at = 3, (1, 1), False, 2
-    sequential, cells, interval = False, 0, 0
+    sequential, several, cells, interval = False, False, 0, 0
     while at + 4 <= len(data):
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if data[at] != 0xFF:
@@ -218,6 +218,7 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
             height, width, channels = struct.unpack(">HHB", data[at + 5 : at + 10])
             size, sequential = (width, height), marker in (0xC0, 0xC1)
             cells = _cells(data[at + 10 : at + 2 + length], channels, width, height)
+        several |= marker == 0xE2 and data[at + 4 : at + 8] == b"MPF\0"
         if marker == 0xDD:
             interval = int.from_bytes(data[at + 4 : at + 6], "big")
         if marker == 0xDA:
@@ -225,7 +226,8 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
             break
         at += 2 + length
     _demand_size(*size)
-    end = data.find(b"\xff\xd9", at)
+    # looking from the end is a tenth of the time; a second picture follows only where the first says so
+    end = (data.find if several else data.rfind)(b"\xff\xd9", at)
     if whole:
         end = end if end > 0 else len(data)
         if interval:
