@@ -224,3 +224,12 @@ def test_broken_pngs_are_no_images():
     for broken in (odd.without_middle(data), data[: len(data) // 2], data[:60], data[:200] + bytes(50) + data[250:]):
         with pytest.raises(UserError, match="x: not a readable image"):
             decode_image(broken, "x")
+
+
+def test_a_second_picture_hides_no_missing_part():
+    first, second = (Image.fromarray(odd.picture(seed=s)) for s in (0, 1))
+    data = odd.pillow(first, "MPO", save_all=True, append_images=[second])
+    assert np.abs(decode_image(data, "x").astype(int) - odd.picture()).mean() < 10
+    at = data.find(b"\xff\xda") + 3000  # in the first picture's data
+    with pytest.raises(UserError, match="damaged or ends"):
+        decode_image(data[:at] + data[at + 2000 :], "x")
