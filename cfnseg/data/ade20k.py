@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cfnseg.data.files import existing, nonempty
+from cfnseg.data.files import existing, list_images, nonempty, note_left_out, partners, read_text
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.data.voc import color
 from cfnseg.errors import UserError
@@ -20,13 +20,16 @@ def read_names(path: Path) -> LabelMap:
     Raises UserError with the line that does not fit.
     """
     labels = []
-    for number, line in enumerate(path.read_text().splitlines()[1:], 2):  # the first line names the columns
+    for number, line in enumerate(read_text(path).splitlines()[1:], 2):  # the first line names the columns
         fields = [field.strip() for field in line.split("\t") if field.strip()]
         if not fields:
             continue
         if not fields[0].isdigit() or not 1 <= int(fields[0]) <= 255:
             raise UserError(f"{path}, line {number}: expected Idx, Ratio, Train, Val, Name with tabs between, got {line!r}")
-        labels.append(Label(int(fields[0]), fields[-1].split(",")[0].strip(), color(int(fields[0]))))
+        synonyms = [synonym.strip() for synonym in fields[-1].split(",")]
+        taken = {label.name for label in labels}
+        name = next((synonym for synonym in synonyms if synonym not in taken), f"{synonyms[0]} {fields[0]}")
+        labels.append(Label(int(fields[0]), name, color(int(fields[0]))))
     try:
         return LabelMap(labels, ignore=(0,), void=0)
     except ValueError as error:
@@ -41,7 +44,10 @@ def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
     images = existing(home / "images" / folder, f"ADE20K's images of split {split!r}", REMEDY)
     masks = existing(home / "annotations" / folder, f"ADE20K's masks of split {split!r}", REMEDY)
     labels = read_names(existing(home / "objectInfo150.txt", "ADE20K's class names", REMEDY))
-    found = nonempty(((p, masks / f"{p.stem}.png") for p in sorted(images.glob("*.jpg"))), images, "*.jpg")
-    if lacking := [mask for _, mask in found if not mask.exists()]:
+    files, others = list_images(images)
+    note_left_out(images, others)
+    drawn = partners([p.stem for p in files], masks, ".png")
+    found = nonempty(((p, drawn.get(p.stem, masks / f"{p.stem}.png")) for p in files), images, "*.jpg")
+    if lacking := [mask for p, mask in found if p.stem not in drawn]:
         raise UserError(f"{len(lacking)} of {len(found)} images have no mask, first {lacking[0]}. {REMEDY}")
     return found, labels

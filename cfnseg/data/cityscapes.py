@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cfnseg.data.files import existing, nonempty
+from cfnseg.data.files import existing, list_files, nonempty
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.errors import UserError
 
@@ -25,7 +25,8 @@ def images(root: Path, split: str) -> list[Path]:
     """Image paths of train, val or test, sorted by city and name. Raises UserError for what is missing."""
     existing(root, "Cityscapes", REMEDY)
     folder = existing(root / "leftImg8bit" / split, f"Cityscapes' images of split {split!r}", REMEDY)
-    return [p for p, _ in nonempty(((p, p) for p in sorted(folder.glob(f"*/*{TAIL}"))), folder, f"*/*{TAIL}")]
+    there = [p for p in list_files(folder, deep=True) if p.name.endswith(TAIL) and p.parent.parent == folder]
+    return [p for p, _ in nonempty(((p, p) for p in there), folder, f"*/*{TAIL}")]
 
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:

@@ -6,13 +6,15 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from cfnseg.data import ade20k, camvid, cityscapes, coco, folder, shapes, voc
-from cfnseg.data.files import read_mask, read_pair
+from cfnseg.data.decode import Mask
+from cfnseg.data.files import few_bits, note, read_pair, read_stored
 from cfnseg.data.labels import IGNORE, Label, LabelMap
 from cfnseg.errors import UserError
 
@@ -54,12 +56,17 @@ class FileDataset:
         self.labels = labels
         self.names = [image.stem for image, _ in pairs]
         if len(set(self.names)) < len(self.names):  # the same stem in two folders
-            self.names = [f"{image.parent.name}/{image.stem}" for image, _ in pairs]
+            above = os.path.commonpath([image.parent for image, _ in pairs])
+            self.names = [image.relative_to(above).with_suffix("").as_posix() for image, _ in pairs]
+        self.few_bits = few_bits(mask for _, mask in pairs)
+        if self.few_bits:
+            note(f"the {len(pairs)} masks in {pairs[0][1].parent} have fewer than 8 bits a gray pixel; their stored values are the ids, "
+                 "so white in 1 bit is id 1, not 255")
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """See `Dataset.read`."""
         image, mask = read_pair(*self.pairs[index])
-        return image, self.labels.encode(mask, self.pairs[index][1])
+        return image, self.labels.encode(self._ids(mask, index), self.pairs[index][1])
 
     def read_truth(self, index: int) -> np.ndarray:
         """See `Dataset.read_truth`."""
@@ -67,7 +74,11 @@ class FileDataset:
 
     def read_ids(self, index: int) -> np.ndarray:
         """See `Dataset.read_ids`."""
-        return read_mask(self.pairs[index][1])
+        return self._ids(read_stored(self.pairs[index][1]), index)
+
+    def _ids(self, mask: Mask, index: int) -> np.ndarray:
+        self.labels.demand_one_meaning(mask, self.pairs[index][1], self.few_bits)
+        return mask.ids
 
 
 class ShapesDataset:

@@ -2,80 +2,74 @@
 
 from __future__ import annotations
 
-import io
+import codecs
+import functools
+import os
+import sys
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from cfnseg.data.decode import Mask, decode_image, decode_mask, mask_bits
 from cfnseg.errors import UserError
 
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB, upright by its EXIF orientation.
+    """An image file as (H, W, 3) uint8 RGB, upright by its EXIF orientation; see `decode_image`.
 
-    Gray becomes three equal channels, alpha is dropped, 16 bits become the upper 8. Raises UserError for a file that is
-    missing, truncated or no image.
+    Raises UserError for a file that is missing, damaged or no image.
     """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
-    return decode_image(data, path)
-
-
-def decode_image(data: bytes, source: object) -> np.ndarray:
-    """The bytes of an image file as `read_image` gives them; errors name ``source``."""
-    # OpenCV decodes twice as fast as Pillow but shows half of a truncated file without a word, so only files with their
-    # end marker go there, and Pillow has the last word on the rest.
-    if (data[:2] == b"\xff\xd8" and b"\xff\xd9" in data[-1024:]) or (data[:4] == b"\x89PNG" and b"IEND" in data[-64:]):
-        try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error:  # a header that promises a gigantic image
-            image = None
-        if image is not None:
-            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            if upright.mode.startswith(("I", "F")):
-                values = np.asarray(upright)
-                if upright.mode == "F" or values.min() < 0 or values.max() > 65535:
-                    raise UserError(f"{source}: pixels of type {values.dtype} are not 8 or 16 bit colours")
-                return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, 2)
-            return np.array(upright.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).split(" <_io")[0]  # Pillow names the buffer in place of the file
-        raise UserError(f"{source}: not a readable image ({reason})") from None
+    return decode_image(read_bytes(Path(path)), path)
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """A mask file as (H, W) uint8 ids; a palette PNG gives its indices, SBD's .mat files are read as well.
+    """A mask file as (H, W) uint8 ids as they are stored; see `decode_mask`. SBD's .mat files are read as well.
 
-    Raises UserError for a file that is missing, no image, has colours in place of ids, or ids above 255.
+    Raises UserError for a file that is missing, damaged, or holds no ids from 0 to 255.
     """
+    return read_stored(path).ids
+
+
+def read_stored(path: str | Path) -> Mask:
+    """As `read_mask`, with the bits that the file has for a gray pixel."""
     path = Path(path)
-    if path.suffix == ".mat":
-        return read_sbd_mask(path)
+    return Mask(read_sbd_mask(path), 8) if path.suffix == ".mat" else decode_mask(read_bytes(path), path)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file as they are stored, from its header; UserError if it has none."""
     try:
-        with Image.open(path) as image:
-            mode = image.mode
-            mask = np.asarray(image)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such mask") from None
+        with Image.open(path) as opened:
+            return opened.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable mask ({error})") from None
-    if mask.ndim == 3:
-        raise UserError(f"{path}: the mask has colours (mode {mode}), expected one id per pixel: an 8-bit gray or palette PNG")
-    if mask.dtype.kind == "f" or mask.min(initial=0) < 0 or mask.max(initial=0) > 255:
-        raise UserError(f"{path}: the mask has {mask.dtype} ids from {mask.min()} up to {mask.max()}, expected whole numbers from "
-                        "0 to 255 (instance ids?)")
-    return mask.astype(np.uint8)
+        raise UserError(f"{path}: not a readable image ({error})") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content; UserError if there is none."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+
+
+def few_bits(masks: Iterable[Path]) -> bool:
+    """Whether every mask has fewer than 8 bits for a gray pixel; reads headers up to the first that has not.
+
+    Where it is so, the stored values are the ids. Otherwise `LabelMap.demand_one_meaning` looks at such masks.
+    """
+    bits = 8
+    for path in masks:
+        bits = mask_bits(path)
+        if bits == 8:
+            break
+    return bits < 8
 
 
 def read_sbd_mask(path: Path) -> np.ndarray:
@@ -88,13 +82,133 @@ def read_sbd_mask(path: Path) -> np.ndarray:
         raise UserError(f"{path}: not a readable SBD mask ({error})") from None
 
 
-def read_pair(image_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_pair(image_path: Path, mask_path: Path) -> tuple[np.ndarray, Mask]:
     """An image and its mask of raw ids; UserError if their sizes differ."""
-    image, mask = read_image(image_path), read_mask(mask_path)
-    if image.shape[:2] != mask.shape:
-        raise UserError(f"{mask_path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image {image_path} is "
+    image, mask = read_image(image_path), read_stored(mask_path)
+    if image.shape[:2] != mask.ids.shape:
+        raise UserError(f"{mask_path}: the mask is {mask.ids.shape[1]}x{mask.ids.shape[0]}, its image {image_path} is "
                         f"{image.shape[1]}x{image.shape[0]}")
     return image, mask
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, or in UTF-8, 16 or 32 with a byte-order mark.
+
+    Raises UserError for a file that is missing or in another encoding; the line of the first wrong byte is named.
+    """
+    data = read_bytes(path)
+    marks = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+             (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+    encoding = next((name for mark, name in marks if data.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in data:
+        raise UserError(f"{path}: zero bytes, as UTF-16 without a byte-order mark has them; save the file as UTF-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, line {line}: not {encoding.upper().removesuffix('-SIG')} (byte 0x{data[error.start]:02x}); "
+                        "save the file as UTF-8") from None
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is an operating system's own: ``._x.png``, ``.DS_Store``, ``Thumbs.db``."""
+    return name.startswith(".") or name.lower() in ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir")
+
+
+def list_files(folder: Path, deep: bool = False) -> list[Path]:
+    """The files of a folder without hidden ones, sorted; with ``deep`` those of the folders in it too.
+
+    Links to folders are followed, but for those that lead back to where the search is. Raises UserError for a folder
+    that cannot be read, or a name that is no UTF-8.
+    """
+    found = _walk(Path(folder), deep, ())
+    for path in found:
+        if not _is_text(str(path)):
+            raise UserError(f"{os.fsencode(path)!r}: the file's name is no UTF-8; rename it")
+    return sorted(found)
+
+
+def _walk(folder: Path, deep: bool, above: tuple[str, ...]) -> list[Path]:
+    above = (*above, os.path.realpath(folder))
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_hidden(entry.name):
+                    continue
+                if not _is_folder(entry):
+                    found.append(folder / entry.name)
+                elif deep and os.path.realpath(entry.path) not in above:
+                    found += _walk(folder / entry.name, deep, above)
+    except OSError as error:
+        raise UserError(f"{folder}: the folder cannot be read ({error.strerror})") from None
+    return found
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def list_images(folder: Path, deep: bool = False) -> tuple[list[Path], list[Path]]:
+    """The files of `list_files` that are images by their suffix in upper or lower case, and the others."""
+    files = list_files(folder, deep)
+    return [p for p in files if is_image(p)], [p for p in files if not is_image(p)]
+
+
+def is_image(path: Path) -> bool:
+    """Whether the suffix is one of `IMAGE_TYPES`, in upper or lower case."""
+    return path.suffix.lower() in IMAGE_TYPES
+
+
+def name_key(name: str) -> str:
+    """A name in Unicode's composed normal form: what one program writes as two signs, another writes as one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def by_key(files: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
+    """Files by their paths relative to ``folder``, without suffix, in `name_key`'s form."""
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        found.setdefault(name_key(path.relative_to(folder).with_suffix("").as_posix()), []).append(path)
+    return found
+
+
+def partners(names: Iterable[str], folder: Path, suffix: str) -> dict[str, Path]:
+    """For each name the file of ``folder`` that is called so, with ``suffix`` in upper or lower case; those that there are.
+
+    Names may differ in their Unicode normal form. Raises UserError if two files fit one name.
+    """
+    there = by_key((p for p in list_files(folder, deep=True) if p.suffix.lower() == suffix), folder)
+    found = {name: there[key] for name in names if (key := name_key(name)) in there}
+    if twice := next((paths for paths in found.values() if len(paths) > 1), None):
+        raise UserError(f"{folder} has two files of one name, {twice[0].name!a} and {twice[1].name!a}; keep one")
+    return {name: paths[0] for name, paths in found.items()}
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@functools.cache
+def note(text: str) -> None:
+    """Print a note on stderr, once a process, by the first process alone."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def note_left_out(folder: Path, others: list[Path]) -> None:
+    """Say how many files of ``folder`` are no images by their suffix."""
+    if others:
+        kinds = ", ".join(f"{n} {suffix}" for suffix, n in Counter(p.suffix.lower() or p.name for p in others).most_common(5))
+        note(f"{len(others)} files in {folder} are left out, as they are no images by their suffix ({kinds}); "
+             f"expected *{' *'.join(IMAGE_TYPES)}")
 
 
 def existing(path: Path, what: str, remedy: str) -> Path:
@@ -102,13 +216,17 @@ def existing(path: Path, what: str, remedy: str) -> Path:
     if path.exists():
         return path
     parent = next((p for p in path.parents if p.exists()), Path("/"))
-    near = ", ".join(sorted(p.name + "/" * p.is_dir() for p in parent.iterdir() if not p.name.startswith("."))[:8])
-    raise UserError(f"{what} not found at {path}; {parent} has {near or 'nothing'}. {remedy}")
+    raise UserError(f"{what} not found at {path}; {parent} has {nearby(parent)}. {remedy}")
+
+
+def nearby(folder: Path) -> str:
+    """The first names in a folder, for a message."""
+    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir() if not is_hidden(p.name)) if folder.is_dir() else []
+    return ", ".join(names[:8]) or "nothing"
 
 
 def nonempty(pairs: Iterable[tuple[Path, Path]], folder: Path, pattern: str) -> list[tuple[Path, Path]]:
     """The pairs as a list; if there is none, UserError with the pattern that was tried in ``folder`` and what it has."""
     if pairs := list(pairs):
         return pairs
-    near = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:8])
-    raise UserError(f"0 images matched {folder}/{pattern}; {folder} has {near or 'nothing'}")
+    raise UserError(f"0 images matched {folder}/{pattern}; {folder} has {nearby(folder)}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
-from cfnseg.data.files import IMAGE_TYPES, existing, nonempty
+from cfnseg.data.files import IMAGE_TYPES, existing, list_images, nearby, note_left_out, partners
 from cfnseg.data.labels import LabelMap, read_classes
 from cfnseg.errors import UserError
 
@@ -19,19 +20,24 @@ def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
 
 
 def images_and_masks(root: Path, split: str) -> list[tuple[Path, Path]]:
-    """Image and mask paths of a split, sorted by name.
+    """Image and mask paths of a split, those in deeper folders too, sorted by name.
+
+    Files that are no images by their suffix are left out, with a note.
 
     Raises UserError for a missing folder, no images, images without a mask, or two images for one mask.
     """
     folder = existing(root / "images" / split, f"split {split!r}", LAYOUT)
     masks = existing(root / "labels" / split, f"the masks of split {split!r}", LAYOUT)
-    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_TYPES)
-    found = nonempty(((p, masks / f"{p.stem}.png") for p in images), folder, f"*[{'|'.join(IMAGE_TYPES)}]")
-    if lacking := [p.name for p, mask in found if not mask.exists()]:
-        raise UserError(f"{len(lacking)} of {len(found)} images in {folder} have no mask {masks}/<name>.png, "
-                        f"first {', '.join(lacking[:3])}")
-    masks_used = [mask for _, mask in found]
-    if len(set(masks_used)) < len(masks_used):
-        twice = next(m for m in masks_used if masks_used.count(m) > 1)
+    images, others = list_images(folder, deep=True)
+    note_left_out(folder, others)
+    if not images:
+        raise UserError(f"0 images matched {folder}/**/*[{'|'.join(IMAGE_TYPES)}]; {folder} has {nearby(folder)}")
+    names = [p.relative_to(folder).with_suffix("").as_posix() for p in images]
+    found = partners(names, masks, ".png")
+    if lacking := [p for p, name in zip(images, names) if name not in found]:
+        first = ", ".join(p.relative_to(folder).as_posix() for p in lacking[:3])
+        raise UserError(f"{len(lacking)} of {len(images)} images in {folder} have no mask {masks}/<name>.png, first {first}")
+    used = Counter(found[name] for name in names)  # by two, if their names differ in suffix or Unicode form alone
+    if twice := next((mask for mask, count in used.items() if count > 1), None):
         raise UserError(f"{folder} has two images for the mask {twice}: names without their suffix must be unique")
-    return found
+    return [(image, found[name]) for image, name in zip(images, names)]

@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from cfnseg.data import cifar
-from cfnseg.data.files import IMAGE_TYPES, decode_image, existing, read_image
+from cfnseg.data.decode import decode_image
+from cfnseg.data.files import IMAGE_TYPES, existing, is_hidden, list_files, read_image
 from cfnseg.data.labels import ClassNames
 from cfnseg.errors import UserError
 
@@ -128,11 +129,9 @@ class _Folder:
         self.root = root
 
     def members(self, split: str) -> list[str]:
-        found = []
-        for folder, _, names in os.walk(self.root / split, followlinks=True):  # class folders are often links
-            inside = Path(folder).relative_to(self.root).as_posix()
-            found += [f"{inside}/{name}" for name in names]
-        return found
+        if not (self.root / split).is_dir():
+            return []
+        return [p.relative_to(self.root).as_posix() for p in list_files(self.root / split, deep=True)]
 
     def splits(self) -> list[str]:
         return [p.name for p in self.root.iterdir()]
@@ -178,7 +177,7 @@ def _of_split(files: Files, split: str, path: Path) -> list[tuple[str, ...]]:
     Hidden files and folders are left out, and what lies beside the class folders.
     """
     parts = sorted(tuple(member.split("/")) for member in files.members(split))
-    chosen = [p for p in parts if len(p) >= 3 and not any(name.startswith(".") or name == "Thumbs.db" for name in p)]
+    chosen = [p for p in parts if len(p) >= 3 and not any(map(is_hidden, p))]
     if not chosen:
         have = sorted(set(files.splits()))
         raise UserError(f"0 images matched {split}/<class>/<image> in {path}; it has {', '.join(have[:8]) or 'nothing'}. {LAYOUT}")

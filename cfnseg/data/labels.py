@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from cfnseg.data.decode import Mask
+from cfnseg.data.files import name_key, note, read_text
 from cfnseg.errors import UserError
 
 IGNORE = 255  # the train id of pixels that count for nothing
@@ -78,6 +80,27 @@ class LabelMap:
                             f"{[label.id for label in self.labels]} and {list(self.ignore)} is ignored")
         return train.astype(np.uint8)
 
+    def demand_one_meaning(self, mask: Mask, source: object, alone: bool) -> None:
+        """Raise UserError naming ``source`` for a gray mask of 1, 2 or 4 bits whose values may stand for other ids.
+
+        Its stored values are the ids. But a program that saves an 8-bit mask of 0 and 255 in less space writes 1 bit: by the
+        PNG standard white stays white. So a mask in which the stored values and the 8-bit ones are all known ids, and differ,
+        is refused.
+
+        Args:
+            mask: ids as they are stored, and bits a pixel.
+            source: its file.
+            alone: no mask of the folder has 8 bits. A program that saves space would have left some, so nothing is open.
+        """
+        if mask.bits == 8 or not mask.ids.size:
+            return
+        used, factor = np.flatnonzero(np.bincount(mask.ids.ravel())), 255 // ((1 << mask.bits) - 1)
+        stored, stretched = (self._encode[used] >= 0).all(), (self._encode[used * factor] >= 0).all()
+        if stretched and used[-1] and not (stored and alone):
+            bits = f"{mask.bits} bit{'s' * (mask.bits > 1)} a gray pixel{'' if alone else ', others have 8'}"
+            raise UserError(f"{source}: the mask has {bits}: its value {used[-1]} may be id {used[-1]}, or {used[-1] * factor} saved "
+                            "in less space; save all masks with 8 bits a pixel")
+
     def encode_counts(self, pairs: np.ndarray) -> np.ndarray | None:
         """Pixels by two raw ids (256, 256) to pixels by train ids (C, C + 1): rows are the first's classes, columns the second's,
         the last one its ignored ids; None if there is a pixel of an unknown id."""
@@ -145,24 +168,29 @@ def read_classes(path: str | Path) -> LabelMap:
     """The label map of a ``classes.txt``: ``id name r g b`` a line, ``#`` starts a comment.
 
     255 is ignored unless a class has it; a line with the name ``void`` names another ignored id. Any id that stands in no
-    line is an error when a mask has it. Raises UserError with the line that does not fit.
+    line is an error when a mask has it. The file is UTF-8, or has a byte-order mark. Raises UserError with the line that
+    does not fit, or names a class as another does.
     """
-    labels, ignore = [], {255}
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+    labels: list[Label] = []
+    ignore = {255}
+    for number, line in enumerate(read_text(Path(path)).splitlines(), 1):
         fields = line.split("#")[0].split()
         if not fields:
             continue
-        try:
-            index, name, *color = fields
-            label = Label(int(index), name, tuple(int(c) for c in color))
-            if len(label.color) != 3 or not all(0 <= v <= 255 for v in (label.id, *label.color)):
-                raise ValueError
-        except ValueError:
-            raise UserError(f"{path}, line {number}: expected `id name r g b` with numbers in 0..255, got {line!r}") from None
-        if name.lower() == "void":
+        numbers = [int(f) for f in (fields[0], *fields[2:]) if f.isascii() and f.isdigit() and int(f) <= 255]
+        if len(fields) != 5 or len(numbers) != 4 or not fields[1].isprintable():
+            raise UserError(f"{path}, line {number}: expected `id name r g b` with numbers in 0..255, got {line!r}")
+        label = Label(numbers[0], name_key(fields[1]), tuple(numbers[1:]))
+        if label.name.lower() == "void":
             ignore.add(label.id)
-        else:
-            labels.append(label)
+            continue
+        for other in labels:
+            if other.name == label.name:
+                raise UserError(f"{path}, line {number}: the classes {other.id} and {label.id} are both called {label.name}; "
+                                "give each a name of its own")
+            if other.color == label.color:
+                note(f"{path}, line {number}: {other.name} and {label.name} have the same colour; pictures cannot tell them apart")
+        labels.append(label)
     if not labels:
         raise UserError(f"{path}: no class in it; expected lines of `id name r g b`")
     try:

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from cfnseg.data.files import existing, nonempty
+from cfnseg.data.files import existing, nonempty, partners, read_text
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.data.prepare.fetch import Archive, fetch
 from cfnseg.errors import UserError, first_line
@@ -37,14 +37,26 @@ def _home(root: Path) -> Path:
 
 
 def _listed(path: Path) -> list[str]:
-    return existing(path, f"the list of split {path.stem!r}", REMEDY).read_text().split()
+    names: dict[str, None] = {}
+    for number, line in enumerate(read_text(existing(path, f"the list of split {path.stem!r}", REMEDY)).splitlines(), 1):
+        name, *more = line.split() or [""]
+        if more in (["1"], ["0"], ["-1"]):
+            raise UserError(f"{path}, line {number}: a list of one class, with 1, 0 or -1 after each name; take a list of names alone, "
+                            "such as train or val")
+        if more or name in names:
+            raise UserError(f"{path}, line {number}: expected one name that is in no other line, got {line!r}")
+        if name:
+            names[name] = None
+    return list(names)
 
 
 def _paired(home: Path, names: list[str], masks: Path, suffix: str, source: Path) -> list[tuple[Path, Path]]:
-    found = [(home / "JPEGImages" / f"{n}.jpg", masks / f"{n}{suffix}") for n in names]
-    if lacking := [p for pair in found for p in pair if not p.exists()]:
+    images = home / "JPEGImages"
+    pictures, drawn = partners(names, images, ".jpg"), partners(names, masks, suffix)
+    lacking = [path for n in names for path, found in ((images / f"{n}.jpg", pictures), (masks / f"{n}{suffix}", drawn)) if n not in found]
+    if lacking:
         raise UserError(f"{source} names {len(names)} images, {len(lacking)} files are missing, first {lacking[0]}. {REMEDY}")
-    return found
+    return [(pictures[n], drawn[n]) for n in names]
 
 
 def images(root: Path, split: str) -> list[Path]:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cfnseg.data.files import name_key, read_text
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.data.voc import color
 from cfnseg.doctor.findings import ERROR, WARNING, Finding
+from cfnseg.errors import UserError
 
 EXPECTED = "a line `id name r g b` for each class, numbers in 0..255, each id, name and colour once; the name void ignores an id"
 
@@ -41,7 +43,14 @@ def read_leniently(path: Path) -> Classes | None:
     def say(severity: str, title: str, text: str) -> None:
         findings.append(Finding("classes-file", severity, title, text, EXPECTED, [path.name]))
 
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    try:
+        text = read_text(path)
+    except UserError as error:
+        changed = True
+        text = _guessed_text(path.read_bytes())
+        say(ERROR, "classes.txt is not in UTF-8", f"{str(error).removeprefix(f'{path}, ').removeprefix(f'{path}: ')}. The corrected file "
+            "takes it for Windows-1252 or UTF-16: look at its names.")
+    for number, line in enumerate(text.splitlines(), 1):
         content = line.split("#")[0].strip()
         if not content:
             continue
@@ -62,7 +71,7 @@ def read_leniently(path: Path) -> Classes | None:
             continue
         if other := next((x for x in kept if x.name == label.name), None):
             changed = True
-            say(WARNING, f"two classes are called {label.name} in classes.txt", f"They have the ids {other.id} and {label.id}.")
+            say(ERROR, f"two classes are called {label.name} in classes.txt", f"They have the ids {other.id} and {label.id}.")
             label = Label(label.id, f"{label.name}_{label.id}", label.color)
         if other := next((x for x in kept if x.color == label.color), None):
             changed = True
@@ -80,16 +89,26 @@ def read_leniently(path: Path) -> Classes | None:
     return Classes(LabelMap(kept, ({255} | {x.id for x in void}) - ids), void, findings, changed)
 
 
+def _guessed_text(data: bytes) -> str:
+    """Text without a byte-order mark that is no UTF-8; signs that no name can have are left out."""
+    encoding = "cp1252"
+    if b"\0" in data:
+        encoding = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
+    text = data.decode(encoding, errors="replace").replace("\ufffd", "?")
+    return "".join(sign for sign in text if sign.isprintable() or sign in "\r\n\t")
+
+
 def _parse(content: str) -> tuple[Label | None, bool]:
     """A line's label, or None, and whether the line is as `read_classes` wants it."""
     fields = content.split()
     words = [f for f in re.split(r"[\s,;:=]+", content) if f]
-    numbers = [int(f) for f in words if re.fullmatch(r"\d{1,3}", f)]
-    name = "_".join(f for f in words if not re.fullmatch(r"\d{1,3}", f))
+    numbers = [int(f) for f in words if re.fullmatch(r"[0-9]{1,3}", f)]
+    name = name_key("_".join(f for f in words if not re.fullmatch(r"[0-9]{1,3}", f)))
+    name = "".join(sign for sign in name if sign.isprintable())
     if not name or not numbers or max(numbers) > 255 or len(numbers) not in (1, 4):
         return None, False
     label = Label(numbers[0], name, tuple(numbers[1:]) or color(numbers[0]))
-    return label, fields == _line(label).split() and len(fields) == 5
+    return label, [name_key(f) for f in fields] == _line(label).split() and len(fields) == 5
 
 
 def _line(label: Label) -> str:

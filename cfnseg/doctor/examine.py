@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from cfnseg.data.dataset import Dataset
-from cfnseg.data.files import decode_image, read_mask
+from cfnseg.data.decode import FAULTS, NoIds, decode_image, palette_of, shown_pixels, stored_form, stored_samples
+from cfnseg.data.files import read_bytes, read_mask
 from cfnseg.data.loader import quiet_worker
 from cfnseg.doctor.hashes import perceptual_hash, thumbnail
 from cfnseg.errors import UserError
 
-ORIENTATION = 0x0112  # EXIF's tag
 MOST = 4096  # values kept of a mask, the most frequent ones
 
 
@@ -80,7 +78,8 @@ class MaskFacts:
     Attributes:
         size: (H, W).
         mode: Pillow's: "L" and "P" have ids, "RGB" colours.
-        lossy: it is a JPEG.
+        bits: 1, 2 or 4 for gray pixels of so many bits, else 8.
+        lossy: it is a JPEG, or another file that may change pixel values.
         colored: its values are colours, 0xRRGGBB.
         values, counts: its values, sorted, and their pixels; of more than 4,096 the most frequent.
         distinct: how many values it has.
@@ -90,6 +89,7 @@ class MaskFacts:
 
     size: tuple[int, int]
     mode: str
+    bits: int
     lossy: bool
     colored: bool
     values: np.ndarray
@@ -121,7 +121,7 @@ def pack_pixels(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32) if pixels.ndim == 3 else pixels
 
 
-def mask_facts(mask: np.ndarray, mode: str = "L", lossy: bool = False, palette: np.ndarray | None = None) -> MaskFacts:
+def mask_facts(mask: np.ndarray, mode: str = "L", lossy: bool = False, palette: np.ndarray | None = None, bits: int = 8) -> MaskFacts:
     """The facts of a mask: (H, W) ids of any type, or (H, W, 3) uint8 colours."""
     colored = mask.ndim == 3
     pixels = pack_pixels(mask)
@@ -133,22 +133,28 @@ def mask_facts(mask: np.ndarray, mode: str = "L", lossy: bool = False, palette: 
         values, counts = np.unique(pixels, return_counts=True)
     distinct = len(values)
     kept = np.sort(np.argsort(-counts, kind="stable")[:MOST])
-    return MaskFacts(mask.shape[:2], mode, lossy, colored, values[kept], counts[kept], distinct, palette, _digest(mask))
+    return MaskFacts(mask.shape[:2], mode, bits, lossy, colored, values[kept], counts[kept], distinct, palette, _digest(mask))
 
 
-def open_mask(path: Path) -> tuple[np.ndarray, str, bool, np.ndarray | None]:
-    """A mask file as it is: pixels, (H, W) or (H, W, 3) colours, and mode, lossy and palette as in `MaskFacts`. Raises UserError."""
+def open_mask(path: Path) -> tuple[np.ndarray, str, bool, np.ndarray | None, int]:
+    """A mask file as it is stored: pixels, (H, W) or (H, W, 3) colours, and the rest of `mask_facts`' arguments.
+
+    Raises UserError for a file that cannot be read, or leaves open what its ids are.
+    """
     if path.suffix == ".mat":
-        return read_mask(path), "L", False, None
+        return read_mask(path), "L", False, None, 8
+    data = read_bytes(path)
     try:
-        with Image.open(path) as opened:
-            mode, lossy, pixels = opened.mode, opened.format in ("JPEG", "MPO"), np.asarray(opened)
-            palette = opened.getpalette() if mode == "P" else None
-            if pixels.ndim == 3:
-                pixels = np.asarray(opened.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        pixels, bits = stored_samples(data, path)
+        palette = palette_of(data)
+        return pixels, "L" if palette is None else "P", False, palette, bits
+    except NoIds as error:
+        if not error.shown:
+            raise UserError(f"{path}: {error}") from None
+    try:
+        return *shown_pixels(data), None, 8
+    except FAULTS as error:
         raise UserError(f"{path}: not a readable mask ({error})") from None
-    return pixels, mode, lossy, None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
 
 
 def examine(pair: Pair) -> Record:
@@ -164,16 +170,11 @@ def _examine_image(path: Path | None) -> ImageFacts | str | None:
     if path is None:
         return None
     try:
-        data = path.read_bytes()
-        image = decode_image(data, path)
-    except OSError as error:
-        return error.strerror or str(error)
+        data = read_bytes(path)
+        image = decode_image(data, path, thorough=True)
+        return image_facts(image, *stored_form(data))
     except UserError as error:
         return _reason(error, path)
-    with Image.open(io.BytesIO(data)) as header:
-        # Pillow would decode a whole PNG to look for its EXIF
-        orientation = 1 if header.format == "PNG" else header.getexif().get(ORIENTATION, 1)
-        return image_facts(image, header.size[::-1], orientation)
 
 
 def _examine_mask(path: Path | None) -> MaskFacts | str | None:

@@ -13,6 +13,7 @@ from cfnseg.doctor.findings import ERROR, NOTE, WARNING, Finding, many
 from cfnseg.doctor.scan import Scan
 
 FLAT = 2.0  # standard deviation, of 255, below which an image shows nothing
+TINY = 8  # pixels; of a shorter side a deep encoder sees nothing
 FAR, SPREAD = 1.5, 4.0  # the encoder's deviations that the mean may lie off, and how many times as large or small the deviation may be
 
 
@@ -44,6 +45,11 @@ def image_findings(found: Scan, records: list[Record]) -> list[Finding]:
         text = f"{dark:,} of {len(flat):,} are black. Nothing can be learnt from them."
         findings.append(Finding("image-constant", WARNING, "images of a single colour", text, "a picture",
                                 files(flat), ["look at them, and delete them with their masks"], pairs=flat))
+    if thin := [i for i in read if min(records[i].image.size) < TINY]:
+        sizes = ", ".join(f"{records[i].image.size[1]}x{records[i].image.size[0]}" for i in thin[:3])
+        findings.append(Finding("image-tiny", WARNING, f"images with a side of less than {TINY} pixels", f"They are {sizes} pixels. "
+                                "Training pads them to the crop.", "pictures", files(thin),
+                                ["look at them, and delete them with their masks"], pairs=thin))
     text = f"{len(gray):,} of {len(read):,} have three equal channels."
     if gray and len(gray) < len(read) / 2:
         findings.append(Finding("image-gray", WARNING, "gray images among coloured ones", text, "images of one kind", files(gray),

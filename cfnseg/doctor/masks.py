@@ -6,17 +6,20 @@ from collections import defaultdict
 
 import numpy as np
 
+from cfnseg.data.decode import Mask
 from cfnseg.data.labels import LabelMap
 from cfnseg.doctor.classes import written
 from cfnseg.doctor.examine import MOST, MaskFacts, Record
 from cfnseg.doctor.findings import ERROR, Finding, few, many
 from cfnseg.doctor.forms import PLAIN, Form, channels, colour_table
 from cfnseg.doctor.scan import Scan
+from cfnseg.errors import UserError
 
 EXPECTED = "one id per pixel: an 8-bit gray or palette PNG of the ids of the classes, or of ignored ones"
 TITLES = {"mask-colors": "masks with colours in place of ids", "mask-lossy": "masks that lossy compression has blurred",
           "mask-scaled": "masks with multiplied ids", "mask-luminance": "masks with gray values of a palette in place of ids",
           "mask-deep": "masks with 16-bit values", "mask-palette": "masks whose palette was sorted anew",
+          "mask-bits": "masks of few bits a pixel, whose ids may be two things",
           "mask-binary": "masks of 0 and 255", "mask-shifted": "masks whose ids are shifted by one"}
 REMAPPED = ("mask-scaled", "mask-luminance", "mask-binary", "mask-shifted")  # other ids in classes.txt mend these
 VOID_LINES = 32  # most ids that a proposal ignores: more are no labels
@@ -33,12 +36,15 @@ def mask_findings(found: Scan, records: list[Record], forms: list[Form | None]) 
     labels = found.labels
     assert labels is not None
     groups: dict[tuple[str, Form | None], list[int]] = defaultdict(list)
+    undecided = two_meanings(found, records)
     texts: dict[tuple[str, str], list[Form]] = defaultdict(list)
     for index, (record, form) in enumerate(zip(records, forms)):
         if isinstance(record.mask, str):
             groups["mask-unreadable", None].append(index)
         elif record.mask is None:
             continue
+        elif index in undecided:
+            groups["mask-bits", None].append(index)
         elif record.mask.lossy and (form is None or form is PLAIN):
             groups["mask-lossy", None].append(index)
         elif form is None:
@@ -55,10 +61,15 @@ def mask_findings(found: Scan, records: list[Record], forms: list[Form | None]) 
             text = f"{records[group[0]].pair.mask.name}: {masks[0]}."
             findings.append(Finding(kind, ERROR, "masks that cannot be read", text, EXPECTED, files,
                                     ["get these files again", "{mend}  # leaves them out"], pairs=group))
+        elif kind == "mask-bits":
+            text = f"{records[group[0]].pair.mask.name}: {undecided[group[0]]}."
+            findings.append(Finding(kind, ERROR, TITLES[kind], text, EXPECTED, files,
+                                    ["save all masks with 8 bits a pixel", "{mend}  # leaves these out"], pairs=group))
         elif form is not None:
             findings.append(_recognised(found, records, forms, form, group, files))
         elif kind == "mask-lossy":
-            text = "A JPEG does not keep ids: at every edge there are values between those of the two classes, which are other classes."
+            text = ("Such a file, as a JPEG is, does not keep ids: at every edge there are values between those of the two classes, "
+                    "which are other classes.")
             findings.append(Finding(kind, ERROR, TITLES[kind], text, EXPECTED, files,
                                     ["get the masks as they were before compression", "{mend}  # leaves them out"], pairs=group))
         elif kind == "unknown-id":
@@ -71,6 +82,22 @@ def mask_findings(found: Scan, records: list[Record], forms: list[Form | None]) 
             findings.append(Finding("mask-deep", ERROR, TITLES["mask-deep"], text, EXPECTED, files,
                                     ["write the masks again with the ids in classes.txt"], pairs=group))
     return findings
+
+
+def two_meanings(found: Scan, records: list[Record]) -> dict[int, str]:
+    """The masks of few bits a pixel that `LabelMap.demand_one_meaning` refuses, and why."""
+    if found.labels is None:
+        return {}
+    ordinary = {r.pair.split for r in records if isinstance(r.mask, MaskFacts) and r.mask.bits == 8}
+    refused = {}
+    for index, record in enumerate(records):
+        if isinstance(record.mask, MaskFacts) and record.mask.bits < 8:
+            try:
+                mask = Mask(record.mask.values.astype(np.uint8), record.mask.bits)
+                found.labels.demand_one_meaning(mask, record.pair.mask, record.pair.split not in ordinary)
+            except UserError as error:
+                refused[index] = str(error).removeprefix(f"{record.pair.mask}: ")
+    return refused
 
 
 def remap(labels: LabelMap, form: Form, masks: list[MaskFacts]) -> dict[int, int] | None:

@@ -11,7 +11,7 @@ from cfnseg.data.labels import LabelMap
 from cfnseg.doctor.classes import written
 from cfnseg.doctor.examine import ImageFacts, MaskFacts, Record, open_mask, pack_pixels
 from cfnseg.doctor.forms import PLAIN, Form
-from cfnseg.doctor.masks import VOID_LINES, unexplained
+from cfnseg.doctor.masks import VOID_LINES, two_meanings, unexplained
 from cfnseg.doctor.scan import HELD, Scan
 from cfnseg.doctor.sizes import cause, fitted
 from cfnseg.errors import UserError
@@ -42,18 +42,19 @@ def write_mended(found: Scan, records: list[Record], forms: list[Form | None], o
     done = {"linked": 0, "written": 0, "left_out": 0}
     validated = {r.image.digest for r in records if found.roles[r.pair.split] == "val" and isinstance(r.image, ImageFacts)}
     taken: set[tuple[str, str]] = set()
-    for record, form in zip(records, forms):
+    open_masks = set(two_meanings(found, records))
+    for i, (record, form) in enumerate(zip(records, forms)):
         split = record.pair.split.removesuffix(f", {HELD}")
         copied = found.roles[record.pair.split] != "val" and isinstance(record.image, ImageFacts) and record.image.digest in validated
-        if labels is None or copied or (split, record.pair.name) in taken or not _usable(record, form, known):
+        if labels is None or copied or (split, record.pair.name) in taken or not _usable(record, form, known, i in open_masks):
             done["left_out"] += 1
             continue
         taken.add((split, record.pair.name))
-        _link(record.pair.image, out / "images" / split / record.pair.image.name)
+        _link(record.pair.image, out / "images" / split / f"{record.pair.name}{record.pair.image.suffix}")
         path, why = out / "labels" / split / f"{record.pair.name}.png", cause(record.image, record.mask)
         if form in (None, PLAIN):
             unknown |= set(record.mask.values.tolist()) - known
-        if form in (None, PLAIN) and why is None and record.pair.mask.suffix == ".png":
+        if form in (None, PLAIN) and why is None and record.pair.mask.suffix.lower() == ".png":
             _link(record.pair.mask, path)
             done["linked"] += 1
         else:
@@ -77,13 +78,13 @@ def raw_ids(path: Path, form: Form | None, labels: LabelMap) -> np.ndarray:
     return np.where(ids < 0, labels.void, ids).astype(np.uint8)[inverse.reshape(pixels.shape[:2])]
 
 
-def _usable(record: Record, form: Form | None, known: set[int]) -> bool:
+def _usable(record: Record, form: Form | None, known: set[int], undecided: bool) -> bool:
     image, mask = record.image, record.mask
     if not isinstance(image, ImageFacts) or not isinstance(mask, MaskFacts) or record.pair.image is None or record.pair.mask is None:
         return False
     if form is None and (unexplained(mask) != "unknown-id" or len(set(mask.values.tolist()) - known) > VOID_LINES):
         return False
-    if (mask.lossy and not mask.colored) or (form not in (None, PLAIN) and not form.table):
+    if (mask.lossy and not mask.colored) or undecided or (form not in (None, PLAIN) and not form.table):
         return False
     why = cause(image, mask)
     return why is None or why.mends

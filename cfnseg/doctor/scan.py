@@ -107,10 +107,7 @@ def _scan_folders(found: Scan) -> None:
         found.pairs += pairs
         found.findings += findings
         if split in there and not any(p.image for p in pairs):
-            inner = [p.name for p in sorted((root / "images" / split).glob("*/"))]
-            found.findings.append(Finding("split-empty", ERROR, f"split {split} has no images",
-                                          f"images/{split} has only the folders {', '.join(inner[:5])}." if inner else "", LAYOUT,
-                                          mend=["move the images out of these folders"] if inner else []))
+            found.findings.append(Finding("split-empty", ERROR, f"split {split} has no images", "", LAYOUT))
     if found.data.name == "camvid":
         found.labels = camvid.LABELS
     elif (root / "classes.txt").is_file():

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from cfnseg.data.dataset import Dataset
 from cfnseg.data.loader import quiet_worker
-from cfnseg.data.predictions import read_predicted_ids
+from cfnseg.data.predictions import demand_raw_ids, note_few_bits, read_predicted_ids
 from cfnseg.engine.evaluate import Evaluation
 from cfnseg.errors import UserError
 from cfnseg.metrics.details import Details, count_details
@@ -18,20 +18,21 @@ from cfnseg.metrics.pairs import pair_counts
 
 
 class _Counted(TorchDataset):
-    def __init__(self, dataset: Dataset, masks: list[Path], details: bool) -> None:
-        self.dataset, self.masks, self.details = dataset, masks, details
+    def __init__(self, dataset: Dataset, masks: list[Path], details: bool, alone: bool) -> None:
+        self.dataset, self.masks, self.details, self.alone = dataset, masks, details, alone
 
     def __len__(self) -> int:
         return len(self.masks)
 
     def __getitem__(self, index: int):
         try:
-            return index, *count_image(self.dataset, index, self.masks[index], self.details)
+            return index, *count_image(self.dataset, index, self.masks[index], self.details, self.alone)
         except UserError as error:
             return error
 
 
-def count_image(dataset: Dataset, index: int, mask: Path, details: bool) -> tuple[np.ndarray, np.ndarray, tuple | None]:
+def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
+                alone: bool = True) -> tuple[np.ndarray, np.ndarray, tuple | None, np.ndarray, np.ndarray]:
     """Count one image.
 
     Args:
@@ -39,26 +40,29 @@ def count_image(dataset: Dataset, index: int, mask: Path, details: bool) -> tupl
         index: of the image.
         mask: its prediction, raw ids; a pixel of an ignored id has no class and is wrong where it counts.
         details: count boundaries, trimaps and sizes too.
+        alone: as in `LabelMap.demand_one_meaning`, of the predictions.
 
     Returns:
-        (C, C) confusion of the pixels that got a class, (3, C) counts of all, and what
-        `cfnseg.metrics.details.count_details` gives.
+        (C, C) confusion of the pixels that got a class, (3, C) counts of all, what
+        `cfnseg.metrics.details.count_details` gives, (256,) pixels of each predicted id, and (C,) pixels that would be
+        right if the predictions were train ids.
 
     Raises:
         UserError: a file that cannot be read, has an unknown id, or another size than the truth.
     """
     labels, classes = dataset.labels, len(dataset.labels)
     truth = dataset.read_ids(index)
-    prediction = read_predicted_ids(mask, truth.shape)
+    prediction = read_predicted_ids(mask, labels, truth.shape, alone)
     # raw ids are counted and their counts encoded: encoding the pixels would take half as long as decoding the files
-    pairs = labels.encode_counts(pair_counts(truth, prediction))
+    raw = pair_counts(truth, prediction)
+    pairs = labels.encode_counts(raw)
     if pairs is None:
         dataset.read_truth(index)
         labels.encode(prediction, mask)  # this, if not that, says which id is unknown
     matrix = pairs[:, :classes]
     counts = np.stack([matrix.diagonal(), pairs.sum(1), matrix.sum(0)])
     more = count_details(labels.encode(truth), labels.encode(prediction), classes) if details else None
-    return matrix, counts, more
+    return matrix, counts, more, raw.sum(0), raw[[label.id for label in labels.labels], range(classes)]
 
 
 def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, details: bool = False) -> Evaluation:
@@ -71,21 +75,27 @@ def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, detail
         details: count boundaries, trimaps and sizes too, for final reports.
 
     Raises:
-        UserError: a file that cannot be read, has an unknown id or another size than its truth.
+        UserError: a file that cannot be read, has an unknown id, two meanings or another size than its truth; predictions that
+            hold train ids.
     """
     classes = len(dataset.labels)
+    used, as_train = np.zeros(256, np.int64), np.zeros(classes, np.int64)
     confusion = np.zeros((classes, classes), np.int64)
     counts = np.zeros((len(masks), 3, classes), np.int64)
     more = Details.zeros(len(masks), classes) if details else None
-    loader = DataLoader(_Counted(dataset, masks, details), batch_size=None, num_workers=workers, worker_init_fn=quiet_worker,
+    counted = _Counted(dataset, masks, details, note_few_bits(masks))
+    loader = DataLoader(counted, batch_size=None, num_workers=workers, worker_init_fn=quiet_worker,
                         collate_fn=_unchanged)
     for item in loader:
         if isinstance(item, UserError):
             raise item
-        index, matrix, counts[index], extra = item
+        index, matrix, counts[index], extra, ids, right = item
         confusion += matrix
+        used += ids
+        as_train += right
         if more:
             more.add(index, extra)
+    demand_raw_ids(dataset.labels, used, counts[:, 0].sum(0), as_train)
     return Evaluation(dataset.names, confusion, counts, details=more)
 
 

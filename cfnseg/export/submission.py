@@ -21,7 +21,8 @@ from rich.progress import track
 
 from cfnseg.data import cityscapes, voc
 from cfnseg.data.dataset import USUAL_ROOT
-from cfnseg.data.predictions import find_masks
+from cfnseg.data.files import image_size, read_mask, read_stored
+from cfnseg.data.predictions import find_masks, note_few_bits
 from cfnseg.errors import UserError, unknown
 from cfnseg.storage import write_atomic
 
@@ -35,7 +36,7 @@ def submission(server: str, masks: Path, root: str = "", split: str = "test", ou
     Args:
         server: voc or cityscapes.
         masks: has ``<image name>.png`` or ``<image name>_mask.png`` for every image of the split and no other PNG, each with
-            exactly its image's size, 8 bits, one channel, raw ids: VOC 0 to 20, Cityscapes label ids 0 to 33.
+            exactly its image's size, one channel, raw ids: VOC 0 to 20, Cityscapes label ids 0 to 33. They are packed with 8 bits.
         root: the data set's folder, for names and sizes of the images; "" = the usual place under data/.
         split: test, or val to try it.
         out: the archive; None = <masks>_<server>_<split>.tgz or .zip beside the folder.
@@ -59,36 +60,30 @@ def submission(server: str, masks: Path, root: str = "", split: str = "test", ou
     out = out or masks.with_name(f"{masks.resolve().name}_{server}_{split}{'.tgz' if server == 'voc' else '.zip'}")
     if server == "voc":
         folder = f"results/VOC2012/Segmentation/{competition}_{split}_cls"
-        members = ((f"{folder}/{image.stem}.png", _png(_read(file), voc.LABELS.palette())) for file, image in zip(files, images))
+        members = ((f"{folder}/{image.stem}.png", _png(read_mask(file), voc.LABELS.palette())) for file, image in zip(files, images))
         write_atomic(out, lambda beside: _write_tgz(beside, members))
     else:
-        members = ((image.name.replace(cityscapes.TAIL, "_labelIds.png"), _png(_read(file))) for file, image in zip(files, images))
+        members = ((image.name.replace(cityscapes.TAIL, "_labelIds.png"), _png(read_mask(file))) for file, image in zip(files, images))
         write_atomic(out, lambda beside: _write_zip(beside, members))
     print(f"{out}: {len(files)} masks, {out.stat().st_size / 1e6:.1f} MB; hand it in at {SERVERS[server]}")
     return out
 
 
-def _read(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image)
-
-
 def _demand_sound(server: str, files: list[Path], images: list[Path]) -> None:
     """Raise UserError if a mask is unreadable, of another form or size than the server wants, or has ids that it does not know."""
     faults, used = [], np.zeros(256, bool)
+    labels, alone = (voc if server == "voc" else cityscapes).LABELS, note_few_bits(files)
     for file, image in track(list(zip(files, images)), "check", console=Console(stderr=True)):
         try:
-            with Image.open(image) as opened:
-                size = opened.size
-            with Image.open(file) as opened:
-                form, mode, found, mask = opened.format, opened.mode, opened.size, np.asarray(opened)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            faults.append(f"{file.name} cannot be read ({error})")
+            size = image_size(image)
+            stored = read_stored(file)
+            labels.demand_one_meaning(stored, file, alone)
+        except UserError as error:
+            faults.append(str(error).replace(f"{file}:", f"{file.name}:"))
             continue
-        if form != "PNG" or mode not in ("L", "P"):
-            faults.append(f"{file.name} is {form} with pixels of mode {mode}, expected an 8-bit gray or palette PNG of ids")
-        elif found != size:
-            faults.append(f"{file.name} is {found[0]}x{found[1]}, its image {size[0]}x{size[1]}")
+        mask = stored.ids
+        if mask.shape[::-1] != size:
+            faults.append(f"{file.name} is {mask.shape[1]}x{mask.shape[0]}, its image {size[0]}x{size[1]}")
         else:
             ids = np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256))
             used[ids] = True

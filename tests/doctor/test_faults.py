@@ -76,7 +76,8 @@ ERRORS = {  # name: (kind, the file that is named, how it is planted, what the t
                      "suffix"),
     "mask with another name": ("mask-name", "labels/train/s03_mask.png", lambda r: p.mask(r).rename(r / "labels/train/s03_mask.png"),
                                "image"),
-    "mask with another suffix": ("mask-name", "labels/train/s03.PNG", lambda r: p.mask(r).rename(r / "labels/train/s03.PNG"), "image"),
+    "mask with another suffix": ("mask-name", "labels/train/s03.tif",
+                                 lambda r: (p.save(r / "labels/train/s03.tif", p.ids(p.mask(r))), p.mask(r).unlink()), "image"),
 }
 
 

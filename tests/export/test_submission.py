@@ -76,10 +76,10 @@ def test_voc_with_other_training_data(voc_test):
     (lambda f: put(f / f"{NAMES[1]}.png", np.zeros((30, 60), np.uint8)), r"1 of 3 masks .*000011\.png is 60x30, its image 60x40"),
     (lambda f: put(f / f"{NAMES[1]}.png", np.full(SIZE, 21, np.uint8)), r"has the ids \[21\], the server knows 0 to 20$"),
     (lambda f: put(f / f"{NAMES[1]}.png", np.full(SIZE, 255, np.uint8)), r"has the ids \[255\].*255 is no answer"),
-    (lambda f: put(f / f"{NAMES[1]}.png", np.zeros((*SIZE, 3), np.uint8)), "PNG with pixels of mode RGB, expected an 8-bit"),
-    (lambda f: put(f / f"{NAMES[1]}.png", np.zeros(SIZE, np.uint16)), "PNG with pixels of mode I;16"),
-    (lambda f: put(f / f"{NAMES[1]}.png", np.zeros(SIZE, bool)), "PNG with pixels of mode 1,"),
-    (lambda f: (f / f"{NAMES[1]}.png").write_bytes(b"GIF89a"), r"000011\.png cannot be read"),
+    (lambda f: put(f / f"{NAMES[1]}.png", np.zeros((*SIZE, 3), np.uint8)), r"the mask has colours \(mode RGB\), expected one id"),
+    (lambda f: put(f / f"{NAMES[1]}.png", np.full(SIZE, 300, np.uint16)), "uint16 ids from 300 up to 300"),
+    (lambda f: put(f / f"{NAMES[1]}.png", np.ones(SIZE, bool)), "may be id 1, or 255"),
+    (lambda f: (f / f"{NAMES[1]}.png").write_bytes(b"GIF89a"), r"000011\.png: not a readable mask"),
 ])
 def test_what_a_server_would_refuse(voc_test, fault, said):
     fault(voc_test / "masks")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import multiprocessing
 import signal
 from pathlib import Path
@@ -27,7 +28,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cfnseg.data import voc
-from cfnseg.data.files import existing
+from cfnseg.data.files import existing, note
 from cfnseg.data.labels import IGNORE, Label, LabelMap
 from cfnseg.errors import UserError, first_line
 from cfnseg.storage import write_atomic
@@ -48,11 +49,11 @@ def draw(annotations: list[dict], size: tuple[int, int], ids: dict[int, int], gr
         ground: the raw id where nothing lies.
 
     Returns:
-        (H, W) uint8 raw ids, 255 where a crowd lies on top.
+        (H, W) uint8 raw ids, 255 where a crowd lies on top. What `why_undrawn` names is left out.
     """
     layers = []
     for a in annotations:
-        if a["category_id"] in ids:
+        if a["category_id"] in ids and not why_undrawn(a, *size):
             code = _encoded(a["segmentation"], *size)
             thing = a["category_id"] < 92
             crowd = bool(a.get("iscrowd")) and thing
@@ -63,10 +64,32 @@ def draw(annotations: list[dict], size: tuple[int, int], ids: dict[int, int], gr
     return mask
 
 
+def why_undrawn(annotation: dict, height: int, width: int) -> str:
+    """Why an annotation has no area that can be drawn on an image of this size; "" if it has one."""
+    shape = annotation.get("segmentation")
+    if not shape:
+        return "a box alone"
+    if isinstance(shape, list):
+        return "" if any(_is_polygon(part) for part in shape) else "no polygon of three points"
+    if not isinstance(shape, dict) or "counts" not in shape or "size" not in shape:
+        return ""  # no COCO annotation: drawing it is an error
+    if list(shape["size"]) != [height, width]:
+        return "run lengths of another size than the image"
+    counts = shape["counts"]
+    if isinstance(counts, list) and (not all(isinstance(n, int) and n >= 0 for n in counts) or sum(counts) != height * width):
+        return "run lengths that do not fill the image"
+    return ""
+
+
+def _is_polygon(part: object) -> bool:
+    return (isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0
+            and all(isinstance(x, int | float) and math.isfinite(x) for x in part))
+
+
 def _encoded(segmentation: list | dict, height: int, width: int) -> dict:
     """Polygons, run lengths or compressed run lengths as the last of them."""
     if isinstance(segmentation, list):
-        return rle.merge(rle.frPyObjects(segmentation, height, width))
+        return rle.merge(rle.frPyObjects([part for part in segmentation if _is_polygon(part)], height, width))
     return rle.frPyObjects(segmentation, height, width) if isinstance(segmentation["counts"], list) else segmentation
 
 
@@ -109,22 +132,33 @@ def convert(root: Path, split: str, name: str) -> None:
         return
     jobs = ((target, [a for s in sets for a in s.imgToAnns.get(index, [])],
              (sets[0].imgs[index]["height"], sets[0].imgs[index]["width"]), ids, ground, labels) for index, target in targets.items())
+    left_out: dict[str, list[int]] = {}
     with multiprocessing.Pool(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:  # Ctrl-C is the parent's
         drawn = pool.imap_unordered(_draw_file, jobs, chunksize=16)
-        for fault in track(drawn, f"draw {name} {split}", total=len(targets), console=Console(stderr=True)):
+        for fault, undrawn in track(drawn, f"draw {name} {split}", total=len(targets), console=Console(stderr=True)):
             if fault:
                 raise UserError(f"{' or '.join(map(str, files))}: {fault}")
+            for why, found in undrawn.items():
+                left_out.setdefault(why, []).extend(found)
+    if left_out:
+        reasons = ", ".join(f"{len(found):,} with {why} (first: annotation {min(found)})" for why, found in sorted(left_out.items()))
+        count = sum(map(len, left_out.values()))
+        note(f"{' and '.join(map(str, files))}: {count:,} {'objects are' if count > 1 else 'object is'} left out: {reasons}")
 
 
-def _draw_file(job: tuple) -> str:
-    """Draw and write one image's mask; what went wrong, "" if nothing did."""
+def _draw_file(job: tuple) -> tuple[str, dict[str, list[int]]]:
+    """Draw and write one image's mask; what went wrong, "" if nothing did, and the annotations left out by the reason."""
     target, annotations, size, ids, ground, labels = job
+    undrawn: dict[str, list[int]] = {}
     try:
+        for a in annotations:
+            if a["category_id"] in ids and (why := why_undrawn(a, *size)):
+                undrawn.setdefault(why, []).append(a["id"])
         mask = labels.encode(draw(annotations, size, ids, ground))
         write_atomic(target, lambda beside: labels.write(beside, mask))
-    except (KeyError, TypeError, ValueError) as error:
-        return f"the annotations of {target.stem} cannot be drawn ({type(error).__name__}: {first_line(error)})"
-    return ""
+    except Exception as error:  # pycocotools raises Exception itself
+        return f"the annotations of {target.stem} cannot be drawn ({type(error).__name__}: {first_line(error)})", undrawn
+    return "", undrawn
 
 
 def _read(path: Path) -> COCO:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from rich.console import Console
 from rich.progress import track
 
+from cfnseg.data.files import is_hidden
 from cfnseg.errors import UserError
 
 
@@ -19,7 +20,7 @@ def unpack(archive: Path, folder: Path, place: Callable[[str], str | None] = lam
     """Write a zip's files below ``folder``.
 
     All names are looked at before the first file is written. Each file is written beside and renamed, after the zip's own
-    checksum of it has been compared; one that is there with its size is left alone.
+    checksum of it has been compared; one that is there with its size is left alone. Hidden files are left out.
 
     Args:
         archive: the zip.
@@ -31,7 +32,8 @@ def unpack(archive: Path, folder: Path, place: Callable[[str], str | None] = lam
     """
     try:
         with zipfile.ZipFile(archive) as opened:
-            files = [(i, folder / to) for i in opened.infolist() if not i.is_dir() and (to := place(_safe(i, archive))) is not None]
+            files = [(i, folder / to) for i in opened.infolist() if not i.is_dir()
+                     and not any(map(is_hidden, _safe(i, archive).split("/"))) and (to := place(i.filename)) is not None]
             files = [(i, to) for i, to in files if not (to.is_file() and to.stat().st_size == i.file_size)]
             folder.mkdir(parents=True, exist_ok=True)
             need, free = sum(i.file_size for i, _ in files), shutil.disk_usage(folder).free
