@@ -13,16 +13,22 @@ import tyro
 
 from cfnseg.config import Config, load_config
 from cfnseg.errors import UserError
+from cfnseg.streams import lasting_streams
 
 
 def run_tool(main: Callable[[], object]) -> None:
-    """Run a tool's main; a user's mistake becomes one line on stderr and its exit code, Ctrl-C becomes 130."""
+    """Run a tool's main; a user's mistake becomes one line on stderr and its exit code, Ctrl-C becomes 130.
+
+    A reader that goes (`| head`) ends nothing: the tool goes on writing its files.
+    """
     warnings.filterwarnings("ignore")
     try:
-        main()
+        with lasting_streams():
+            main()
     except UserError as error:
         if os.environ.get("RANK", "0") == "0" or error.code != 2:
-            print(f"error: {error}", file=sys.stderr)
+            with lasting_streams():
+                print(f"error: {error}", file=sys.stderr)
         sys.exit(error.code)
     except KeyboardInterrupt:
         sys.exit(130)

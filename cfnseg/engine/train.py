@@ -20,7 +20,7 @@ from torch import nn
 
 from cfnseg.config import Config, check, to_dict
 from cfnseg.data.loader import Batch, StepBatches, steps_per_epoch, train_batches
-from cfnseg.engine.checkpoint import load_checkpoint, save_checkpoint, save_weights, start_from
+from cfnseg.engine.checkpoint import Start, load_checkpoint, save_checkpoint, save_weights, start_from
 from cfnseg.engine.classification import Classification, ImageEvaluation
 from cfnseg.engine.evaluate import Evaluation
 from cfnseg.engine.hardware import build_fabric, synchronise_batch_norm
@@ -30,6 +30,7 @@ from cfnseg.engine.optim import build_ema, build_optimizer, set_learning_rate
 from cfnseg.engine.segmentation import Segmentation
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model
+from cfnseg.models.trial import try_model
 from cfnseg.storage import write_atomic
 
 
@@ -77,7 +78,9 @@ class Run:
         train, fabric = self.config.train, self.fabric
         torch.manual_seed(train.seed)  # the same initial weights in every process
         network = build_model(self.config.model, len(self.labels), pretrained=fresh and not train.init)
-        self.untouched = start_from(network, train.init) if fresh and train.init else []
+        init = start_from(network, train.init, self.config.model, self.labels) if fresh and train.init else Start([], "")
+        self.untouched, self.matched = init
+        try_model(network, self.config.model, self.config.data.crop, train.batch)
         if train.channels_last:
             network = network.to(memory_format=torch.channels_last)
         self.parameters = network.parameter_table()
@@ -163,7 +166,8 @@ class Run:
                      f"{len(self.labels)} classes, {self.total} steps of {self.config.train.batch} on {self.world} x "
                      f"{self.fabric.device.type} {self.config.train.precision}\nparameters: {table}")
         if self.config.train.init and not self.state["step"]:
-            self.log.say(f"starts from {self.config.train.init}" + (f"; new are {', '.join(self.untouched)}" if self.untouched else ""))
+            self.log.say(f"starts from {self.config.train.init}" + (f"; new are {', '.join(self.untouched)}" if self.untouched else "")
+                         + (f"; {self.matched}" if self.matched else ""))
         if self.state["step"]:
             self.log.say(f"resumed at step {self.state['step']} of {self.total}")
 

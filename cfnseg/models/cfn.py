@@ -75,7 +75,7 @@ class CFN(nn.Module):
         """
         size = images.shape[-2:]
         branches = [branch(stage) for branch, stage in zip(self.branches, self.encoder(images))]
-        pixel, scores = self.pixel(branches, padded_region(region, size, images))
+        pixel, scores = self.pixel(branches, padded_region(region, size, images, self.encoder.padding))
         image, _ = self.image([send_image(b, s, size) for b, s in zip(branches, self.encoder.strides)])
         side = tuple(cropped(x, s, size) for x, s in zip(scores, self.encoder.strides)) if self.side_losses and self.training else ()
         return Output(cropped(pixel, self.encoder.strides[0], size), image.flatten(1), side)
@@ -97,14 +97,14 @@ def cropped(cells: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
     return cells[..., : -(-size[0] // stride), : -(-size[1] // stride)]
 
 
-def padded_region(region: Tensor | None, size: tuple[int, int], images: Tensor) -> Tensor | None:
-    """The region of the padded image (sides rounded up to 32) that the encoder sees, from that of the image itself."""
+def padded_region(region: Tensor | None, size: tuple[int, int], images: Tensor, padding: int = 32) -> Tensor | None:
+    """The region of the padded image (sides rounded up to ``padding``) that the encoder sees, from that of the image itself."""
     height, width = size
-    if height % 32 == 0 and width % 32 == 0:
+    if height % padding == 0 and width % padding == 0:
         return region
     if region is None:
         region = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=images.device)
     x0, y0, x1, y1 = region.unbind(1)
-    grown_x = (width + -width % 32) / width
-    grown_y = (height + -height % 32) / height
+    grown_x = (width + -width % padding) / width
+    grown_y = (height + -height % padding) / height
     return torch.stack([x0, y0, x0 + (x1 - x0) * grown_x, y0 + (y1 - y0) * grown_y], 1)
