@@ -24,7 +24,7 @@ def lasting_streams() -> Iterator[None]:
         except OSError:
             _throw_away(number)
     before = sys.stdout, sys.stderr
-    out, err = (_Lasting(s, n) if s else open(os.devnull, "w") for s, n in zip(before, (1, 2)))  # noqa: SIM115, PTH123
+    out, err = (_Lasting(stream or open(os.devnull, "w"), n) for n, stream in enumerate(before, 1))  # noqa: SIM115, PTH123
     sys.stdout, sys.stderr = out, err
     try:
         yield
