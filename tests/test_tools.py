@@ -1,5 +1,6 @@
 """The tools as a person runs them, and each mistake answered by one clear line and the right exit code."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -15,7 +16,8 @@ from cfnseg.config import Config, Model, check, load_config
 from cfnseg.data.dataset import open_dataset
 from cfnseg.engine import infer as infer_module
 from cfnseg.engine.checkpoint import save_weights
-from cfnseg.engine.infer import SHIPPED, image_files, result_names
+from cfnseg.engine.infer import SHIPPED, image_files, infer_files, result_names
+from cfnseg.engine.train import Run
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
 from tests.conftest import ENCODER, REPO, run_tool
@@ -139,17 +141,19 @@ def test_results_are_kept_apart_from_images(tmp_path, weights):
     for name in ("a.png", "b.jpg"):
         picture(folder / name)
     (tmp_path / "link").symlink_to(folder)
-    infer = ("tools/infer.py", folder, "--weights", weights, "--out")
-    for out in (folder, tmp_path / "in" / ".." / "in", tmp_path / "link"):
-        fails(2, "is a folder of the images", *infer, out)
-    fails(2, "is a folder of the images", "tools/infer.py", tmp_path / "link", "--weights", weights, "--out", folder)
+    for given in (folder, tmp_path / "link"):
+        for out in (folder, tmp_path / "in" / ".." / "in", tmp_path / "link"):
+            with pytest.raises(UserError, match="is a folder of the images"):
+                infer_files([given], weights, out, "cpu")
     (tmp_path / "file").write_text("")
-    fails(2, "is a file; expected a folder", *infer, tmp_path / "file")
+    with pytest.raises(UserError, match="is a file; expected a folder"):
+        infer_files([folder], weights, tmp_path / "file", "cpu")
+    fails(2, "is a folder of the images", "tools/infer.py", folder, "--weights", weights, "--out", folder)
     assert sorted(p.name for p in folder.iterdir()) == ["a.png", "b.jpg"]
     results = ["a_mask.png", "a_overlay.jpg", "b_mask.png", "b_overlay.jpg"]
     for out in (folder / "out", tmp_path):  # inside the folder, and its parent
         for _ in range(2):
-            assert run_tool(*infer, out).returncode == 0
+            assert infer_files([folder], weights, out, "cpu") == 0
             assert sorted(p.name for p in out.iterdir() if p.is_file() and p.name != "file") == results
 
 
@@ -166,7 +170,7 @@ def test_earlier_results_in_a_folder_are_left_out(tmp_path, capsys):
 def test_weights_that_are_not_there_are_one_error(tmp_path, monkeypatch):
     monkeypatch.setattr(infer_module, "SHIPPED", tmp_path / "data" / "camvid_cfn.safetensors")  # as after the install of a wheel
     with pytest.raises(UserError, match=r"the shipped weights not found at .*in no wheel; give a weights file \(--weights\)") as error:
-        infer_module.infer_files([Path("x.png")], None, tmp_path / "out")
+        infer_files([Path("x.png")], None, tmp_path / "out")
     assert "\n" not in str(error.value)
 
 
@@ -191,19 +195,19 @@ def test_a_runs_folder_that_can_be_none(tmp_path):
     check(Config(name="x", runs=str(tmp_path / "new" / "runs")))
 
 
-def test_where_a_run_could_not_go_is_one_line(tmp_path, folder_data):
-    train = ("tools/train_seg.py", "configs/shapes_cfn.py", "--model.encoder", ENCODER, "--model.encoder-weights", "None",
-             "--data.name", "folder", "--data.workers", "0", "--data.crop", "64", "64", "--train.accelerator", "cpu", "--runs",
-             tmp_path / "r")
+def test_where_a_run_could_not_go_is_one_line(tmp_path, tiny):
     (tmp_path / "file").write_text("weights of mine")
-    fails(2, "name is '../x'; expected the name of one folder", *train, "--data.root", folder_data, "--name", "../x")
-    fails(2, "runs is", *train, "--data.root", folder_data, "--runs", tmp_path / "file")
-    fails(1, "not found at", *train, "--data.root", tmp_path / "nowhere")
-    fails(1, "", *train, "--data.root", tmp_path / "file")
+    replace, train = dataclasses.replace, tiny.train
+    wrong = [(replace(tiny, name="../x"), "name is '../x'"), (replace(tiny, runs=str(tmp_path / "file")), "runs is"),
+             (replace(tiny, data=replace(tiny.data, root=str(tmp_path / "nowhere"))), "not found at"),
+             (replace(tiny, data=replace(tiny.data, root=str(tmp_path / "file"))), "not found at .*file")]
     for init, message in (("", "is a folder"), ("nowhere", "no weights file"), ("file", "corrupt or no safetensors")):
-        fails(1, message, *train, "--data.root", folder_data, "--train.init", tmp_path / init)
-    assert not (tmp_path / "r").exists()
-    assert not (tmp_path / "x").exists()
+        wrong.append((replace(tiny, train=replace(train, init=str(tmp_path / init))), message))
+    for config, message in wrong:
+        with pytest.raises(UserError, match=message) as error:
+            Run(config)
+        assert "\n" not in str(error.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
 
 
 CONFIGS = sorted(p.name for p in (REPO / "configs").glob("*.py"))
