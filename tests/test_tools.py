@@ -1,5 +1,6 @@
 """The tools as a person runs them, and each mistake answered by one clear line and the right exit code."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -13,8 +14,10 @@ from PIL import Image
 from cfnseg.benchmark.suite import load_suite
 from cfnseg.config import Config, Model, check, load_config
 from cfnseg.data.dataset import open_dataset
+from cfnseg.engine import infer as infer_module
 from cfnseg.engine.checkpoint import save_weights
-from cfnseg.engine.infer import SHIPPED, result_names
+from cfnseg.engine.infer import SHIPPED, image_files, infer_files, result_names
+from cfnseg.engine.train import Run
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
 from tests.conftest import ENCODER, REPO, run_tool
@@ -122,8 +125,89 @@ def test_inference_names_bad_files_and_goes_on(tmp_path, weights):
 def test_no_two_results_share_a_name():
     files = [Path(p) for p in ("day/a.png", "night/a.png", "day/b.png", "day/c.png", "day/c.jpg")]
     assert result_names(files) == ["day_a.png", "night_a.png", "b", "c.png", "c.jpg"]
-    with pytest.raises(UserError, match="overwrite each other"):
-        result_names([Path("a.png"), Path("a.png")])
+    assert result_names([Path("x/a.png"), Path("x/A.jpg")]) == ["a.png", "A.jpg"]  # one file where case is not told apart
+    for twice in (("a.png", "a.png"), ("x/v/a.png", "y/v/a.png"), ("x/v/a.png", "y/v/A.png")):
+        with pytest.raises(UserError, match="overwrite each other"):
+            result_names([Path(p) for p in twice])
+
+
+def picture(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
+
+
+def test_results_are_kept_apart_from_images(tmp_path, weights):
+    folder = tmp_path / "in"
+    for name in ("a.png", "b.jpg"):
+        picture(folder / name)
+    (tmp_path / "link").symlink_to(folder)
+    for given in (folder, tmp_path / "link"):
+        for out in (folder, tmp_path / "in" / ".." / "in", tmp_path / "link"):
+            with pytest.raises(UserError, match="is a folder of the images"):
+                infer_files([given], weights, out, "cpu")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file; expected a folder"):
+        infer_files([folder], weights, tmp_path / "file", "cpu")
+    fails(2, "is a folder of the images", "tools/infer.py", folder, "--weights", weights, "--out", folder)
+    assert sorted(p.name for p in folder.iterdir()) == ["a.png", "b.jpg"]
+    results = ["a_mask.png", "a_overlay.jpg", "b_mask.png", "b_overlay.jpg"]
+    for out in (folder / "out", tmp_path):  # inside the folder, and its parent
+        for _ in range(2):
+            assert infer_files([folder], weights, out, "cpu") == 0
+            assert sorted(p.name for p in out.iterdir() if p.is_file() and p.name != "file") == results
+
+
+def test_earlier_results_in_a_folder_are_left_out(tmp_path, capsys):
+    for name in ("a.png", "a.png_mask.png", "a.jpg", "a.jpg_overlay.jpg", "b.jpg", "b_mask.png", "in_c.png_mask.png", "c.png", "x_mask.png",
+                 "x_overlay.jpg", "face_mask.png", "z_overlay.jpg", ".a.png"):
+        picture(tmp_path / "in" / name)
+    found = [p.name for p in image_files([tmp_path / "in"])]
+    assert found == ["a.jpg", "a.png", "b.jpg", "c.png", "face_mask.png", "z_overlay.jpg"]
+    assert "6 earlier results (such as a.jpg_overlay.jpg) are left out" in capsys.readouterr().out
+    assert image_files([tmp_path / "in" / "b_mask.png"]) == [tmp_path / "in" / "b_mask.png"]
+
+
+def test_weights_that_are_not_there_are_one_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(infer_module, "SHIPPED", tmp_path / "data" / "camvid_cfn.safetensors")  # as after the install of a wheel
+    with pytest.raises(UserError, match=r"the shipped weights not found at .*in no wheel; give a weights file \(--weights\)") as error:
+        infer_files([Path("x.png")], None, tmp_path / "out")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", " ", "../x", "a/b", "/abs", "a\\b", "a\0b", "a\nb", "x" * 300, "é" * 101, "\udcff"])
+def test_a_runs_name_is_one_folder_name(name):
+    with pytest.raises(UserError, match="name is .*; expected the name of one folder") as error:
+        check(Config(name=name))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["x", "cfn-s0", "größe 3", "...x", "a.b", "-x"])
+def test_names_that_runs_may_have(name):
+    check(Config(name=name))
+
+
+def test_a_runs_folder_that_can_be_none(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for runs in (tmp_path / "file", tmp_path / "file" / "runs", tmp_path / "dangling", "", "a\0b", "x" * 5000):
+        with pytest.raises(UserError, match="runs is .*; expected a folder"):
+            check(Config(name="x", runs=str(runs)))
+    check(Config(name="x", runs=str(tmp_path / "new" / "runs")))
+
+
+def test_where_a_run_could_not_go_is_one_line(tmp_path, tiny):
+    (tmp_path / "file").write_text("weights of mine")
+    replace, train = dataclasses.replace, tiny.train
+    wrong = [(replace(tiny, name="../x"), "name is '../x'"), (replace(tiny, runs=str(tmp_path / "file")), "runs is"),
+             (replace(tiny, data=replace(tiny.data, root=str(tmp_path / "nowhere"))), "not found at"),
+             (replace(tiny, data=replace(tiny.data, root=str(tmp_path / "file"))), "not found at .*file")]
+    for init, message in (("", "is a folder"), ("nowhere", "no weights file"), ("file", "corrupt or no safetensors")):
+        wrong.append((replace(tiny, train=replace(train, init=str(tmp_path / init))), message))
+    for config, message in wrong:
+        with pytest.raises(UserError, match=message) as error:
+            Run(config)
+        assert "\n" not in str(error.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
 
 
 CONFIGS = sorted(p.name for p in (REPO / "configs").glob("*.py"))

@@ -215,7 +215,7 @@ def existing(path: Path, what: str, remedy: str) -> Path:
     """``path`` if it exists, else UserError with what is near it and the remedy."""
     if path.exists():
         return path
-    parent = next((p for p in path.parents if p.exists()), Path("/"))
+    parent = next((p for p in path.parents if p.is_dir()), Path("/"))
     raise UserError(f"{what} not found at {path}; {parent} has {nearby(parent)}. {remedy}")
 
 

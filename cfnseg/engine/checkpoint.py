@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 import cfnseg
-from cfnseg.config import Model, from_dict
+from cfnseg.config import Model
 from cfnseg.data.labels import ClassNames, LabelMap
+from cfnseg.engine.header import read_header
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model
 from cfnseg.storage import load_plain, write_atomic
@@ -72,48 +73,123 @@ def load(path: str | Path) -> Weights:
     """Rebuild a trained model from its weights file alone.
 
     Raises:
-        UserError: no such file, not safetensors (a pickle is never opened), no header of ours, or tensors that do not fit it.
+        UserError: no such file, not safetensors (a pickle is never opened), no header of ours, a value in it that no file
+            of ours has, or tensors that do not fit it. Nothing is downloaded, and no memory taken for what the file lacks.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"no weights file {path}")
+        raise UserError(f"{path} is a folder; give a weights file (.safetensors) in it" if path.is_dir() else f"no weights file {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("cfnseg", "null"))
+            text = (file.metadata() or {}).get("cfnseg")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is corrupt or no safetensors file and was not loaded ({error})") from None
-    if header is None:
+    except Exception as error:  # a parser that is fed garbage raises anything
+        raise UserError(f"{path} is corrupt or no safetensors file and was not loaded ({first_line(error)})") from None
+    if text is None:
         raise UserError(f"{path} has no cfnseg header; it is not a file that cfnseg trained")
     try:
-        settings = from_dict(Model, header["model"])
-        labels = (ClassNames if settings.level == "image" else LabelMap).from_dict(header["labels"])
-        model = build_model(settings, len(labels), pretrained=False)
+        header = read_header(text)
+        with torch.device("meta"):  # no memory for a model that the tensors turn out not to be of
+            shape = build_model(header.settings, len(header.labels), pretrained=False)
+        _demand_same(shape.state_dict(), tensors)
+        model = build_model(header.settings, len(header.labels), pretrained=False)
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-        for name in {"mean", "std"} & model.encoder.normalisation.keys():  # as trained, whatever the timm installed here says
-            getattr(model.encoder, name).copy_(torch.tensor(header["normalisation"][name]).view(1, 3, 1, 1))
-    except UserError:
-        raise
-    except Exception as error:  # a header that somebody wrote can be wrong in any way
+        if header.normalisation.keys() != (own := model.encoder.normalisation).keys():
+            raise UserError(f"normalisation in the cfnseg header has {', '.join(header.normalisation)[:80] or 'nothing'}; expected "
+                            f"{', '.join(own)}")
+    except UserError as error:
+        raise UserError(f"{path}: {error}", error.code) from None
+    except Exception as error:  # what a stranger wrote can be wrong in any way
         raise UserError(f"{path}: the tensors do not fit the model that its header describes ({first_line(error)})") from None
-    return Weights(model.eval(), settings, labels, header.get("score", {}))
+    for name in {"mean", "std"} & header.normalisation.keys():  # as trained, whatever the timm installed here says
+        getattr(model.encoder, name).copy_(torch.tensor(header.normalisation[name]).view(1, 3, 1, 1))
+    return Weights(model.eval(), header.settings, header.labels, header.score)
 
 
-def start_from(model: nn.Module, path: str | Path) -> list[str]:
+def _demand_same(own: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    """UserError for the first tensor that the model lacks or the file lacks, or whose shape or kind of number differs."""
+    for what, names in (("no tensor", own.keys() - theirs.keys()), ("a tensor too many,", theirs.keys() - own.keys())):
+        if names:
+            raise UserError(f"the tensors do not fit the model that its header describes: {what} {min(names)[:200]} ({len(names)} such)")
+    for name, tensor in own.items():
+        there = theirs[name]
+        if tensor.shape != there.shape or tensor.is_floating_point() != there.is_floating_point():
+            raise UserError(f"the tensors do not fit the model that its header describes: {name} is {tuple(there.shape)} {there.dtype}, "
+                            f"the model's {tuple(tensor.shape)} {tensor.dtype}")
+
+
+class Start(NamedTuple):
+    """What fine-tuning begins with.
+
+    Attributes:
+        untouched: the model's tensors that the file has nothing for, such as a fusion of another form.
+        told: how the classes were matched; "" if they are the file's, in its order.
+    """
+
+    untouched: list[str]
+    told: str
+
+
+def start_from(model: nn.Module, path: str | Path, settings: Model, labels: LabelMap | ClassNames) -> Start:
     """Copy the tensors of a weights file whose names and shapes fit into ``model``, for fine-tuning.
 
-    Returns:
-        The names of the model's tensors that the file has nothing for, such as heads for other classes.
+    Where a tensor has a place for each class, places are matched by the class's name: the same name first, then the same but
+    for upper and lower case. New classes keep the weights that ``model`` has; the file's other classes are left out.
+
+    Args:
+        model: as built from ``settings``; changed in place.
+        path: the weights file.
+        settings: the model section of the run.
+        labels: the run's classes.
 
     Raises:
         UserError: the file cannot be used, or nothing in it fits.
     """
-    own, theirs = model.state_dict(), load(path).model.state_dict()
-    fitting = {k: v for k, v in theirs.items() if k in own and own[k].shape == v.shape}
-    if not fitting:
+    weights = load(path)
+    own, theirs = model.state_dict(), weights.model.state_dict()
+    pairs = match_names(labels.names, weights.labels.names)
+    here, there = torch.tensor(pairs, dtype=torch.long).view(-1, 2).unbind(1)
+    axes, their_axes = class_axes(settings, len(labels)), class_axes(weights.settings, len(weights.labels))
+    untouched = []
+    for name, tensor in own.items():
+        other = theirs.get(name)
+        axis = axes[name]
+        if other is None or axis != their_axes[name] or other.ndim != tensor.ndim:
+            untouched.append(name)
+        elif axis is None and tensor.shape == other.shape:
+            tensor.copy_(other)
+        elif axis is not None and tensor.select(axis, 0).shape == other.select(axis, 0).shape and pairs:
+            tensor.index_copy_(axis, here, other.index_select(axis, there))
+        else:
+            untouched.append(name)
+    if len(untouched) == len(own):
         raise UserError(f"train.init {path}: none of its {len(theirs)} tensors fits this model")
-    model.load_state_dict(fitting, strict=False)
-    return [k for k in own if k not in fitting]
+    if labels.names == weights.labels.names:
+        return Start(untouched, "")
+    mine, old = set(here.tolist()), set(there.tolist())
+    lists = (("matched by name", [n for i, n in enumerate(labels.names) if i in mine]),
+             ("new", [n for i, n in enumerate(labels.names) if i not in mine]),
+             ("left out", [n for i, n in enumerate(weights.labels.names) if i not in old]))
+    return Start(untouched, "classes " + "; ".join(f"{what} {len(names)} ({', '.join(names)})" for what, names in lists if names))
+
+
+def match_names(own: list[str], theirs: list[str]) -> list[tuple[int, int]]:
+    """Pairs (index in ``own``, index in ``theirs``) of equal names; those left over pair if they are equal but for case."""
+    pairs: dict[int, int] = {}
+    for form in (str, str.casefold):
+        free = {form(name): i for i, name in reversed(list(enumerate(theirs))) if i not in pairs.values()}
+        for i, name in enumerate(own):
+            if i not in pairs and (j := free.pop(form(name), None)) is not None:
+                pairs[i] = j
+    return sorted(pairs.items())
+
+
+def class_axes(settings: Model, classes: int) -> dict[str, int | None]:
+    """The axis of each tensor of a model along which its classes lie, or None: the one that one more class would lengthen."""
+    with torch.device("meta"):
+        fewer, more = (build_model(settings, n, pretrained=False).state_dict() for n in (classes, classes + 1))
+    return {name: next((i for i, (a, b) in enumerate(zip(tensor.shape, more[name].shape)) if a != b), None)
+            for name, tensor in fewer.items()}
 
 
 def check_labels(weights: Weights, labels: LabelMap | ClassNames, path: str | Path, data: str) -> None:

@@ -22,17 +22,42 @@ from cfnseg.storage import write_atomic
 
 SHIPPED = Path(__file__).parents[2] / "data" / "weights" / "camvid_cfn.safetensors"
 WAITING = 1  # predictions that may wait to be written: more would be memory and nothing else
+MASK, OVERLAY = "_mask.png", "_overlay.jpg"  # what results' names end with
 DRAWING = 3  # pictures of the image's size that exist at once while an overlay is drawn and written
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
-    """The paths with each folder replaced by the images in it, sorted. A missing path stays, to be named as it is read."""
+    """The paths with each folder replaced by the images in it, sorted. A missing path stays, to be named as it is read.
+
+    Earlier results in a folder are left out, with a line on it: a mask or an overlay whose image, or whose other half, lies
+    there as well. A result that is given by its own path is an image like others.
+    """
     found = []
     for path in paths:
-        found += sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_TYPES) if path.is_dir() else [path]
+        if not path.is_dir():
+            found.append(path)
+            continue
+        images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_TYPES and not p.name.startswith("."))
+        results = set(earlier_results(images))
+        if results:
+            print(f"{path}: {len(results)} earlier results (such as {min(results).name}) are left out")
+        found += [p for p in images if p not in results]
     if not found:
         raise UserError(f"no image (*{' *'.join(IMAGE_TYPES)}) in {', '.join(map(str, paths))}")
     return found
+
+
+def earlier_results(images: list[Path]) -> list[Path]:
+    """Those of the images of one folder that are results of this module."""
+    present = {p.name for p in images}
+    origins = {name for p in images for name in (p.stem, p.name, f"{p.parent.name}_{p.name}")}
+    results = []
+    for path in images:
+        for end, other in ((MASK, OVERLAY), (OVERLAY, MASK)):
+            origin = path.name.removesuffix(end)
+            if origin != path.name and (origin in origins or origin + other in present):
+                results.append(path)
+    return results
 
 
 def result_names(files: list[Path]) -> list[str]:
@@ -42,9 +67,9 @@ def result_names(files: list[Path]) -> list[str]:
     """
     names = [f.stem for f in files]
     for longer in (lambda f: f.name, lambda f: f"{f.parent.name}_{f.name}"):
-        count = Counter(names)
-        names = [longer(f) if count[name] > 1 else name for f, name in zip(files, names)]
-    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        count = Counter(map(str.casefold, names))  # some systems' files differ by more than upper and lower case
+        names = [longer(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names)]
+    if twice := [name for name, n in Counter(map(str.casefold, names)).items() if n > 1]:
         raise UserError(f"{len(twice)} results would overwrite each other, first {twice[0]}; give each image once", code=2)
     return names
 
@@ -56,7 +81,7 @@ def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: 
     Args:
         paths: images and folders.
         weights: a weights file; None = the shipped one.
-        out: a folder; gets ``<stem>_mask.png`` (8-bit palette PNG of raw ids, exactly the image's size) and
+        out: a folder, none of ``paths``; gets ``<stem>_mask.png`` (8-bit palette PNG of raw ids, exactly the image's size) and
             ``<stem>_overlay.jpg``; `result_names` says what images that share a stem get.
         device: "auto", "cpu" or "cuda".
         inference: windows, scales, mirroring. What an image that goes through windows will need is printed before it does.
@@ -67,11 +92,18 @@ def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: 
         the time in which the network computed: what is left of it was spent in waiting for files.
 
     Raises:
-        UserError: no images, or weights that cannot be used.
+        UserError: no images, weights that cannot be used, or results that would lie among the images or overwrite each other.
     """
+    paths, out = list(paths), Path(out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; expected a folder, or one that can be made", code=2)
+    if any(p.is_dir() and p.resolve() == out.resolve() for p in paths):
+        raise UserError(f"--out {out} is a folder of the images: masks among them would be taken for images later; give another, "
+                        f"such as {out / 'out'}", code=2)
     files = image_files(paths)
     names = result_names(files)
-    weights = weights or existing(SHIPPED, "the shipped weights", "They are in the project's repository; else give --weights.")
+    remedy = "They are in the project's repository and in no wheel; give a weights file (--weights)."
+    weights = weights or existing(SHIPPED, "the shipped weights", remedy)
     predictor = Predictor(weights, device, inference, compile)
     process = resident()
     print(f"weights: {weights} ({', '.join(predictor.labels.names)}) on {predictor.device.type}")
@@ -113,7 +145,7 @@ def ahead(pool: ThreadPoolExecutor, read: Callable[[Path], np.ndarray], files: l
 
 def _write(path: Path, out: Path, name: str, image: np.ndarray, prediction: Prediction, labels: LabelMap) -> str:
     """Write mask and overlay; what to tell of them."""
-    mask, picture = out / f"{name}_mask.png", out / f"{name}_overlay.jpg"
+    mask, picture = out / f"{name}{MASK}", out / f"{name}{OVERLAY}"
     write_atomic(mask, lambda beside: labels.write(beside, prediction.mask))
     drawn = overlay(image, prediction.mask, labels)
     write_atomic(picture, lambda beside: write_jpeg(beside, drawn))

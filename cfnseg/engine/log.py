@@ -103,15 +103,35 @@ class RunLog:
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a `log.jsonl`; none if it is missing. A last line cut off by a crash is left out."""
+    """The rows of a `log.jsonl`; none if it is missing. What a crash left at its end, of any bytes, is left out.
+
+    Raises UserError for a line that is no row and has rows below it.
+    """
     path = Path(path)
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    rows: list[dict[str, Any]] = []
+    broken = 0
+    for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], 1):
+        if not line.strip():
+            continue
+        row = _row(line)
+        if row is None:
+            broken = broken or number
+        elif broken:
+            raise UserError(f"{path}, line {broken}: expected a JSON object with a step, got something else, and rows follow. "
+                            "Delete the line, or restore the file")
+        else:
+            rows.append(row)
     return rows
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The row that a line holds, or None."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # neither JSON nor UTF-8
+        return None
+    step = row.get("step") if isinstance(row, dict) else None
+    return row if isinstance(step, int) and not isinstance(step, bool) else None
 
 
 def environment() -> dict[str, Any]:

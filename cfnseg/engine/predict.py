@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from cfnseg.data.labels import LabelMap
@@ -106,18 +107,32 @@ class Predictor:
         self.labels: LabelMap = loaded.labels
         self.inference = inference
 
-    def __call__(self, image: np.ndarray) -> Prediction:
+    def __call__(self, image: np.ndarray | Image.Image) -> Prediction:
         """Predict one image.
 
         Args:
-            image: (H, W, 3) uint8 RGB, any H, W >= 1.
+            image: (H, W, 3) uint8 RGB, any H, W >= 1; or a PIL image, seen as RGB and upright by its EXIF orientation.
 
         Raises:
-            ValueError: another shape or dtype.
+            ValueError: another kind, shape or dtype.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"image: expected (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
+        if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):  # whose conversion would cut values off
+            image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        fits = isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+        if not fits or 0 in image.shape:
+            raise ValueError(f"image: expected an array (H, W, 3) uint8 RGB with H, W >= 1, or a PIL image, got {_told(image)}")
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         result = segment(self.model, tensor, self.inference, confidence=True)
         order = sorted(zip(self.labels.names, result.presence.tolist()), key=lambda pair: -pair[1])
         return Prediction(result.mask.cpu().numpy(), result.confidence.cpu().numpy(), dict(order))
+
+
+def _told(image: object) -> str:
+    """What somebody gave in place of an image, and what makes an image of it."""
+    if isinstance(image, str | Path):
+        return f"the path {str(image)!r}; cfnseg.data.files.read_image reads it"
+    if isinstance(image, Image.Image):
+        return f"a PIL image of mode {image.mode}"
+    if not isinstance(image, np.ndarray):
+        return f"{type(image).__module__}.{type(image).__qualname__}"
+    return f"{image.shape} {image.dtype}"

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train, check, to_dict
 from cfnseg.data.loader import StepBatches, steps_per_epoch, train_batches
 from cfnseg.engine.accumulate import fewest_parts, split, trial_batch
-from cfnseg.engine.checkpoint import load_checkpoint, save_checkpoint, save_weights, start_from
+from cfnseg.engine.checkpoint import Start, load_checkpoint, save_checkpoint, save_weights, start_from
 from cfnseg.engine.classification import Classification, ImageEvaluation
 from cfnseg.engine.evaluate import Evaluation
 from cfnseg.engine.hardware import build_fabric, synchronise_batch_norm
@@ -39,6 +39,7 @@ from cfnseg.engine.segmentation import Segmentation
 from cfnseg.engine.stopping import Stopped, Stopping
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model, unused_parameters
+from cfnseg.models.trial import try_model
 from cfnseg.storage import write_atomic
 
 SECTIONS = {"model": Model, "data": Data, "optim": Optim, "loss": Loss, "train": Train}
@@ -81,6 +82,7 @@ class Run:
         self.task.prepare(self.data, self.fabric, self.folder, self.log)
         if not self.state["parts"]:
             self.state["parts"] = self._fewest_parts()
+            self._try_model(self.network)
         self.record = StepRecord(self.fabric, train.log_every)
         self.known: Read | None = None
         self.stopping = Stopping()
@@ -107,7 +109,9 @@ class Run:
         train, fabric = self.config.train, self.fabric
         torch.manual_seed(train.seed)  # the same initial weights in every process
         network = build_model(self.config.model, len(self.labels), pretrained=fresh and not train.init)
-        self.untouched = start_from(network, train.init) if fresh and train.init else []
+        init = start_from(network, train.init, self.config.model, self.labels) if fresh and train.init else Start([], "")
+        self.untouched, self.matched = init
+        self._try_model(network)
         if train.channels_last:
             network = network.to(memory_format=torch.channels_last)
         self.parameters = network.parameter_table()
@@ -121,6 +125,11 @@ class Run:
         optimizer = build_optimizer(self.network, self.config.optim)
         forward = torch.compile(self.network) if train.compile else self.network
         self.model, self.optimizer = fabric.setup(forward, optimizer)
+
+    def _try_model(self, network: nn.Module) -> None:
+        """Batch norms count over the processes, and see a part of the batch at a time."""
+        smallest = self.config.train.batch // self.world // max(1, self.state["parts"]) * self.world
+        try_model(network, self.config.model, self.config.data.crop, max(1, smallest))
 
     def _restore(self, saved: dict[str, Any]) -> None:
         path = self.folder / "last.ckpt"
@@ -210,7 +219,8 @@ class Run:
                      f"{len(self.labels)} classes, {self.total} steps of {batch} on {self.world} x "
                      f"{self.fabric.device.type} {config.train.precision}\nparameters: {table}")
         if config.train.init and not self.state["step"]:
-            self.log.say(f"starts from {config.train.init}" + (f"; new are {', '.join(self.untouched)}" if self.untouched else ""))
+            self.log.say(f"starts from {config.train.init}" + (f"; new are {', '.join(self.untouched)}" if self.untouched else "")
+                         + (f"; {self.matched}" if self.matched else ""))
         if self.state["step"]:
             self.log.say(f"resumed at step {self.state['step']} of {self.total}")
         if self.extended:

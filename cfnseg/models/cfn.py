@@ -75,7 +75,7 @@ class CFN(nn.Module):
         """
         size = images.shape[-2:]
         branches = [branch(stage) for branch, stage in zip(self.branches, self.encoder(images))]
-        pixel, scores = self.pixel(branches, padded_region(region, size, images))
+        pixel, scores = self.pixel(branches, padded_region(region, size, images, self.encoder.padding))
         image, _ = self.image([send_image(b, s, size) for b, s in zip(branches, self.encoder.strides)])
         side = tuple(cropped(x, s, size) for x, s in zip(scores, self.encoder.strides)) if self.side_losses and self.training else ()
         return Output(cropped(pixel, self.encoder.strides[0], size), image.flatten(1), side)
@@ -92,14 +92,14 @@ def count_parameters(**parts: list[nn.Module]) -> dict[str, int]:
     return table | {"total": sum(table.values())}
 
 
-def padded_region(region: Tensor | None, size: tuple[int, int], images: Tensor) -> Tensor:
-    """The region of the padded image (sides rounded up to 32) that the encoder sees, from that of the image; None = the whole."""
+def padded_region(region: Tensor | None, size: tuple[int, int], images: Tensor, padding: int = 32) -> Tensor:
+    """The region of the padded image (sides rounded up to ``padding``) that the encoder sees; None = the whole image."""
     height, width = size
     if region is None:
         region = torch.zeros(1, 4, device=images.device)
         region[:, 2:] = 1
     x0, y0, x1, y1 = region.unbind(1)
     # no branch on the size: an exporter would freeze it
-    grown_x = (width + 31) // 32 * 32 / width
-    grown_y = (height + 31) // 32 * 32 / height
+    grown_x = (width + padding - 1) // padding * padding / width
+    grown_y = (height + padding - 1) // padding * padding / height
     return torch.stack([x0, y0, x0 + (x1 - x0) * grown_x, y0 + (y1 - y0) * grown_y], 1)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
-import warnings
 from pathlib import Path
 
 import timm
@@ -15,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cfnseg.errors import UserError, first_line
+from cfnseg.models.backbone import backbone, fit
 from cfnseg.models.same import constant_padding
 from cfnseg.storage import load_plain
 
@@ -25,7 +24,7 @@ class Encoder(nn.Module):
     """A timm backbone behind the contract "RGB of any size in, stage maps out".
 
     Args:
-        name: a timm model name that supports ``features_only``.
+        name: a timm model name; see `cfnseg.models.backbone.fit` for what it must support.
         strides: the output strides whose stages are returned, ascending, e.g. (4, 8, 16, 32).
         weights: None, "timm", a file, or "package:<name>"; see `load_encoder_weights`.
         output_stride: 8 or 16 dilates the later stages in place of striding (Chen et al. 2017); ``strides`` still names the
@@ -34,9 +33,12 @@ class Encoder(nn.Module):
     Attributes:
         channels: channels of each returned stage.
         strides: output stride of each returned stage.
+        padding: the maps cover the image with its sides rounded up to multiples of this, 32 or the coarsest stride.
+        multiple: sides are rounded up to this for the backbone itself: more where attention windows ask for it.
 
     Raises:
-        UserError: unknown backbone (with the nearest names), a stride that it lacks, or unusable weights.
+        UserError: unknown backbone (with the nearest names), one that takes images of one size only, a stride that it lacks,
+            or unusable weights.
     """
 
     mean: Tensor
@@ -44,21 +46,24 @@ class Encoder(nn.Module):
 
     def __init__(self, name: str, strides: tuple[int, ...], weights: str | None = None, output_stride: int = 32) -> None:
         super().__init__()
-        self.body = backbone(name)
-        have = self.body.feature_info.reduction()
+        form = fit(name, output_stride)
+        have = list(form.reductions)
         if not strides or list(strides) != sorted(set(strides)):
             raise UserError(f"model.strides {tuple(strides)}: expected ascending strides, each once, such as 4 8 16 32", code=2)
         if missing := [s for s in strides if s not in have]:
-            raise UserError(f"model.strides: {name} has no stage at stride {missing[0]}; it has {have}")
+            kept = " ".join(str(s) for s in sorted(set(have)) if s >= 4)
+            raise UserError(f"model.strides: {name} has no stage at stride {missing[0]}; it has {have}. Set --model.strides {kept}", code=2)
+        if strides[0] > 32:
+            raise UserError(f"model.strides {tuple(strides)}: expected the first to be 32 or less", code=2)
         # where two stages share a stride the later one has seen more
         self.index = [len(have) - 1 - have[::-1].index(s) for s in strides]
-        settings = {"output_stride": output_stride} if output_stride < 32 else {}
+        settings = dict(form.settings)
         if max(self.index) < len(have) - 1:  # stages that nothing reads are not built where timm can do that
             settings["out_indices"] = tuple(range(max(self.index) + 1))
-        if settings:
-            self.body = backbone(name, **settings)
-        self.body = constant_padding(self.body)
+        self.body = constant_padding(backbone(name, **settings))
         self.strides = tuple(min(s, output_stride) for s in strides)
+        self.padding, self.multiple = max(32, *strides), form.multiple
+        self.channels_last, self.exact = form.channels_last, form.exact
         self.channels = [self.body.feature_info.channels()[i] for i in self.index]
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
@@ -78,7 +83,7 @@ class Encoder(nn.Module):
             images: (N, 3, H, W) RGB, uint8 in 0..255 or float in 0..1; H, W >= 32.
 
         Returns:
-            One (N, C_s, H'/s, W'/s) map per stride s, where H', W' are H, W rounded up to a multiple of 32.
+            One (N, C_s, H'/s, W'/s) map per stride s, where H', W' are H, W rounded up to a multiple of ``padding``.
         """
         height, width = images.shape[-2:]
         if images.ndim != 4 or images.shape[1] != 3 or min(height, width) < 32:
@@ -86,27 +91,27 @@ class Encoder(nn.Module):
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
         images = (images - self.mean) / self.std
-        # rounded up by a division, not by a remainder: an exporter then knows the sides as multiples of 32
-        images = F.pad(images, (0, (width + 31) // 32 * 32 - width, 0, (height + 31) // 32 * 32 - height))
+        # rounded up by a division, not by a remainder: an exporter then knows the sides as multiples
+        more = (rounded(n, self.multiple) - n for n in (width, height))
+        images = F.pad(images, [n for side in more for n in (0, side)])
         stages = self.body(images)
-        return [stages[i] for i in self.index]
+        return [self._map(stages[i], s, images.shape[-2:], (height, width)) for i, s in zip(self.index, self.strides)]
+
+    def _map(self, stage: Tensor, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """The cells of a stage that the contract asks for, of those of the image as the backbone has seen it."""
+        if self.channels_last:
+            stage = stage.permute(0, 3, 1, 2)
+        if not self.exact:  # convolutions without padding lose the border's cells
+            stage = F.interpolate(stage, (seen[0] // stride, seen[1] // stride), mode="bilinear", align_corners=False)
+        if self.multiple == self.padding:
+            return stage
+        height, width = (rounded(n, self.padding) // stride for n in size)
+        return stage[..., :height, :width]
 
 
-def backbone(name: str, **settings) -> nn.Module:
-    """The timm ``features_only`` model called ``name``, without weights; UserError with the nearest names if there is none."""
-    near = difflib.get_close_matches(name, timm.list_models(), 3)
-    hint = f"; did you mean {', '.join(near)}?" if near else ""
-    if ":" in name:  # timm would fetch and run a configuration from a hub
-        raise UserError(f"model.encoder {name!r}: expected the name of a timm backbone, not an address{hint}", code=2)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return timm.create_model(name, features_only=True, **settings)
-    except Exception as error:  # backbones without stages fail in many ways
-        if "output_stride" in settings:
-            raise UserError(f"model.encoder {name!r} cannot be dilated to an output stride of {settings['output_stride']}, which "
-                            "this model needs; choose another encoder", code=2) from None
-        raise UserError(f"model.encoder {name!r} is not a timm backbone with stages ({first_line(error)}){hint}", code=2) from None
+def rounded(n: int, multiple: int) -> int:
+    """``n`` rounded up."""
+    return (n + multiple - 1) // multiple * multiple
 
 
 def load_encoder_weights(body: nn.Module, name: str, weights: str) -> None:

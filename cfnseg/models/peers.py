@@ -12,9 +12,10 @@ from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.models.segmentation.lraspp import LRASPPHead
 
 from cfnseg.errors import UserError, first_line
+from cfnseg.models.backbone import fit
 from cfnseg.models.branch import cropped, send_image
 from cfnseg.models.cfn import Output, count_parameters
-from cfnseg.models.encoder import Encoder, backbone
+from cfnseg.models.encoder import Encoder
 from cfnseg.models.head import predictor
 
 SMP = {"unet": 32, "fpn": 32, "deeplabv3plus": 16, "upernet": 32, "segformer": 32}  # the stride to which the encoder goes
@@ -37,8 +38,11 @@ class Peer(nn.Module):
                  **_: object) -> None:
         super().__init__()
         stride = (SMP | TORCHVISION)[name]
-        reductions = backbone(encoder).feature_info.reduction()
+        reductions = fit(encoder).reductions
         strides = tuple(s for s in (2, 4, 8, 16, 32) if s in reductions)
+        if not {4, 8, 16, 32} <= set(strides):
+            raise UserError(f"model.name {name}: its decoder reads stages at strides 4 8 16 32, and {encoder} has {list(reductions)}; "
+                            "choose another encoder, or model.name cfn", code=2)
         self.encoder = Encoder(encoder, strides, encoder_weights, stride)
         self.decoder = SmpDecoder(name, encoder, num_classes) if name in SMP else TorchvisionDecoder(name, self.encoder, num_classes)
         self.image = predictor(self.encoder.channels[-1], num_classes, dropout, 0.01)

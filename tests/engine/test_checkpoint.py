@@ -71,7 +71,7 @@ def test_files_that_are_not_ours(tmp_path, model):
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match="no cfnseg header"):
         load(tmp_path / "x.safetensors")
-    header = {"model": {"encoder": ENCODER, "width": 8}, "labels": LABELS.to_dict()}
+    header = {"model": {"encoder": ENCODER, "width": 8}, "labels": LABELS.to_dict(), "normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3}}
     save_file({"x": torch.zeros(1)}, tmp_path / "y.safetensors", {"cfnseg": json.dumps(header)})
     with pytest.raises(UserError, match="do not fit"):
         load(tmp_path / "y.safetensors")

@@ -1,10 +1,12 @@
 """Any image in, a mask of exactly its size out; windows, scales and mirroring on request."""
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cfnseg.config import Model
 from cfnseg.data.camvid import LABELS
@@ -28,6 +30,11 @@ def predictor():
     return Predictor(Weights(model, SETTINGS, LABELS), "cpu")
 
 
+def photo(height, width):
+    y, x = np.mgrid[0:height, 0:width]
+    return np.dstack([x * 255 // width, y * 255 // height, (x // 16 + y // 16) % 2 * 255]).astype(np.uint8)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (5, 200), (31, 33), (32, 32), (97, 131), (360, 480)])
 def test_a_mask_of_exactly_the_images_size(predictor, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -40,15 +47,34 @@ def test_a_mask_of_exactly_the_images_size(predictor, size):
     assert list(result.present.values()) == sorted(result.present.values(), reverse=True)
 
 
-@pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3))])
-def test_other_arrays_are_refused(predictor, image):
-    with pytest.raises(ValueError, match="image: expected"):
+@pytest.mark.parametrize("image, told", [
+    (np.zeros((8, 8), np.uint8), r"\(8, 8\) uint8"), (np.zeros((8, 8, 4), np.uint8), r"\(8, 8, 4\)"), (np.zeros((8, 8, 1), np.uint8), "1"),
+    (np.zeros((8, 8, 3)), "float64"), (np.zeros((8, 8, 3), np.float32), "float32"), (np.zeros((8, 8, 3), np.uint16), "uint16"),
+    (np.zeros((8, 8, 3), np.int64), "int64"), (np.zeros((8, 8, 3), bool), "bool"), (np.zeros((3, 8, 8), np.uint8), r"\(3, 8, 8\)"),
+    (np.zeros((0, 50, 3), np.uint8), r"\(0, 50, 3\)"), (np.zeros((50, 0, 3), np.uint8), r"\(50, 0, 3\)"), (np.uint8(3), "uint8"),
+    (np.zeros((1, 8, 8, 3), np.uint8), r"\(1, 8, 8, 3\)"), (torch.zeros(8, 8, 3, dtype=torch.uint8), "torch.Tensor"),
+    ("a.png", "the path 'a.png'; cfnseg.data.files.read_image reads it"), (Path("a.png"), "the path"), (None, "NoneType"), (3, "int"),
+    ([[[1, 2, 3]]], "list"), (b"x", "bytes"), (Image.new("I;16", (8, 8)), "mode I;16"), (Image.new("F", (8, 8)), "mode F")])
+def test_what_is_no_image_is_refused(predictor, image, told):
+    with pytest.raises(ValueError, match=rf"image: expected an array \(H, W, 3\) uint8 RGB .* or a PIL image, got .*{told}"):
         predictor(image)
 
 
-def photo(height, width):
-    y, x = np.mgrid[0:height, 0:width]
-    return np.dstack([x * 255 // width, y * 255 // height, (x // 16 + y // 16) % 2 * 255]).astype(np.uint8)
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK"])
+def test_a_pil_image_is_seen_as_rgb(predictor, mode):
+    picture = Image.fromarray(photo(40, 50)).convert(mode)
+    assert np.array_equal(predictor(picture).confidence, predictor(np.array(picture.convert("RGB"))).confidence)
+
+
+def test_a_pil_image_is_seen_upright(predictor):
+    picture = Image.fromarray(photo(40, 50))
+    picture.getexif()[0x0112] = 6
+    assert predictor(picture).mask.shape == (50, 40)
+
+
+@pytest.mark.parametrize("array", [photo(40, 50)[::-1], np.asfortranarray(photo(40, 50)), np.broadcast_to(np.uint8(9), (40, 50, 3))])
+def test_arrays_in_any_order_of_memory(predictor, array):
+    assert np.array_equal(predictor(array).confidence, predictor(array.copy()).confidence)
 
 
 def test_windows_as_large_as_the_image_are_the_image(predictor):

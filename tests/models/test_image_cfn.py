@@ -139,6 +139,6 @@ def test_eplf_fuses_scores():
 def test_names():
     with pytest.raises(UserError, match="model.name 'unet' is unknown.*There are cfn, plain, dag_cnn, dsn"):
         build(name="unet")
-    with pytest.raises(UserError, match="not a timm backbone"):
+    with pytest.raises(UserError, match="not the name of a timm backbone"):
         build(encoder="cifar_nets")
     assert isinstance(build().encoder, CifarNet)

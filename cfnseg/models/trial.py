@@ -1,0 +1,83 @@
+"""A forward pass before training: what cannot train says so in one line, before anything is read or written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from cfnseg.config import Model
+from cfnseg.errors import UserError, first_line
+
+SIDE = 128  # pixels are enough: even a stage at stride 64 then has more than one cell
+
+
+def try_model(model: nn.Module, settings: Model, crop: tuple[int, int], images: int) -> None:
+    """Run a small batch through ``model`` as training will; weights, buffers and random state stay as they are.
+
+    Args:
+        model: as training starts it; left in the mode it was in.
+        settings: the model section it was built from, for the message.
+        crop: height and width of the training crops.
+        images: how many of them a batch norm sees at once.
+
+    Raises:
+        UserError: the model cannot train so; the message names the setting to change.
+    """
+    size = tuple(min(n, SIDE) for n in crop)
+    error = _failure(model, size, min(images, 2))
+    if error is None:
+        error = _other_sizes(model)
+    elif images == 1 and _failure(model, size, 2) is None:
+        raise UserError(f"model.name {settings.name} with one image at a time: a batch norm would see one value per channel; set "
+                        "--train.batch 2 or more, in parts (--train.accumulate) of at least 2 images", code=2) from None
+    elif _failure(model, tuple(max(n, SIDE) for n in crop), min(images, 2)) is None:
+        raise UserError(f"data.crop {crop[0]} {crop[1]} is too small for model.name {settings.name} with model.encoder "
+                        f"{settings.encoder}; set --data.crop {SIDE} {SIDE} or more", code=2) from None
+    if error:
+        raise UserError(f"model.name {settings.name} does not run with model.encoder {settings.encoder} on images of any size "
+                        f"({first_line(error)}); choose another encoder, such as tf_efficientnet_lite0 or resnet50", code=2) from None
+
+
+def _failure(model: nn.Module, size: tuple[int, int], images: int) -> Exception | None:
+    """What a forward pass in training mode raises, if anything."""
+    device = next(model.parameters()).device
+    batch = torch.zeros(images, 3, *size, dtype=torch.uint8, device=device)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), _mode(model, True):
+        return _raised(lambda: functional_call(model, buffers, (batch,)))
+
+
+def _other_sizes(model: nn.Module) -> Exception | None:
+    """What a transformer made for one size raises for an image larger than that: a table of positions may end there."""
+    encoder = model.encoder
+    config = getattr(getattr(encoder, "body", None), "pretrained_cfg", {})
+    if not config.get("fixed_input_size"):
+        return None
+    image = encoder.mean.new_zeros(1, 3, 2 * config["input_size"][1] + encoder.multiple, 32)
+    with _mode(encoder, False):
+        return _raised(lambda: encoder(image))
+
+
+def _raised(forward: Callable[[], object]) -> Exception | None:
+    try:
+        with torch.no_grad():
+            forward()
+    except Exception as error:  # a network can fail in any way
+        return error
+    return None
+
+
+@contextlib.contextmanager
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Every part in one mode; afterwards each in its own again."""
+    modes = {part: part.training for part in model.modules()}
+    model.train(training)
+    try:
+        yield
+    finally:
+        for part, before in modes.items():
+            part.training = before
