@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cfnseg.config import Loss
 from cfnseg.data.labels import IGNORE
 from cfnseg.models.cfn import Output
-from cfnseg.ops import dense_cross_entropy
+from cfnseg.ops import dense_cross_entropy, dense_cross_entropy_sums
 
 
 def classes_present(mask: Tensor, classes: int) -> Tensor:
@@ -37,9 +37,8 @@ def pixel_loss(logits: Tensor, mask: Tensor, settings: Loss, weight: Tensor | No
         each = dense_cross_entropy(logits, mask, weight=weight, label_smoothing=settings.label_smoothing, reduction="none")
         counted = each[mask != IGNORE]
         return counted.topk(max(1, int(settings.ohem * len(counted)))).values.mean() if len(counted) else each.sum()
-    total = dense_cross_entropy(logits, mask, weight=weight, label_smoothing=settings.label_smoothing, reduction="sum")
-    kept = mask[mask != IGNORE].long()
-    amount = (weight[kept].sum() if weight is not None else torch.tensor(float(kept.numel()), device=mask.device)).double()
+    total, amount = dense_cross_entropy_sums(logits, mask, weight=weight, label_smoothing=settings.label_smoothing)
+    amount = amount.double()
     if world > 1:
         dist.all_reduce(amount)
     return total / amount.clamp_min(1e-12).to(total.dtype) * world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -39,5 +40,13 @@ def send_image(branch: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
     Returns:
         (N, K, 1, 1): a feature map of one cell, so that one fusion serves both levels.
     """
-    height, width = (-(-n // stride) for n in size)
-    return branch[..., :height, :width].mean((2, 3), keepdim=True)
+    return cropped(branch, stride, size).mean((2, 3), keepdim=True)
+
+
+def cropped(cells: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
+    """The (N, C, ceil(H / s), ceil(W / s)) cells that cover an image of ``size``, of those of its padded form."""
+    height, width = ((n + stride - 1) // stride for n in size)
+    if torch.compiler.is_exporting():  # a slice would freeze whether it is contiguous, and so whether the image was padded
+        rows, columns = (torch.arange(n, device=cells.device) for n in (height, width))
+        return cells.index_select(2, rows).index_select(3, columns)
+    return cells[..., :height, :width]

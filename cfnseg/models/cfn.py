@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cfnseg.models.branch import SideBranch, send_image
+from cfnseg.models.branch import SideBranch, cropped, send_image
 from cfnseg.models.encoder import Encoder
 from cfnseg.models.head import Head
 
@@ -92,19 +92,14 @@ def count_parameters(**parts: list[nn.Module]) -> dict[str, int]:
     return table | {"total": sum(table.values())}
 
 
-def cropped(cells: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
-    """The (N, C, ceil(H / s), ceil(W / s)) cells that cover an image of ``size``, of those of its padded form."""
-    return cells[..., : -(-size[0] // stride), : -(-size[1] // stride)]
-
-
-def padded_region(region: Tensor | None, size: tuple[int, int], images: Tensor) -> Tensor | None:
-    """The region of the padded image (sides rounded up to 32) that the encoder sees, from that of the image itself."""
+def padded_region(region: Tensor | None, size: tuple[int, int], images: Tensor) -> Tensor:
+    """The region of the padded image (sides rounded up to 32) that the encoder sees, from that of the image; None = the whole."""
     height, width = size
-    if height % 32 == 0 and width % 32 == 0:
-        return region
     if region is None:
-        region = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=images.device)
+        region = torch.zeros(1, 4, device=images.device)
+        region[:, 2:] = 1
     x0, y0, x1, y1 = region.unbind(1)
-    grown_x = (width + -width % 32) / width
-    grown_y = (height + -height % 32) / height
+    # no branch on the size: an exporter would freeze it
+    grown_x = (width + 31) // 32 * 32 / width
+    grown_y = (height + 31) // 32 * 32 / height
     return torch.stack([x0, y0, x0 + (x1 - x0) * grown_x, y0 + (y1 - y0) * grown_y], 1)

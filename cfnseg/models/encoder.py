@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cfnseg.errors import UserError, first_line
+from cfnseg.models.same import constant_padding
 from cfnseg.storage import load_plain
 
 COUNTER = "num_batches_tracked"  # old files lack it, and it carries nothing
@@ -56,6 +57,7 @@ class Encoder(nn.Module):
             settings["out_indices"] = tuple(range(max(self.index) + 1))
         if settings:
             self.body = backbone(name, **settings)
+        self.body = constant_padding(self.body)
         self.strides = tuple(min(s, output_stride) for s in strides)
         self.channels = [self.body.feature_info.channels()[i] for i in self.index]
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
@@ -84,7 +86,8 @@ class Encoder(nn.Module):
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
         images = (images - self.mean) / self.std
-        images = F.pad(images, (0, -width % 32, 0, -height % 32))
+        # rounded up by a division, not by a remainder: an exporter then knows the sides as multiples of 32
+        images = F.pad(images, (0, (width + 31) // 32 * 32 - width, 0, (height + 31) // 32 * 32 - height))
         stages = self.body(images)
         return [stages[i] for i in self.index]
 

@@ -12,8 +12,8 @@ from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.models.segmentation.lraspp import LRASPPHead
 
 from cfnseg.errors import UserError, first_line
-from cfnseg.models.branch import send_image
-from cfnseg.models.cfn import Output, count_parameters, cropped
+from cfnseg.models.branch import cropped, send_image
+from cfnseg.models.cfn import Output, count_parameters
 from cfnseg.models.encoder import Encoder, backbone
 from cfnseg.models.head import predictor
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from cfnseg.models.branch import SideBranch, send_image
-from cfnseg.models.cfn import CFN, Output, count_parameters, cropped
+from cfnseg.models.branch import SideBranch, cropped, send_image
+from cfnseg.models.cfn import CFN, Output, count_parameters
 from cfnseg.models.encoder import Encoder
 from cfnseg.models.head import Head, predictor
 from cfnseg.ops import upsample

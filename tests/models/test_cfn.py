@@ -46,7 +46,7 @@ def test_region_matters_and_none_is_the_whole_image(net):
 def test_padding_does_not_move_the_region():
     region = padded_region(None, (48, 80), torch.zeros(1))
     torch.testing.assert_close(region, torch.tensor([[0.0, 0.0, 96 / 80, 64 / 48]]))
-    assert padded_region(None, (64, 96), torch.zeros(1)) is None
+    assert padded_region(None, (64, 96), torch.zeros(1)).tolist() == [[0, 0, 1, 1]]
 
 
 def test_parameter_table_adds_up():

@@ -137,8 +137,8 @@ def _check_pair(logits: Tensor, target: Tensor) -> None:
     _check_logits(logits)
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise ValueError(f"target: expected integer train ids, got {target.dtype}")
-    if target.ndim != 3 or len(target) != len(logits):
-        raise ValueError(f"target: expected ({len(logits)}, H, W), got {tuple(target.shape)}")
+    if target.ndim != 3 or target.shape[0] != logits.shape[0]:
+        raise ValueError(f"target: expected ({logits.shape[0]}, H, W), got {tuple(target.shape)}")
     if target.device != logits.device:
         raise ValueError(f"target: expected on {logits.device} as the logits, got {target.device}")
 
@@ -164,7 +164,8 @@ def _sums(logits, target, ignore_index, weight, smoothing, wanted):
     with torch.autocast(logits.device.type, enabled=False):
         total, amount, grad = run(__name__, "sums", "cross_entropy", logits, logits, target, ignore_index, weight, smoothing, wanted)
     # an operation's results may share no memory
-    return total.clone(), amount.clone(), grad.contiguous() if wanted else total.new_empty(0)
+    grad = grad.clone(memory_format=torch.contiguous_format) if wanted else total.new_empty(0)
+    return total.clone(), amount.clone(), grad
 
 
 @_sums.register_fake
@@ -205,7 +206,7 @@ def _(logits, target, ignore_index, weight, smoothing):
 def _each_backward(grad, logits, target, ignore_index, weight, smoothing):
     with torch.autocast(logits.device.type, enabled=False):
         result = run(__name__, "each_backward", "cross_entropy", logits, grad, logits, target, ignore_index, weight, smoothing)
-    return result.to(logits.dtype, memory_format=torch.contiguous_format)
+    return torch.empty_like(logits, memory_format=torch.contiguous_format).copy_(result)
 
 
 @_each_backward.register_fake

@@ -42,14 +42,15 @@ def lc_fuse(branches: Sequence[Tensor], weight: Tensor, bias: Tensor, region: Te
     if not branches or weight.ndim != 4 or len(weight) != len(branches):
         raise ValueError(f"weight: expected ({len(branches)}, K, gh, gw) for {len(branches)} branches, got {tuple(weight.shape)}")
     first = branches[0]
-    if any(b.ndim != 4 or b.shape[:2] != (len(first), weight.shape[1]) for b in branches):
+    images = first.shape[0]  # not len(), which an exporter would freeze
+    if any(b.ndim != 4 or b.shape[:2] != (images, weight.shape[1]) for b in branches):
         raise ValueError(f"branches: expected maps (N, {weight.shape[1]}, h, w), got {[tuple(b.shape) for b in branches]}")
     if any(b.dtype != first.dtype or b.device != weight.device or not b.is_floating_point() for b in branches):
         raise ValueError(f"branches: expected floats of one dtype on {weight.device}, got {[f'{b.dtype} {b.device}' for b in branches]}")
     if bias.shape != weight.shape[1:] or bias.device != weight.device:
         raise ValueError(f"bias: expected {tuple(weight.shape[1:])} on {weight.device}, got {tuple(bias.shape)} on {bias.device}")
-    if region is not None and region.shape != (len(first), 4) and region.shape != (1, 4):
-        raise ValueError(f"region: expected ({len(first)}, 4) or (1, 4), got {tuple(region.shape)}")
+    if region is not None and region.shape != (images, 4) and region.shape != (1, 4):
+        raise ValueError(f"region: expected ({images}, 4) or (1, 4), got {tuple(region.shape)}")
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size: expected (h, w) of at least 1, got {tuple(size)}")
     size = tuple(size)
@@ -82,7 +83,8 @@ def _(branches, weight, bias, region, size, relu):
     "(Tensor grad, Tensor result, Tensor[] branches, Tensor weight, Tensor bias, Tensor region, bool relu) -> Tensor[]"))
 def _fuse_backward(grad, result, branches, weight, bias, region, relu):
     weight_grad, bias_grad, *grads = _run("backward", branches, weight, grad, result, branches, weight, bias, region, relu)
-    return [weight_grad.contiguous(), bias_grad.clone(memory_format=torch.contiguous_format), *grads]
+    # an operation's results may share no memory
+    return [*(x.clone(memory_format=torch.contiguous_format) for x in (weight_grad, bias_grad)), *grads]
 
 
 @_fuse_backward.register_fake
@@ -101,9 +103,13 @@ def _keep(ctx, inputs, output):
 
 
 @once_differentiable
-def _derive(ctx, grad):
+def _gradients(ctx, grad):
     result, weight, bias, region, *branches = ctx.saved_tensors
-    weight_grad, bias_grad, *grads = _fuse_backward(grad, result, branches, weight, bias, region, ctx.relu)
+    return tuple(_fuse_backward(grad, result, branches, weight, bias, region, ctx.relu))
+
+
+def _derive(ctx, grad):
+    weight_grad, bias_grad, *grads = _gradients(ctx, grad)
     return grads, weight_grad, bias_grad, None, None, None
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfnseg.ops.linear import hat, read_grid, upsample
+from cfnseg.ops.linear import hat, upsample
 
 
 def lc_fuse_reference(branches: Sequence[Tensor], weight: Tensor, bias: Tensor, region: Tensor | None, size: tuple[int, int],
@@ -17,7 +17,7 @@ def lc_fuse_reference(branches: Sequence[Tensor], weight: Tensor, bias: Tensor, 
     region = weight.new_tensor([[0, 0, 1, 1]]) if region is None else region.to(weight)
     x0, y0, x1, y1 = region.unbind(1)
     rows, columns = hat(y0, y1, size[0], weight.shape[2]), hat(x0, x1, size[1], weight.shape[3])
-    read = [torch.stack([read_grid(g, r, c) for r, c in zip(rows, columns)]) for g in (*weight, bias)]
+    read = [torch.matmul(torch.matmul(rows[:, None], g), columns[:, None].mT) for g in (*weight, bias)]
     total = read[-1]
     for w, branch in zip(read, branches):
         total = total + w * upsample(branch, size)
