@@ -164,7 +164,8 @@ def _sums(logits, target, ignore_index, weight, smoothing, wanted):
     with torch.autocast(logits.device.type, enabled=False):
         total, amount, grad = run(__name__, "sums", "cross_entropy", logits, logits, target, ignore_index, weight, smoothing, wanted)
     # an operation's results may share no memory
-    return total.clone(), amount.clone(), grad.contiguous() if wanted else total.new_empty(0)
+    grad = grad.clone(memory_format=torch.contiguous_format) if wanted else total.new_empty(0)
+    return total.clone(), amount.clone(), grad
 
 
 @_sums.register_fake
@@ -205,7 +206,7 @@ def _(logits, target, ignore_index, weight, smoothing):
 def _each_backward(grad, logits, target, ignore_index, weight, smoothing):
     with torch.autocast(logits.device.type, enabled=False):
         result = run(__name__, "each_backward", "cross_entropy", logits, grad, logits, target, ignore_index, weight, smoothing)
-    return result.to(logits.dtype, memory_format=torch.contiguous_format)
+    return torch.empty_like(logits, memory_format=torch.contiguous_format).copy_(result)
 
 
 @_each_backward.register_fake

@@ -83,7 +83,8 @@ def _(branches, weight, bias, region, size, relu):
     "(Tensor grad, Tensor result, Tensor[] branches, Tensor weight, Tensor bias, Tensor region, bool relu) -> Tensor[]"))
 def _fuse_backward(grad, result, branches, weight, bias, region, relu):
     weight_grad, bias_grad, *grads = _run("backward", branches, weight, grad, result, branches, weight, bias, region, relu)
-    return [weight_grad.contiguous(), bias_grad.clone(memory_format=torch.contiguous_format), *grads]
+    # an operation's results may share no memory
+    return [*(x.clone(memory_format=torch.contiguous_format) for x in (weight_grad, bias_grad)), *grads]
 
 
 @_fuse_backward.register_fake
@@ -102,9 +103,13 @@ def _keep(ctx, inputs, output):
 
 
 @once_differentiable
-def _derive(ctx, grad):
+def _gradients(ctx, grad):
     result, weight, bias, region, *branches = ctx.saved_tensors
-    weight_grad, bias_grad, *grads = _fuse_backward(grad, result, branches, weight, bias, region, ctx.relu)
+    return tuple(_fuse_backward(grad, result, branches, weight, bias, region, ctx.relu))
+
+
+def _derive(ctx, grad):
+    weight_grad, bias_grad, *grads = _gradients(ctx, grad)
     return grads, weight_grad, bias_grad, None, None, None
 
 
