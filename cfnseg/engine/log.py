@@ -57,7 +57,7 @@ class RunLog:
         if self.active:
             self.console.print(text, markup=False, highlight=False)
 
-    def step(self, step: int, epoch: float, read: Read | None, rate: float, batch: int, waiting: float) -> None:
+    def step(self, step: int, epoch: float, read: Read, rate: float, batch: int, waiting: float) -> None:
         """Show that ``step`` steps are done; a line each 10 s where there is no terminal.
 
         Args:
@@ -79,8 +79,7 @@ class RunLog:
                                      TextColumn("{task.description}"), console=self.console)
             self.bar = self.progress.add_task("", total=self.total, completed=self.start)
             self.progress.start()
-        loss = f"{read.loss:.4f}" if read else "-"
-        text = f"epoch {epoch:.2f}  loss {loss}  lr {rate:.2e}  {speed:.1f} images/s  waiting {waiting:.1%}"
+        text = f"epoch {epoch:.2f}  loss {read.loss:.4f}  lr {rate:.2e}  {speed:.1f} images/s  waiting {waiting:.1%}"
         if self.progress:
             self.progress.update(self.bar, completed=step, description=text)
         elif now - self.said > 10 or step == self.total:

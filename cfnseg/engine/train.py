@@ -201,7 +201,8 @@ class Run:
                 # one process decides alone; several agree when they read the record
                 stop = self.stopping.asked if self.world == 1 else 0
                 saves = step % self.config.train.save_every == 0 or self._due(step)
-                if saves or stop or step % self.config.train.log_every == 0 or self.record.full:
+                # the first step is read at once: a person sees that it runs
+                if saves or stop or self.known is None or step % self.config.train.log_every == 0 or self.record.full:
                     stop = self._read(rate) or stop
                 self.log.step(step, step / self.per_epoch, self.known, rate, self.config.train.batch,
                               waited / (time.perf_counter() - began))
