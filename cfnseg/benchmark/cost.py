@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cfnseg.benchmark.timing import Peak, in_turns
@@ -35,7 +37,8 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
         parameters: by part; gmacs: 1e9 multiply-accumulates of one image's forward (convolutions and matrix products). For
         training (forward, loss, backward; "step") and inference (forward and class map; "infer"): <kind>_seconds, median;
         <kind>_range, its 10th and 90th percentile; <kind>_ratio, median ratio to the same of the undilated encoder alone;
-        <kind>_encoder, the encoder's median seconds; <kind>_peak_mib: what the first one adds to the memory in use; None
+        <kind>_encoder, the encoder's median seconds; <kind>_over_eager, where compiled, median ratio to the same system
+        without compilation (else None); <kind>_peak_mib: what the first one adds to the memory in use; None
         where compiled on a CPU, as the compiler's memory would count. device, precision.
     """
     pixel = config.model.level == "pixel"
@@ -63,9 +66,9 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
     kind = PRECISIONS[precision]
     cast = torch.autocast(device.type, kind, enabled=kind != torch.float32)
 
-    def infer() -> None:
+    def infer(model: nn.Module) -> None:
         with torch.inference_mode(), cast:
-            output = forward(images)
+            output = model(images)
             if pixel:
                 dense_argmax(output.pixel, size)
 
@@ -73,10 +76,10 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
         with torch.inference_mode(), cast:
             bare(images)
 
-    def step() -> None:
+    def step(model: nn.Module) -> None:
         net.zero_grad()
         with cast:
-            loss = task.loss(forward, batch, 1, config.loss.side)
+            loss = task.loss(model, batch, 1, config.loss.side)
         loss.backward()
 
     def encoder_step() -> None:
@@ -87,7 +90,8 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
 
     found: dict[str, Any] = {"parameters": table, "gmacs": gmacs}
     peak = Peak(cuda)
-    for name, training, works in (("infer", False, (encode, infer)), ("step", True, (encoder_step, step))):
+    for name, training, alone, whole in (("infer", False, encode, infer), ("step", True, encoder_step, step)):
+        works = [alone, functools.partial(whole, forward), *[functools.partial(whole, net)] * config.train.compile]
         net.train(training)
         trunk.train(training)
         if cuda:
@@ -98,4 +102,5 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
         found[f"{name}_seconds"], found[f"{name}_encoder"] = float(np.median(times[:, 1])), float(np.median(times[:, 0]))
         found[f"{name}_range"] = np.percentile(times[:, 1], [10, 90]).tolist()
         found[f"{name}_ratio"] = float(np.median(times[:, 1] / times[:, 0]))
+        found[f"{name}_over_eager"] = float(np.median(times[:, 1] / times[:, 2])) if config.train.compile else None
     return found | {"precision": precision, "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"}

@@ -62,7 +62,7 @@ def measure(case: Case, encoder: str, classes: int, precision: str, rounds: int)
 
 def table_of(rows: Sequence[dict[str, Any]], encoder: str) -> str:
     """The Markdown table; each group of cases begins with the bare encoder, as its first case measured it."""
-    times = ["10 to 90 %", "over encoder", "images/s", "GiB"]
+    times = ["10 to 90 %", "over encoder", "over eager", "images/s", "GiB"]
     columns = ["model", "images", "compiled", "parameters", "GMACs", "training step", *times, "inference", *times]
     lines = [ROW.format(" | ".join(columns)), "|:--|--:|" + "--:|" * (len(columns) - 2)]
     group = None
@@ -82,17 +82,19 @@ def table_of(rows: Sequence[dict[str, Any]], encoder: str) -> str:
     devices = "; ".join(sorted({f"{row['device']}, {row['precision']}" for row in rows if "error" not in row})) or "no device"
     return "\n".join([*lines, "", f"{devices}. A training step is forward, loss at the image's size and backward; inference "
                       "ends with the class map of the image's size. The encoder is timed in turns with each model, and its ratios are "
-                      "medians of the turns'. GMACs are one image's; GiB are what the first batch adds to the memory in use.", ""])
+                      "medians of the turns'; over eager is a compiled model's to itself without "
+                      "compilation, in the same turns. GMACs are one image's; GiB are what the first batch adds to the memory in use.", ""])
 
 
 def _times(row: dict[str, Any], kind: str, alone: float | None = None) -> list[str]:
     seconds = alone or row[f"{kind}_seconds"]
-    shown = [f"{1000 * seconds:.0f} ms", "-", "1", f"{row['batch'] / seconds:.1f}", "-"]
+    shown = [f"{1000 * seconds:.0f} ms", "-", "1", "-", f"{row['batch'] / seconds:.1f}", "-"]
     if alone is None:
         low, high = row[f"{kind}_range"]
         shown[1:3] = f"{1000 * low:.0f} to {1000 * high:.0f} ms", f"{row[f'{kind}_ratio']:.2f}"
-        peak = row[f"{kind}_peak_mib"]
-        shown[4] = "-" if peak is None else f"{peak / 1024:.2f}"
+        eager, peak = row[f"{kind}_over_eager"], row[f"{kind}_peak_mib"]
+        shown[3] = "-" if eager is None else f"{eager:.2f}"
+        shown[5] = "-" if peak is None else f"{peak / 1024:.2f}"
     return shown
 
 

@@ -12,7 +12,8 @@ from tests.conftest import ENCODER, run_tool
 
 def row(model: str, step: float, infer: float, **more) -> dict:
     kinds = {f"{kind}_{key}": value for kind, seconds in (("step", step), ("infer", infer)) for key, value in (
-        ("seconds", seconds), ("encoder", 0.1), ("range", [seconds / 2, 2 * seconds]), ("ratio", seconds / 0.1), ("peak_mib", 512.0))}
+        ("seconds", seconds), ("encoder", 0.1), ("range", [seconds / 2, 2 * seconds]), ("ratio", seconds / 0.1), ("peak_mib", 512.0),
+        ("over_eager", None))}
     return {"model": model, "size": [64, 96], "batch": 4, "compile": False, "parameters": {"encoder": 1000, "total": 1500},
             "gmacs": 0.5, "device": "CPU, 1 threads", "precision": "32-true", **kinds, **more}
 
@@ -32,14 +33,16 @@ def test_every_combination_and_unknown_names():
 
 
 def test_table_by_hand():
-    text = table_of([row("cfn", 0.2, 0.4), {**row("fpn", 1, 1), "step_peak_mib": None}, {"model": "unet", "size": [64, 96], "batch": 4,
-                     "compile": True, "error": "no | compiler"}], "lite")
+    fpn = {**row("fpn", 1, 1), "step_peak_mib": None, "step_over_eager": 0.75}
+    unet = {"model": "unet", "size": [64, 96], "batch": 4, "compile": True, "error": "no | compiler"}
+    text = table_of([row("cfn", 0.2, 0.4), fpn, unet], "lite")
     head, bare, cfn, fpn, failed = cells(text)
     assert len({len(line) for line in (head, bare, cfn, fpn, failed)}) == 1
-    assert bare == ["bare lite", "4 x 64x96", "no", "1,000", "-", "100 ms", "-", "1", "40.0", "-", "100 ms", "-", "1", "40.0", "-"]
-    assert cfn == ["cfn", "4 x 64x96", "no", "1,500", "0.50", "200 ms", "100 to 400 ms", "2.00", "20.0", "0.50",
-                   "400 ms", "200 to 800 ms", "4.00", "10.0", "0.50"]
-    assert fpn[9] == "-" and fpn[14] == "0.50"
+    assert bare == ["bare lite", "4 x 64x96", "no", "1,000", "-", "100 ms", "-", "1", "-", "40.0", "-",
+                    "100 ms", "-", "1", "-", "40.0", "-"]
+    assert cfn == ["cfn", "4 x 64x96", "no", "1,500", "0.50", "200 ms", "100 to 400 ms", "2.00", "-", "20.0", "0.50",
+                   "400 ms", "200 to 800 ms", "4.00", "-", "10.0", "0.50"]
+    assert fpn[8] == "0.75" and fpn[10] == "-" and fpn[14] == "-" and fpn[16] == "0.50"
     assert failed[:4] == ["unet", "4 x 64x96", "yes", "failed: no / compiler"]
 
 
