@@ -153,8 +153,8 @@ def load_encoder_weights(body: nn.Module, name: str, weights: str) -> None:
 
 
 def _flat(key: str) -> str:
-    """A tensor's name without what ``features_only`` changes in it: stages.0 there is stages_0, some are inside ``model``."""
-    return key.removeprefix("model.").replace(".", "_")
+    """A tensor's name without what ``features_only`` changes in it: stages.0 there is stages_0, some are inside ``model`` or ``body``."""
+    return key.removeprefix("model.").removeprefix("body.").replace(".", "_")
 
 
 def _weights_file(weights: str) -> Path:

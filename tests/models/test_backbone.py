@@ -98,6 +98,14 @@ def test_a_table_of_positions_that_ends_is_found_before_training():
         try_model(build_model(settings, 3), settings, (64, 64), 2)
 
 
+def test_the_dry_run_draws_no_random_number():
+    """Else the initial weights of a seed would depend on whether the backbone was met before."""
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    fit.__wrapped__("test_efficientnet")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_stride_that_is_not_there_names_those_that_are():
     with pytest.raises(UserError, match=r"no stage at stride 4; it has \[16, 32, 64\]. Set --model.strides 16 32 64"):
         build_model(Model(encoder="shvit_s1", encoder_weights=None), 3)

@@ -40,12 +40,16 @@ def test_weights_from_a_file_by_name_or_in_order(tmp_path, suffix, renamed):
             assert torch.equal(value, state[key]), key
 
 
-def test_backbones_whose_names_features_only_changes(tmp_path):
+@pytest.mark.parametrize("name, ours, theirs", [
+    ("convnext_atto", "stages_2.blocks.1.mlp.fc1.weight", "stages.2.blocks.1.mlp.fc1.weight"),
+    ("legacy_xception", "body.conv1.weight", "conv1.weight"),
+    ("vit_tiny_patch16_224", "model.blocks.3.attn.qkv.weight", "blocks.3.attn.qkv.weight")])
+def test_backbones_whose_names_features_only_changes(tmp_path, name, ours, theirs):
     torch.manual_seed(4)
-    state = timm.create_model("convnext_atto", pretrained=False).state_dict()
+    state = timm.create_model(name, pretrained=False).state_dict()
     save_file(state, tmp_path / "w.safetensors")
-    body = Encoder("convnext_atto", (4, 8, 16, 32), str(tmp_path / "w.safetensors")).body
-    assert torch.equal(body.state_dict()["stages_3.blocks.1.mlp.fc1.weight"], state["stages.3.blocks.1.mlp.fc1.weight"])
+    body = Encoder(name, (16,), str(tmp_path / "w.safetensors")).body
+    assert torch.equal(body.state_dict()[ours], state[theirs])
 
 
 def test_a_file_with_a_hole_is_refused(tmp_path):
