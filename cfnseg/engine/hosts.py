@@ -32,9 +32,12 @@ def together(fabric: Fabric, work: Callable[[], T]) -> T:
     except UserError as raised:
         error = raised
     if fabric.world_size > 1:
-        said = (str(error), error.code, socket.gethostname()) if error else None
-        for rank, (message, code, host) in ((r, s) for r, s in enumerate(gather(fabric, said)) if s):
-            raise UserError(f"{message} (process {rank} on {host})", code, everywhere=True)
+        said = gather(fabric, (str(error), error.code, socket.gethostname()) if error else None)
+        failed = [(rank, *what) for rank, what in enumerate(said) if what]
+        if failed:
+            rank, message, code, host = failed[0]
+            alike = len({message for _, message, _, _ in failed}) == 1 and len(failed) == len(said)
+            raise UserError(message if alike else f"{message} (process {rank} on {host})", code, everywhere=True)
     elif error:
         raise error
     return result

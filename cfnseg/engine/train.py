@@ -69,10 +69,15 @@ class Run:
         self.task = Classification(config) if config.model.level == "image" else Segmentation(config)
         saved = from_main(self.fabric, lambda: self._saved(resume))
         self._open_data()
-        self.per_epoch = steps_per_epoch(len(self.data.names), train.batch)
+        self.per_epoch = together(self.fabric, lambda: steps_per_epoch(len(self.data.names), train.batch))
         self.total = train.max_steps or train.epochs * self.per_epoch
         self.state: dict[str, Any] = {"step": 0, "validated": 0, "best": -1.0, "since_best": 0, "parts": train.accumulate}
-        together(self.fabric, lambda: self._build_model(fresh=not resume))
+        network = together(self.fabric, lambda: self._build_model(fresh=not resume))
+        if not train.accumulate:
+            began = saved["state"].get("parts") if saved else 0
+            self.state["parts"] = began or self._fewest_parts(network)
+        together(self.fabric, lambda: self._try_model(network))
+        self._set_up(network)
         self.extended = 0
         if saved:
             together(self.fabric, functools.partial(self._restore, saved))
@@ -80,16 +85,16 @@ class Run:
         from_main(self.fabric, self._write_config)
         self.log = RunLog(self.folder / "log.jsonl", self.total, self.state["step"], self.state["validated"], self.rank == 0)
         self.task.prepare(self.data, self.fabric, self.folder, self.log)
-        if not self.state["parts"]:
-            self.state["parts"] = self._fewest_parts()
-            self._try_model(self.network)
         self.record = StepRecord(self.fabric, train.log_every)
         self.known: Read | None = None
         self.stopping = Stopping()
 
     def _saved(self, resume: bool) -> dict[str, Any] | None:
         if resume:
-            return load_checkpoint(self.folder / "last.ckpt")
+            saved = load_checkpoint(self.folder / "last.ckpt")
+            if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict):
+                raise UserError(f"{self.folder / 'last.ckpt'} is no checkpoint of this run (it holds other things)")
+            return saved
         if (self.folder / "last.ckpt").exists():
             raise UserError(f"{self.folder} holds a run already; continue it with --resume, give this one a --name, or delete it", code=2)
         return None
@@ -105,26 +110,27 @@ class Run:
         same_everywhere(self.fabric, self._images(), "the training images or classes")
         same_everywhere(self.fabric, "\n".join(self.val.names), "the validation images")
 
-    def _build_model(self, fresh: bool) -> None:
-        train, fabric = self.config.train, self.fabric
+    def _build_model(self, fresh: bool) -> nn.Module:
+        """The network on its device, with its start weights."""
+        train = self.config.train
         torch.manual_seed(train.seed)  # the same initial weights in every process
         network = build_model(self.config.model, len(self.labels), pretrained=fresh and not train.init)
         init = start_from(network, train.init, self.config.model, self.labels) if fresh and train.init else Start([], "")
         self.untouched, self.matched = init
-        self._try_model(network)
-        if train.channels_last:
-            network = network.to(memory_format=torch.channels_last)
         self.parameters = network.parameter_table()
         if self.world > 1:
             frozen = set(unused_parameters(network))  # so that a step need not search for them
             for name, parameter in network.named_parameters():
                 parameter.requires_grad_(name not in frozen)
-            network = synchronise_batch_norm(network, fabric.device)
-        self.network: nn.Module = network.to(fabric.device)
+        return network.to(self.fabric.device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
+
+    def _set_up(self, network: nn.Module) -> None:
+        """Average, optimizer, and what Fabric wraps."""
+        self.network = synchronise_batch_norm(network, self.fabric.device) if self.world > 1 else network
         self.ema = build_ema(self.network, self.config.optim)
         optimizer = build_optimizer(self.network, self.config.optim)
-        forward = torch.compile(self.network) if train.compile else self.network
-        self.model, self.optimizer = fabric.setup(forward, optimizer)
+        forward = torch.compile(self.network) if self.config.train.compile else self.network
+        self.model, self.optimizer = self.fabric.setup(forward, optimizer)
 
     def _try_model(self, network: nn.Module) -> None:
         """Batch norms count over the processes, and see a part of the batch at a time."""
@@ -299,17 +305,16 @@ class Run:
         raise UserError(f"the {bad} is {value} at step {read.step}, images {', '.join(names)}. Lower --optim.lr, clip the "
                         "gradient with --optim.clip 1, or use --train.precision 32-true", everywhere=True)
 
-    def _fewest_parts(self) -> int:
+    def _fewest_parts(self, network: nn.Module) -> int:
         """`train.accumulate` found by trial, the same in every process."""
-        share = self.config.train.batch // self.world
-        found = together(self.fabric, lambda: fewest_parts(self._try, share))
-        return max(gather(self.fabric, found))
+        side = side_weight(network, self.config.loss, 0.0)
 
-    def _try(self, images: int) -> None:
-        """A step's forward and backward with as much memory as the optimizer will need; the run's state stays as it is."""
-        side = side_weight(self.network, self.config.loss, 0.0)
-        with trial_batch(self.network, self.config, images, len(self.labels), self.fabric.device) as batch, self.fabric.autocast():
-            self.task.loss(self.network, batch, 1, side, None).backward()
+        def attempt(images: int) -> None:
+            with trial_batch(network, self.config, images, len(self.labels), self.fabric.device) as batch, self.fabric.autocast():
+                self.task.loss(network, batch, 1, side, None).backward()
+
+        found = together(self.fabric, lambda: fewest_parts(attempt, self.config.train.batch // self.world))
+        return max(gather(self.fabric, found))
 
     def _out_of_memory(self, error: torch.OutOfMemoryError) -> UserError:
         share, parts = self.config.train.batch // self.world, self.state["parts"]
