@@ -14,7 +14,7 @@ def infer(paths: tyro.conf.Positional[tuple[Path, ...]], *, weights: Path | None
     """Write <stem>_mask.png (palette PNG of raw ids) and <stem>_overlay.jpg, and print the image-level labels.
 
     Args:
-        paths: images, and folders of images. Earlier results in a folder are left out.
+        paths: images, and folders: the images that lie directly in them. Earlier results in a folder are left out.
         weights: a weights file of cfnseg (default: the CamVid model that ships in data/weights).
         out: the folder where the masks go; it may lie inside a folder of images, but not be one of ``paths``. Images of one
             stem get their suffix or folder into their results' names.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfnseg.data.files import IMAGE_TYPES, existing, read_image
+from cfnseg.data.files import IMAGE_TYPES, existing, list_images, note_left_out, read_image
 from cfnseg.data.labels import LabelMap
 from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.memory import resident, through_windows
@@ -37,7 +37,8 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_TYPES and not p.name.startswith("."))
+        images, others = list_images(path)
+        note_left_out(path, others)
         results = set(earlier_results(images))
         if results:
             print(f"{path}: {len(results)} earlier results (such as {min(results).name}) are left out")
