@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from cfnseg.data.dataset import Dataset
 from cfnseg.data.decode import FAULTS, NoIds, decode_image, palette_of, shown_pixels, stored_form, stored_samples
 from cfnseg.data.files import read_bytes, read_mask
-from cfnseg.data.loader import quiet_worker
+from cfnseg.data.loader import loaded, quiet_worker
 from cfnseg.doctor.hashes import perceptual_hash, thumbnail
 from cfnseg.errors import UserError
 
@@ -207,4 +207,4 @@ class _Pairs(TorchDataset):
 
 def examine_all(pairs: list[Pair], workers: int) -> Iterator[Record]:
     """The records of all pairs in their order, read by ``workers`` processes (0 = this one)."""
-    yield from DataLoader(_Pairs(pairs), batch_size=None, num_workers=workers, worker_init_fn=quiet_worker)
+    return loaded(DataLoader(_Pairs(pairs), batch_size=None, num_workers=workers, worker_init_fn=quiet_worker))

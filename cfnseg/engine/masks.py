@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from cfnseg.data.dataset import Dataset
-from cfnseg.data.loader import quiet_worker
+from cfnseg.data.loader import loaded, quiet_worker
 from cfnseg.data.predictions import demand_raw_ids, note_few_bits, read_predicted_ids
 from cfnseg.engine.evaluate import Evaluation
 from cfnseg.errors import UserError
@@ -86,9 +86,7 @@ def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, detail
     counted = _Counted(dataset, masks, details, note_few_bits(masks))
     loader = DataLoader(counted, batch_size=None, num_workers=workers, worker_init_fn=quiet_worker,
                         collate_fn=_unchanged)
-    for item in loader:
-        if isinstance(item, UserError):
-            raise item
+    for item in loaded(loader):
         index, matrix, counts[index], extra, ids, right = item
         confusion += matrix
         used += ids
