@@ -66,7 +66,8 @@ class CFN(nn.Module):
         """Predict.
 
         Args:
-            images: (N, 3, H, W) RGB, uint8 in 0..255 or float in 0..1; any H, W >= 32.
+            images: (N, 3, H, W) RGB, uint8 in 0..255 or float in 0..1; any H, W >= 32. A program of `torch.export` with
+                dynamic N, H, W takes H, W >= 33, as the exporter takes a map of one cell for a constant.
             region: (N, 4) float x0, y0, x1, y1: where each image lies in its full image, 1 = full width or height; it may
                 leave [0, 1] where a crop is padded. None = each is a whole image.
 
