@@ -1,12 +1,16 @@
 """Files are whole or absent, whoever else writes them."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from cfnseg.errors import UserError
-from cfnseg.storage import write_atomic
+from cfnseg.storage import locked, write_atomic
+from tests.conftest import REPO
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path):
@@ -60,3 +64,36 @@ def test_what_a_killed_writer_left_is_removed_an_hour_later(tmp_path):
         os.utime(left, (0, 0))
     write_atomic(tmp_path / "f[1]", lambda beside: beside.write_text("whole"))
     assert sorted(p.name for p in tmp_path.iterdir()) == [".f[1].11.tmp", ".g.00.tmp", "f[1]"]
+
+
+HOLDER = """
+import multiprocessing, sys, time
+from pathlib import Path
+from cfnseg.storage import locked
+
+with locked(Path(sys.argv[1]), "busy"):
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    print(child.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_dies_with_its_process(tmp_path):
+    """Also where a loader process outlives it."""
+    path = tmp_path / "run" / ".lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True, cwd=REPO,
+                              env={**os.environ, "PYTHONPATH": str(REPO)})
+    child = int(holder.stdout.readline())
+    try:
+        with pytest.raises(UserError, match=rf"^busy \(by process {holder.pid} on "), locked(path, "busy"):
+            pass
+        holder.kill()
+        holder.wait()
+        os.kill(child, 0)  # still there
+        with locked(path, "busy"), pytest.raises(UserError, match=rf"^busy \(by this process, {os.getpid()}\)"), locked(path, "busy"):
+            pass
+        with locked(path, "busy"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)

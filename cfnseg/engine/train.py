@@ -44,7 +44,7 @@ from cfnseg.storage import write_atomic
 
 SECTIONS = {"model": Model, "data": Data, "optim": Optim, "loss": Loss, "train": Train}
 # What may differ between a run and its continuation: none of it changes a weight of a step that was done.
-FREE_TO_CHANGE = {"workers", "download", "save_every", "val_every", "pictures", "patience", "root", "compile", "log_every",
+FREE_TO_CHANGE = {"workers", "download", "save_every", "val_every", "pictures", "patience", "root", "log_every",
                   "cudnn_benchmark", "epochs", "max_steps"}
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.backbone import backbone, fit
+from cfnseg.models.branch import cropped
 from cfnseg.models.same import constant_padding
 from cfnseg.storage import load_plain
 
@@ -105,8 +106,7 @@ class Encoder(nn.Module):
             stage = F.interpolate(stage, (seen[0] // stride, seen[1] // stride), mode="bilinear", align_corners=False)
         if self.multiple == self.padding:
             return stage
-        height, width = (rounded(n, self.padding) // stride for n in size)
-        return stage[..., :height, :width]
+        return cropped(stage, stride, (rounded(size[0], self.padding), rounded(size[1], self.padding)))
 
 
 def rounded(n: int, multiple: int) -> int:
