@@ -115,10 +115,13 @@ def loaded(loader: DataLoader) -> Iterator:
     finally:
         if blocks:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    for item in items:
-        if isinstance(item, UserError):
-            raise item
-        yield item
+    try:
+        for item in items:
+            if isinstance(item, UserError):
+                raise item
+            yield item
+    finally:
+        del items  # ends the processes now: an error's traceback would keep them
 
 
 def train_batches(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform, order: StepBatches, workers: int,

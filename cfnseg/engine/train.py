@@ -15,6 +15,7 @@ import json
 import math
 import signal
 import time
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -185,10 +186,9 @@ class Run:
     def train(self) -> None:
         """Run to the end, or raise `Stopped` with everything saved."""
         self._introduce()
-        batches = self._batches()
         began, waited = time.perf_counter(), 0.0
         self.model.train()
-        with self.stopping, self.log:
+        with self.stopping, self.log, closing(self._batches()) as batches:
             while True:
                 step = self.state["step"]
                 if self._due(step) and self.state["validated"] < step:

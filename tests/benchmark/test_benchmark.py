@@ -63,6 +63,7 @@ def without_times(out: Path) -> list[list[str]]:
     return [line.split("|")[1:12] for line in lines if line.startswith("| ")]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_and_started_again_it_ends_with_the_same_table_and_trains_nothing_twice(folder_data, tmp_path):
     suite = write_suite(tmp_path, steps=40)
@@ -93,6 +94,7 @@ def test_killed_and_started_again_it_ends_with_the_same_table_and_trains_nothing
     assert (cut / "plot.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_runs(folder_data, tmp_path):
     suite, out = write_suite(tmp_path), tmp_path / "shared"
     both = [subprocess.Popen(command(suite, folder_data, out), cwd=REPO, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -112,6 +114,7 @@ def test_results_of_other_settings_are_refused(tmp_path):
         run_suite(suite, tmp_path, 1, only=["lc"])
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_rest_is_kept(folder_data, tmp_path):
     suite = tmp_path / "bad.py"
     text = SUITE.format(encoder=ENCODER, steps=3).replace('"sum": replace(base, model=replace(base.model, fusion="sum"))',

@@ -46,6 +46,7 @@ def test_table_by_hand():
     assert failed[:4] == ["unet", "4 x 64x96", "yes", "failed: no / compiler"]
 
 
+@pytest.mark.slow
 def test_the_tool_measures_and_names_what_fails(tmp_path):
     out = tmp_path / "out"
     command = ["tools/bench_models.py", "--encoder", ENCODER, "--batches", 2, "--rounds", 1, "--sizes", 64, 64, "--out", out]

@@ -45,6 +45,7 @@ def test_rows_and_table(monkeypatch):
     assert moved_bytes(Case("lc_fuse", 1, (8, 8), 4), 4) == 3 * 4 * 4 * (64 + 64 + 16 + 4 + 1)
 
 
+@pytest.mark.slow
 def test_the_tool(tmp_path):
     done = run_tool("tools/bench_ops.py", "--ops", "argmax", "--batches", 1, "--scale", 0.1, "--rounds", 2, "--out", tmp_path)
     assert done.returncode == 0, done.stderr

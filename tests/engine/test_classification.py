@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def test_resume_is_exact(small, name, tmp_path):
     old = cut._step
 
     def stop_after(batch):
-        cut.stop_asked = cut.state["step"] == 9
+        cut.stopping.asked = signal.SIGTERM if cut.state["step"] == 9 else 0
         return old(batch)
 
     cut._step = stop_after

@@ -80,7 +80,7 @@ def alone(tmp_path_factory, folder_data):
     return home / "runs" / "shapes_cfn"
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_two_hosts_train_are_killed_resume_and_report(tmp_path, folder_data, alone, killed):
     nodes = both(tmp_path, settings(folder_data))
     last = tmp_path / "host0/runs/shapes_cfn/last.ckpt"
@@ -109,17 +109,21 @@ def test_two_hosts_train_are_killed_resume_and_report(tmp_path, folder_data, alo
 
 
 def test_one_error_for_all(tmp_path, folder_data):
-    """A host without the data, and one with other data: each run ends everywhere with one line that says where."""
-    here, there = tmp_path / "host0/data/folder", tmp_path / "host1/data/folder"
-    shutil.copytree(folder_data, here)
-    nodes = both(tmp_path, settings(Path("data/folder")))
-    codes = finish(nodes, 90)
+    """A host without the data: the run ends everywhere, with one line that says where."""
+    shutil.copytree(folder_data, tmp_path / "host0/data/folder")
+    codes = finish(both(tmp_path, settings(Path("data/folder"))), 90)
     outputs = [(tmp_path / f"host{rank}/out.txt").read_text() for rank in (0, 1)]
     assert all(codes) and -9 not in codes
     assert "(process 1 on " in outputs[0] and outputs[0].count("error: ") == 1 and "error: " not in outputs[1], outputs
-    shutil.copytree(folder_data, there)
+
+
+@pytest.mark.slow
+def test_hosts_with_other_images(tmp_path, folder_data):
+    for rank in (0, 1):
+        shutil.copytree(folder_data, tmp_path / f"host{rank}/data/folder")
     for kind in ("images", "labels"):
-        (there / kind / "train" / "s00.png").rename(there / kind / "train" / "other.png")
+        folder = tmp_path / "host1/data/folder" / kind / "train"
+        (folder / "s00.png").rename(folder / "other.png")
     codes = finish(both(tmp_path, settings(Path("data/folder"))), 90)
     assert all(codes) and -9 not in codes
     assert "the training images or classes differ from those of rank 0" in (tmp_path / "host0/out.txt").read_text()

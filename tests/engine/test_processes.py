@@ -1,4 +1,4 @@
-"""Several processes: the same matrix at 1, 2 and 3, and the same step at 1 and 2."""
+"""Several processes: the same matrix and the same step at 1 and 3 (test_hosts.py has 2)."""
 
 import json
 import subprocess
@@ -54,11 +54,11 @@ def launch(tmp_path: Path, root: Path, world: int, steps: int) -> Path:
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory, folder_data):
     tmp_path = tmp_path_factory.mktemp("worlds")
-    return {world: launch(tmp_path, folder_data, world, steps=1) for world in (1, 2, 3)}
+    return {world: launch(tmp_path, folder_data, world, steps=1) for world in (1, 3)}
 
 
 def test_evaluation_is_identical(worlds):
-    one, *others = (np.load(worlds[w] / "matrix.npz") for w in (1, 2, 3))
+    one, *others = (np.load(worlds[w] / "matrix.npz") for w in (1, 3))
     assert one["confusion"].sum() > 0
     for other in others:
         for counted in ("confusion", "counts", "boundary", "trimap", "sizes"):
@@ -68,13 +68,14 @@ def test_evaluation_is_identical(worlds):
         np.testing.assert_allclose(one["loss"], other["loss"], rtol=1e-9)
 
 
-def test_a_step_of_two_processes_is_a_step_of_one(worlds):
-    one, two = (torch.load(worlds[w] / "weights.pt", weights_only=True) for w in (1, 2))
-    assert one.keys() == two.keys()
+def test_a_step_of_three_processes_is_a_step_of_one(worlds):
+    one, three = (torch.load(worlds[w] / "weights.pt", weights_only=True) for w in (1, 3))
+    assert one.keys() == three.keys()
     for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=0, atol=1e-5, msg=lambda m, key=key: f"{key}: {m}")
+        torch.testing.assert_close(three[key], value, rtol=0, atol=1e-5, msg=lambda m, key=key: f"{key}: {m}")
 
 
+@pytest.mark.slow
 def test_train_tool_under_torchrun(folder_data, tmp_path):
     flags = ["--model.encoder", ENCODER, "--model.encoder-weights", "None", "--model.width", "16", "--data.name", "folder",
              "--data.root", str(folder_data), "--data.crop", "64", "64", "--data.workers", "0", "--train.max-steps", "3",

@@ -44,7 +44,7 @@ def uninterrupted(folder_data, tmp_path_factory):
     return runs / "shapes_cfn"
 
 
-@pytest.mark.parametrize("number, after", [(signal.SIGKILL, 4), (signal.SIGINT, 2)])
+@pytest.mark.parametrize("number, after", [(signal.SIGKILL, 4), pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow)])
 def test_bit_identical_after_a_kill(folder_data, tmp_path, uninterrupted, number, after):
     process = kill_after_a_save(command(folder_data, tmp_path), tmp_path, number, after)
     output, _ = process.communicate(timeout=120)
@@ -97,7 +97,7 @@ run_tool(lambda: train_tool("pixel"))
 """
 
 
-@pytest.mark.parametrize("number, workers", [(signal.SIGINT, 0), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize("number, workers", [pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow), (signal.SIGTERM, 2)])
 def test_a_signal_to_the_group_at_every_stage(folder_data, tmp_path, uninterrupted, number, workers):
     """No traceback, exit code 128 + signal, one last line; and the end is that of a run that nobody stopped."""
     script, last = tmp_path / "staged.py", tmp_path / "shapes_cfn" / "last.ckpt"
