@@ -236,6 +236,7 @@ def test_every_config_loads_and_says_its_command(path):
     assert len(text.splitlines()) < 60
 
 
+@pytest.mark.slow
 def test_voc_config_on_real_files_by_overrides_alone(real_data, tmp_path):
     done = run_tool("tools/train_seg.py", "configs/voc_cfn.py", "--data.name", "voc", "--data.root", real_data / "voc_sample",
                     "--model.encoder", ENCODER, "--model.encoder-weights", "None", "--train.max-steps", "3", "--train.batch", "4",

@@ -10,6 +10,7 @@ from cfnseg.config import Data
 from tests.conftest import run_tool
 
 
+@pytest.mark.slow
 def test_tool():
     done = run_tool("tools/bench_step.py", "--size", 96, 128, "--crop", 48, 64, "--samples", 3, "--updates", 1)
     assert done.returncode == 0, done.stderr
