@@ -30,8 +30,6 @@ import os
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for updates at import
 import albumentations as A
 
-LUMA = np.array([0.299, 0.587, 0.114])  # of red, green, blue, as cv2 has it
-
 
 class Sample(NamedTuple):
     """One training sample.
@@ -128,54 +126,16 @@ def crop_region(size: tuple[int, int], rows: Span, columns: Span, crop: tuple[in
     return np.array([1 - x1, y0, 1 - x0, y1] if mirrored else [x0, y0, x1, y1], np.float32)
 
 
-class ColourJitter:
-    """Brightness, contrast, saturation and hue of four images in five, in random order.
-
-    As torchvision and albumentations define them: a factor from 1 - s to 1 + s for the first three,
-    s = 0.8 ``strength``; a turn of the hue by up to 0.2 s of the circle. Values are rounded and
-    clipped after each.
-
-    Args:
-        strength: 0 (none) to 1.
-    """
-
-    def __init__(self, strength: float) -> None:
-        self.reach = 0.8 * strength
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(H, W, 3) uint8 RGB to the same."""
-        if not self.reach or rng.random() >= 0.8:
-            return image
-        *factors, turn = rng.uniform(-1, 1, 4) * self.reach
-        for step in rng.permutation(4):
-            image = shift_hue(image, 0.2 * turn) if step == 3 else LINEAR[step](image, 1 + factors[step])
-        return image
+def colour_jitter(strength: float) -> A.ColorJitter:
+    """Brightness, contrast, saturation and hue of four images in five; ``strength`` is 0 (none) to 1."""
+    reach = 0.8 * strength
+    return A.ColorJitter(brightness=reach, contrast=reach, saturation=reach, hue=0.2 * reach, p=0.8 * bool(reach))
 
 
-def brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blend with black."""
-    return cv2.transform(image, factor * np.eye(3))
-
-
-def contrast(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blend with the mean luma."""
-    luma = LUMA @ cv2.mean(image)[:3]
-    return cv2.transform(image, np.column_stack([factor * np.eye(3), np.full(3, (1 - factor) * luma)]))
-
-
-def saturation(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blend with each pixel's luma."""
-    return cv2.transform(image, factor * np.eye(3) + (1 - factor) * LUMA)
-
-
-def shift_hue(image: np.ndarray, turn: float) -> np.ndarray:
-    """Turn the hue by a share of the circle, in steps of 1/256."""
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-    hsv[..., 0] += np.uint8(round(256 * turn) % 256)  # a byte wraps where the circle does
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
-
-
-LINEAR = (brightness, contrast, saturation)
+def seeded(transform: A.BasicTransform, rng: np.random.Generator) -> A.BasicTransform:
+    """The transform with a seed of its own. A.Compose gives all of its transforms one, and their draws are then equal."""
+    transform.set_random_seed(int(rng.integers(1 << 32)))
+    return transform
 
 
 class TrainTransform:
@@ -191,7 +151,7 @@ class TrainTransform:
 
     def __init__(self, settings: Data, fill: tuple[int, int, int] = (124, 116, 104)) -> None:
         self.crop, self.scale, self.flip = tuple(settings.crop), settings.scale, settings.flip
-        self.jitter = ColourJitter(settings.photometric)
+        self.jitter = colour_jitter(settings.photometric)
         self.fill = np.array(fill, np.uint8)[:, None, None]
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, name: str, seed: int) -> Sample:
@@ -202,10 +162,10 @@ class TrainTransform:
         mirrored = self.flip and rng.random() < 0.5
         window = image[rows.start : rows.stop, columns.start : columns.stop]
         if scale >= 1:
-            window = self.jitter(window, rng)
+            window = seeded(self.jitter, rng)(image=window)["image"]
         window = resize(window, rows, columns)
         if scale < 1:
-            window = self.jitter(window, rng)
+            window = seeded(self.jitter, rng)(image=window)["image"]
         ids = resize_mask(mask, rows, columns)
         left = columns.before
         if mirrored:
@@ -255,15 +215,13 @@ class ImageTransform:
             steps = [A.RandomResizedCrop((height, width), scale=(low, min(high, 1.0)))]
         else:
             steps = [*cover, A.RandomCrop(height, width) if train else A.CenterCrop(height, width)]
-        self.jitter = ColourJitter(settings.photometric * train)
+        self.steps = [*steps, *[A.HorizontalFlip(p=0.5)] * (train and settings.flip), colour_jitter(settings.photometric * train)]
         self.fixed = not (train and (settings.flip or settings.photometric or low < 1))
-        self.compose = A.Compose(steps + [A.HorizontalFlip(p=0.5)] * (train and settings.flip))
 
     def __call__(self, image: np.ndarray, target: int, name: str, seed: int = 0) -> LabelledSample:
         """Make a sample of an (H, W, 3) image; the same ``seed`` gives the same sample."""
         if not (self.fixed and image.shape[:2] == self.size):
             rng = np.random.default_rng(seed)
-            for step in self.compose.transforms:  # of one seed, their draws would be equal
-                step.set_random_seed(int(rng.integers(1 << 32)))
-            image = self.jitter(self.compose(image=image)["image"], rng)
+            for step in self.steps:
+                image = seeded(step, rng)(image=image)["image"]
         return LabelledSample(np.ascontiguousarray(image.transpose(2, 0, 1)), np.asarray(target), name)
