@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import cfnseg
-from cfnseg.benchmark.ops import Case, versions
+from cfnseg.benchmark.ops import Case, copy_bandwidth, moved_bytes, versions
 from cfnseg.benchmark.timing import Peak, in_turns
 from cfnseg.errors import UserError, first_line
 from cfnseg.ops import dispatch, proof
@@ -108,15 +108,6 @@ def describe(device: torch.device) -> str:
     return f"{device}: {found.name}, {found.total_memory / 2**30:.1f} GiB, capability {found.major}.{found.minor}"
 
 
-def copy_bandwidth(device: torch.device) -> float:
-    """Bytes a second that a device reads and writes in copying, measured."""
-    cuda = device.type == "cuda"
-    source = torch.ones(2**28 if cuda else 2**24, device=device)
-    target = torch.empty_like(source)
-    with torch.cuda.device_of(source):
-        return 2 * source.numel() * 4 / float(np.median(in_turns([lambda: target.copy_(source)], 10, cuda)))
-
-
 def examined(device: torch.device, bandwidth: float) -> Iterator[Row]:
     """A row for each operation, dtype and version; the reference is timed only."""
     for operation, cases in CASES.items():
@@ -155,7 +146,7 @@ def measure(rows: list[Row], case: Case, device: torch.device, bandwidth: float)
         works = [within(row.version, found["eager" if row.version == "reference" else row.version]) for row in rows]
         for row, work in zip(rows, works):
             row.memory = added(work, cuda)
-        moved = least_bytes(case, rows[0].dtype.itemsize)
+        moved = moved_bytes(case, rows[0].dtype.itemsize)
         for row, seconds in zip(rows, np.median(in_turns(works, ROUNDS, cuda), axis=0)):
             row.seconds, row.share = float(seconds), moved / float(seconds) / bandwidth
 
@@ -177,16 +168,6 @@ def examining(name: str) -> Iterator[None]:
             yield
     finally:
         dispatch.trusted = before
-
-
-def least_bytes(case: Case, itemsize: int) -> int:
-    """What must be read and written once: inputs and results, of lc_fuse and the loss also gradients."""
-    result = case.batch * case.channels * case.size[0] * case.size[1]
-    pixels = case.batch * case.size[0] * case.size[1]
-    if case.op == "lc_fuse":
-        return itemsize * 3 * (result + sum(result >> 2 * s for s in range(4)))
-    logits = itemsize * result // 16
-    return (2 * logits if case.op == "cross_entropy" else logits) + pixels
 
 
 def added(work: Callable[[], object], cuda: bool) -> int | None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are tiny; the tools that tests start inherit it
@@ -53,6 +54,11 @@ def tiny(folder_data, tmp_path) -> Config:
         optim=Optim(name="adamw", lr=3e-3, weight_decay=0.01, ema=0.9),
         train=Train(epochs=2, batch=4, accelerator="cpu", save_every=2, pictures=2),
         name="tiny", runs=str(tmp_path / "runs"))
+
+
+def changed(config: Config, section: str, **fields) -> Config:
+    """The config with some fields of a section replaced."""
+    return replace(config, **{section: replace(getattr(config, section), **fields)})
 
 
 @pytest.fixture(scope="session")

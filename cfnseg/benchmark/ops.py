@@ -116,17 +116,22 @@ def _dense(case: Case, device: str, dtype: torch.dtype) -> tuple[Work, dict[str,
 
 
 def moved_bytes(case: Case, itemsize: int) -> int:
-    """What lc_fuse has to read and write at least: forward branches and result, backward gradient, result, branches and their gradients."""
-    result = case.batch * case.channels * case.size[0] * case.size[1] * itemsize
-    branches = sum(result >> 2 * s for s in range(4))
-    return 3 * result + 3 * branches
+    """What must be read and written once: inputs and results, of lc_fuse and the loss also gradients."""
+    pixels = case.batch * case.size[0] * case.size[1]
+    result = pixels * case.channels * itemsize
+    if case.op == "lc_fuse":  # the result, its gradient and the result again; branches twice and their gradients
+        return 3 * (result + sum(result >> 2 * s for s in range(4)))
+    logits = result // 16
+    return (2 * logits if case.op == "cross_entropy" else logits) + pixels
 
 
-def copy_bandwidth() -> float:
-    """Bytes per second that the GPU reads and writes in copying 1 GiB."""
-    source = torch.empty(2**28, device="cuda")
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes a second that a device reads and writes in copying, measured."""
+    cuda = device.type == "cuda"
+    source = torch.ones(2**28 if cuda else 2**24, device=device)
     target = torch.empty_like(source)
-    return 2 * 2**30 / float(np.median(in_turns([lambda: target.copy_(source)], 20, cuda=True)))
+    with torch.cuda.device_of(source):
+        return 2 * source.nbytes / float(np.median(in_turns([lambda: target.copy_(source)], 10, cuda)))
 
 
 def measure(case: Case, device: str, dtype: torch.dtype, rounds: int, compiled: bool) -> list[dict[str, Any]]:
@@ -144,7 +149,7 @@ def measure(case: Case, device: str, dtype: torch.dtype, rounds: int, compiled: 
     for row, column in zip(able, in_turns([works[row["version"]] for row in able], rounds, cuda).T):
         row["times"] = column.tolist()
         if cuda and case.op == "lc_fuse" and row["version"] == "triton":
-            row["bandwidth_share"] = moved_bytes(case, dtype.itemsize) / float(np.median(column)) / copy_bandwidth()
+            row["bandwidth_share"] = moved_bytes(case, dtype.itemsize) / float(np.median(column)) / copy_bandwidth(torch.device(device))
     return rows
 
 

@@ -11,10 +11,7 @@ from cfnseg.engine import train as engine
 from cfnseg.engine.accumulate import fewest_parts, split
 from cfnseg.engine.checkpoint import load_checkpoint
 from cfnseg.errors import UserError
-
-
-def changed(config: Config, section: str, **fields) -> Config:
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **fields)})
+from tests.conftest import changed
 
 
 def gradient(config: Config, parts: int, name: str) -> dict[str, torch.Tensor]:

@@ -1,6 +1,5 @@
 """The host reads the device once in `train.log_every` steps, and decides on what it then knows."""
 
-import dataclasses
 import itertools
 import traceback
 
@@ -8,10 +7,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cfnseg.config import Config
 from cfnseg.engine import train as engine
 from cfnseg.engine.log import read_log
 from cfnseg.errors import UserError
+from tests.conftest import changed
 
 aten = torch.ops.aten
 # what makes a program wait for a GPU: values that reach the host, and shapes that follow from values
@@ -32,10 +31,6 @@ class HostReads(TorchDispatchMode):
             place = next(f for f in reversed(traceback.extract_stack()[:-1]) if 'torch/' not in f.filename)
             self.found.append(f"{function} at {place.filename}:{place.lineno}")
         return function(*args, **(kwargs or {}))
-
-
-def changed(config: Config, section: str, **fields) -> Config:
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **fields)})
 
 
 @pytest.mark.parametrize("optim, loss, precision", [

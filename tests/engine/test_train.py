@@ -15,7 +15,7 @@ import torch
 
 from cfnseg import tasks
 from cfnseg.cli import parse_run
-from cfnseg.config import Config, Loss, to_dict
+from cfnseg.config import Loss, to_dict
 from cfnseg.engine import train as engine
 from cfnseg.engine.checkpoint import load, load_checkpoint
 from cfnseg.engine.log import read_log
@@ -24,11 +24,7 @@ from cfnseg.engine.optim import build_optimizer, schedule
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
 from cfnseg.models.cfn import Output
-from tests.conftest import REPO
-
-
-def changed(config: Config, section: str, **fields) -> Config:
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **fields)})
+from tests.conftest import REPO, changed
 
 
 def test_a_run_learns_and_leaves_what_the_design_promises(tiny):
