@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from cfnseg.config import Config
 from cfnseg.data.loader import Batch
@@ -45,31 +43,13 @@ def fewest_parts(attempt: Callable[[int], None], images: int) -> int:
         parts = min(2 * parts, images)
 
 
-@contextmanager
-def trial_batch(network: nn.Module, config: Config, images: int, classes: int, device: torch.device) -> Iterator[Batch]:
-    """A random batch for a step that only tests the memory; room for the optimizer's state is taken.
-
-    On leaving, gradients, statistics of batch norms, mode and random state are as they were.
-    """
-    buffers = [buffer.clone() for buffer in network.buffers()]
-    training, cuda = network.training, [device] if device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(cuda):
-            room = [torch.empty_like(p) for p in network.parameters() for _ in range(2)]
-            network.train()
-            pixels = {"mask": torch.randint(0, classes, (images, *config.data.crop), dtype=torch.uint8, device=device),
-                      "region": torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=device).repeat(images, 1)}
-            labels = {"target": torch.zeros(images, dtype=torch.int64, device=device)}
-            image: Tensor = torch.randint(0, 256, (images, 3, *config.data.crop), dtype=torch.uint8, device=device)
-            if config.train.channels_last:
-                image = image.contiguous(memory_format=torch.channels_last)
-            yield Batch({"image": image, **(labels if config.model.level == "image" else pixels)})
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            del room
-    finally:
-        network.train(training)
-        network.zero_grad()
-        with torch.no_grad():
-            for buffer, before in zip(network.buffers(), buffers):
-                buffer.copy_(before)
+def random_batch(config: Config, images: int, classes: int, device: torch.device) -> Batch:
+    """A batch of random pixels and labels, as training has them."""
+    size = images, *config.data.crop
+    image = torch.randint(0, 256, (images, 3, *config.data.crop), dtype=torch.uint8, device=device)
+    if config.train.channels_last:
+        image = image.contiguous(memory_format=torch.channels_last)
+    if config.model.level == "image":
+        return Batch({"image": image, "target": torch.zeros(images, dtype=torch.int64, device=device)})
+    whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=device).repeat(images, 1)
+    return Batch({"image": image, "mask": torch.randint(0, classes, size, dtype=torch.uint8, device=device), "region": whole})

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train, check, to_dict
 from cfnseg.data.loader import StepBatches, steps_per_epoch, train_batches
-from cfnseg.engine.accumulate import fewest_parts, split, trial_batch
+from cfnseg.engine.accumulate import fewest_parts, random_batch, split
 from cfnseg.engine.checkpoint import Start, load_checkpoint, save_checkpoint, save_weights, start_from
 from cfnseg.engine.classification import Classification, ImageEvaluation
 from cfnseg.engine.evaluate import Evaluation
@@ -39,8 +39,8 @@ from cfnseg.engine.record import Read, StepRecord
 from cfnseg.engine.segmentation import Segmentation
 from cfnseg.engine.stopping import Stopped, Stopping
 from cfnseg.errors import UserError, first_line
-from cfnseg.models.build import build_model, unused_parameters
-from cfnseg.models.trial import try_model
+from cfnseg.models.build import build_model
+from cfnseg.models.trial import rehearsal, try_model, unused_parameters
 from cfnseg.storage import write_atomic
 
 SECTIONS = {"model": Model, "data": Data, "optim": Optim, "loss": Loss, "train": Train}
@@ -310,8 +310,11 @@ class Run:
         side = side_weight(network, self.config.loss, 0.0)
 
         def attempt(images: int) -> None:
-            with trial_batch(network, self.config, images, len(self.labels), self.fabric.device) as batch, self.fabric.autocast():
-                self.task.loss(network, batch, 1, side, None).backward()
+            with rehearsal(network) as forward, self.fabric.autocast():
+                room = [torch.empty_like(p) for p in network.parameters() for _ in range(2)]  # the optimizer's state
+                batch = random_batch(self.config, images, len(self.labels), self.fabric.device)
+                self.task.loss(forward, batch, 1, side, None).backward()
+                del room
 
         found = together(self.fabric, lambda: fewest_parts(attempt, self.config.train.batch // self.world))
         return max(gather(self.fabric, found))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable
 
-import torch
 from torch import nn
 
 from cfnseg.config import Model
@@ -46,25 +44,3 @@ def build_model(settings: Model, classes: int, pretrained: bool = True) -> nn.Mo
         start=settings.start, fusion_norm=settings.fusion_norm, dropout=settings.dropout, **own)
     model.test_scale = settings.test_scale  # read by cfnseg.engine.predict; no part of the forward pass
     return model
-
-
-def unused_parameters(model: nn.Module, size: tuple[int, int] = (64, 64)) -> list[str]:
-    """The parameters that no training step gives a gradient: what an encoder carries and no branch reads.
-
-    Found by a trial: every output of a copy in training mode, differentiated once. All outputs enter
-    the loss at every step, so one trial holds for the run. With these frozen, several processes need
-    not search the graph for them at each step. The model and the random state stay as they are.
-
-    Args:
-        model: what `build_model` built, on the CPU.
-        size: (H, W) of the two trial images.
-
-    Returns:
-        Names, in the model's order.
-    """
-    trial = copy.deepcopy(model).train()
-    trial.zero_grad()
-    with torch.random.fork_rng(devices=[]):
-        output = trial(torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8))
-    sum(logits.sum() for logits in (output.pixel, output.image, *output.side) if logits is not None).backward()
-    return [name for name, parameter in trial.named_parameters() if parameter.grad is None]

@@ -1,9 +1,10 @@
-"""A forward pass before training: what cannot train says so in one line, before anything is read or written."""
+"""Passes before training that leave no trace: what cannot train says so in one line, before anything is read or written."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,13 +43,50 @@ def try_model(model: nn.Module, settings: Model, crop: tuple[int, int], images: 
                         f"({first_line(error)}); choose another encoder, such as tf_efficientnet_lite0 or resnet50", code=2) from None
 
 
+def unused_parameters(model: nn.Module, size: tuple[int, int] = (64, 64)) -> list[str]:
+    """The parameters that no training step gives a gradient: what an encoder carries and no branch reads.
+
+    All outputs enter the loss at every step, so one backward pass holds for the run. With these frozen, several processes
+    need not search the graph for them at each step.
+
+    Args:
+        model: a network of this package; its gradients are None afterwards.
+        size: (H, W) of the two trial images.
+
+    Returns:
+        Names, in the model's order.
+    """
+    device = next(model.parameters()).device
+    with rehearsal(model) as forward:
+        output = forward(torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, device=device))
+        sum(logits.sum() for logits in (output.pixel, output.image, *output.side) if logits is not None).backward()
+        return [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
+@contextlib.contextmanager
+def rehearsal(model: nn.Module, training: bool = True) -> Iterator[Callable[..., Any]]:
+    """A forward pass of ``model`` in training or evaluation mode, for a trial.
+
+    Afterwards buffers, the mode of every part and the random state are as before, and gradients are None.
+    """
+    device = next(model.parameters()).device
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    modes = {part: part.training for part in model.modules()}
+    model.train(training)
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield lambda *args: functional_call(model, buffers, args)
+    finally:
+        model.zero_grad()
+        for part, before in modes.items():
+            part.training = before
+
+
 def _failure(model: nn.Module, size: tuple[int, int], images: int) -> Exception | None:
     """What a forward pass in training mode raises, if anything."""
-    device = next(model.parameters()).device
-    batch = torch.zeros(images, 3, *size, dtype=torch.uint8, device=device)
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), _mode(model, True):
-        return _raised(lambda: functional_call(model, buffers, (batch,)))
+    batch = torch.zeros(images, 3, *size, dtype=torch.uint8, device=next(model.parameters()).device)
+    with rehearsal(model) as forward:
+        return _raised(lambda: forward(batch))
 
 
 def _other_sizes(model: nn.Module) -> Exception | None:
@@ -58,8 +96,8 @@ def _other_sizes(model: nn.Module) -> Exception | None:
     if not config.get("fixed_input_size"):
         return None
     image = encoder.mean.new_zeros(1, 3, 2 * config["input_size"][1] + encoder.multiple, 32)
-    with _mode(encoder, False):
-        return _raised(lambda: encoder(image))
+    with rehearsal(encoder, training=False) as forward:
+        return _raised(lambda: forward(image))
 
 
 def _raised(forward: Callable[[], object]) -> Exception | None:
@@ -69,15 +107,3 @@ def _raised(forward: Callable[[], object]) -> Exception | None:
     except Exception as error:  # a network can fail in any way
         return error
     return None
-
-
-@contextlib.contextmanager
-def _mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Every part in one mode; afterwards each in its own again."""
-    modes = {part: part.training for part in model.modules()}
-    model.train(training)
-    try:
-        yield
-    finally:
-        for part, before in modes.items():
-            part.training = before
