@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,7 @@ from PIL import Image
 from cfnseg.data.decode import Mask, decode_image, decode_mask, mask_bits
 from cfnseg.errors import UserError
 
+T = TypeVar("T")
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -225,8 +227,8 @@ def nearby(folder: Path) -> str:
     return ", ".join(names[:8]) or "nothing"
 
 
-def nonempty(pairs: Iterable[tuple[Path, Path]], folder: Path, pattern: str) -> list[tuple[Path, Path]]:
-    """The pairs as a list; if there is none, UserError with the pattern that was tried in ``folder`` and what it has."""
+def nonempty(pairs: Iterable[T], folder: Path, pattern: str) -> list[T]:
+    """Images or pairs as a list; if there is none, UserError with the pattern that was tried in ``folder`` and what it has."""
     if pairs := list(pairs):
         return pairs
     raise UserError(f"0 images matched {folder}/{pattern}; {folder} has {nearby(folder)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from cfnseg.data.files import IMAGE_TYPES, existing, list_images, nearby, note_left_out, partners
+from cfnseg.data.files import IMAGE_TYPES, existing, list_images, nonempty, note_left_out, partners
 from cfnseg.data.labels import LabelMap, read_classes
 from cfnseg.errors import UserError
 
@@ -30,8 +30,7 @@ def images_and_masks(root: Path, split: str) -> list[tuple[Path, Path]]:
     masks = existing(root / "labels" / split, f"the masks of split {split!r}", LAYOUT)
     images, others = list_images(folder, deep=True)
     note_left_out(folder, others)
-    if not images:
-        raise UserError(f"0 images matched {folder}/**/*[{'|'.join(IMAGE_TYPES)}]; {folder} has {nearby(folder)}")
+    images = nonempty(images, folder, f"**/*[{'|'.join(IMAGE_TYPES)}]")
     names = [p.relative_to(folder).with_suffix("").as_posix() for p in images]
     found = partners(names, masks, ".png")
     if lacking := [p for p, name in zip(images, names) if name not in found]:
