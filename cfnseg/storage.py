@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -79,7 +79,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
     A record lock (POSIX) is not inherited, so loader processes that outlive a killed run hold nothing.
 
     Args:
-        path: made if missing; it stays and names the last holder.
+        path: names its holder; removed at the end, with its folder if nothing else is in it.
         busy: what the error says where another process or thread holds it.
 
     Raises:
@@ -89,6 +89,25 @@ def locked(path: Path, busy: str) -> Iterator[None]:
     with _HELD_LOCK:
         if path in _HELD:
             raise UserError(f"{busy} (by this process, {os.getpid()})", code=2)
+        file = _locked_file(path, busy)
+        _HELD.add(path)
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+    finally:
+        with _HELD_LOCK:
+            _HELD.discard(path)
+            with contextlib.suppress(OSError):
+                path.unlink()
+                path.parent.rmdir()
+            file.close()
+
+
+def _locked_file(path: Path, busy: str) -> TextIO:
+    """``path``, open and locked."""
+    while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+")
@@ -102,17 +121,11 @@ def locked(path: Path, busy: str) -> Iterator[None]:
             file.close()
             raise UserError(f"{busy}{f' (by {holder})' if holder else ''}", code=2) from None
         except OSError:
-            pass  # a file system without locks: the run goes on unprotected
-        _HELD.add(path)
-    try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
-    finally:
-        with _HELD_LOCK:
-            _HELD.discard(path)
-            file.close()
+            return file  # a file system without locks: the run goes on unprotected
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # its last holder has removed it since
 
 
 def _lock(descriptor: int) -> None:

@@ -95,5 +95,6 @@ def test_a_lock_dies_with_its_process(tmp_path):
             pass
         with locked(path, "busy"):
             pass
+        assert not path.parent.exists(), "nothing is left of a run that wrote nothing"
     finally:
         os.kill(child, signal.SIGKILL)

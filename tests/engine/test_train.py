@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -277,6 +278,13 @@ def test_two_runs_under_one_name(tiny):
         go_on.set()
         thread.join()
     tasks.train(config, resume=True)
+    assert not (Path(config.runs) / "tiny" / ".lock").exists()
+
+
+def test_a_mistake_leaves_no_run_folder(tiny):
+    with pytest.raises(UserError, match="nowhere"):
+        tasks.train(changed(tiny, "data", root="nowhere"))
+    assert not (Path(tiny.runs) / "tiny").exists()
 
 
 def test_class_weights_are_counted_once(tiny, capsys, folder_data, tmp_path):
