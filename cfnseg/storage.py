@@ -107,7 +107,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
 
 def _locked_file(path: Path, busy: str) -> TextIO:
     """``path``, open and locked."""
-    while True:
+    for attempt in range(10):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+")
@@ -125,7 +125,9 @@ def _locked_file(path: Path, busy: str) -> TextIO:
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
-        file.close()  # its last holder has removed it since
+        if attempt < 9:
+            file.close()  # its last holder has removed it since
+    return file
 
 
 def _lock(descriptor: int) -> None:
