@@ -226,8 +226,8 @@ class Run:
                      f"{len(self.labels)} classes, {self.total} steps of {batch} on {self.world} x "
                      f"{self.fabric.device.type} {config.train.precision}\nparameters: {table}")
         if config.train.init and not self.state["step"]:
-            self.log.say(f"starts from {config.train.init}" + (f"; new are {', '.join(self.untouched)}" if self.untouched else "")
-                         + (f"; {self.matched}" if self.matched else ""))
+            new = f"; new are {len(self.untouched)} tensors, first {', '.join(self.untouched[:3])}" if self.untouched else ""
+            self.log.say(f"starts from {config.train.init}{new}" + (f"; {self.matched}" if self.matched else ""))
         if self.state["step"]:
             self.log.say(f"resumed at step {self.state['step']} of {self.total}")
         if self.extended:

@@ -109,7 +109,7 @@ def test_unpacking_places_files_and_leaves_whole_ones_alone(tmp_path):
     assert found == {"b/x.txt": "XX", "y.txt": "yyy"}
 
 
-@pytest.mark.parametrize("name", ["../evil.txt", "a/../../evil.txt", "/tmp/evil.txt", "C:/evil.txt", "a\\..\\evil.txt"])
+@pytest.mark.parametrize("name", ["../evil.txt", "a/../../evil.txt", "/evil.txt", "C:/evil.txt", "a\\..\\evil.txt"])
 def test_names_that_lead_out_of_the_folder(tmp_path, name):
     archive = packed(tmp_path / "a.zip", {"good.txt": "x", name: "x"})
     with pytest.raises(UserError, match="leads out of its folder; nothing of it was unpacked"):
