@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cfnseg.data.files import existing, list_images, nonempty, note_left_out, partners, read_text
+from cfnseg.data.files import existing, paired, read_text
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.data.voc import color
 from cfnseg.errors import UserError
@@ -44,10 +44,4 @@ def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
     images = existing(home / "images" / folder, f"ADE20K's images of split {split!r}", REMEDY)
     masks = existing(home / "annotations" / folder, f"ADE20K's masks of split {split!r}", REMEDY)
     labels = read_names(existing(home / "objectInfo150.txt", "ADE20K's class names", REMEDY))
-    files, others = list_images(images)
-    note_left_out(images, others)
-    drawn = partners([p.stem for p in files], masks, ".png")
-    found = nonempty(((p, drawn.get(p.stem, masks / f"{p.stem}.png")) for p in files), images, "*.jpg")
-    if lacking := [mask for p, mask in found if p.stem not in drawn]:
-        raise UserError(f"{len(lacking)} of {len(found)} images have no mask, first {lacking[0]}. {REMEDY}")
-    return found, labels
+    return paired(images, masks, REMEDY), labels

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cfnseg.data.files import existing, list_images, nonempty, note_left_out, partners
+from cfnseg.data.files import existing, paired
 from cfnseg.data.labels import LabelMap
-from cfnseg.errors import UserError
 
 
 def image_folder(root: Path, split: str) -> Path:
@@ -32,10 +31,4 @@ def pairs(root: Path, split: str, name: str) -> tuple[list[tuple[Path, Path]], L
     images = existing(image_folder(root, split), f"COCO's images of split {split!r}", remedy)
     masks = existing(root / "masks" / name / f"{split}2017", f"the {name} masks of split {split!r}", remedy)
     labels = LabelMap.from_dict(json.loads(existing(root / "masks" / name / "labels.json", "their classes", remedy).read_text()))
-    files, others = list_images(images)
-    note_left_out(images, others)
-    drawn = partners([p.stem for p in files], masks, ".png")
-    found = nonempty(((p, drawn.get(p.stem, masks / f"{p.stem}.png")) for p in files), images, "*.jpg")
-    if lacking := [mask for p, mask in found if p.stem not in drawn]:
-        raise UserError(f"{len(lacking)} of {len(found)} images have no mask, first {lacking[0]}. {remedy}")
-    return found, labels
+    return paired(images, masks, remedy), labels

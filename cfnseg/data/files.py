@@ -232,3 +232,31 @@ def nonempty(pairs: Iterable[T], folder: Path, pattern: str) -> list[T]:
     if pairs := list(pairs):
         return pairs
     raise UserError(f"0 images matched {folder}/{pattern}; {folder} has {nearby(folder)}")
+
+
+def paired(images: Path, masks: Path, remedy: str = "", deep: bool = False) -> list[tuple[Path, Path]]:
+    """Each image of a folder with its mask ``<name>.png`` of another, sorted by name.
+
+    Files that are no images by their suffix are left out, with a note.
+
+    Args:
+        images, masks: the folders.
+        remedy: what to do where masks are missing.
+        deep: look into deeper folders too; names are then paths in the folder.
+
+    Raises:
+        UserError: no images, images without a mask, or two images for one mask.
+    """
+    found, others = list_images(images, deep)
+    note_left_out(images, others)
+    found = nonempty(found, images, "**/" * deep + f"*[{'|'.join(IMAGE_TYPES)}]")
+    names = [p.relative_to(images).with_suffix("").as_posix() for p in found]
+    drawn = partners(names, masks, ".png")
+    if lacking := [p for p, name in zip(found, names) if name not in drawn]:
+        first = ", ".join(p.relative_to(images).as_posix() for p in lacking[:3])
+        raise UserError(f"{len(lacking)} of {len(found)} images in {images} have no mask {masks}/<name>.png, first {first}"
+                        + f". {remedy}" * bool(remedy))
+    used = Counter(drawn[name] for name in names)  # by two, if their names differ in suffix or Unicode form alone
+    if twice := next((mask for mask, count in used.items() if count > 1), None):
+        raise UserError(f"{images} has two images for the mask {twice}: names without their suffix must be unique")
+    return [(image, drawn[name]) for image, name in zip(found, names)]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
-from cfnseg.data.files import IMAGE_TYPES, existing, list_images, nonempty, note_left_out, partners
+from cfnseg.data.files import existing, paired
 from cfnseg.data.labels import LabelMap, read_classes
-from cfnseg.errors import UserError
 
 LAYOUT = "Expected <root>/images/<split>/*.jpg, <root>/labels/<split>/*.png and <root>/classes.txt; set --data.root (evaluation: --root)."
 
@@ -28,15 +26,4 @@ def images_and_masks(root: Path, split: str) -> list[tuple[Path, Path]]:
     """
     folder = existing(root / "images" / split, f"split {split!r}", LAYOUT)
     masks = existing(root / "labels" / split, f"the masks of split {split!r}", LAYOUT)
-    images, others = list_images(folder, deep=True)
-    note_left_out(folder, others)
-    images = nonempty(images, folder, f"**/*[{'|'.join(IMAGE_TYPES)}]")
-    names = [p.relative_to(folder).with_suffix("").as_posix() for p in images]
-    found = partners(names, masks, ".png")
-    if lacking := [p for p, name in zip(images, names) if name not in found]:
-        first = ", ".join(p.relative_to(folder).as_posix() for p in lacking[:3])
-        raise UserError(f"{len(lacking)} of {len(images)} images in {folder} have no mask {masks}/<name>.png, first {first}")
-    used = Counter(found[name] for name in names)  # by two, if their names differ in suffix or Unicode form alone
-    if twice := next((mask for mask, count in used.items() if count > 1), None):
-        raise UserError(f"{folder} has two images for the mask {twice}: names without their suffix must be unique")
-    return [(image, found[name]) for image, name in zip(images, names)]
+    return paired(folder, masks, deep=True)
