@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from PIL import Image
 
 from cfnseg.config import Config, Data, Model, Optim, Train
 from cfnseg.data import shapes
+from tests import processes
 
 REPO = Path(__file__).parents[1]
 ENCODER = "test_efficientnet"  # timm's own test backbone: five stages, 0.4 M parameters
@@ -70,8 +70,6 @@ def real_data() -> Path:
     return Path(folder)
 
 
-def run_tool(*args: object, **kwargs) -> subprocess.CompletedProcess:
+def run_tool(*args: object, **settings) -> subprocess.CompletedProcess:
     """A tool of the project in a process of its own, from the project's root."""
-    env = {**os.environ, **kwargs.pop("env", {})}
-    return subprocess.run([sys.executable, *map(str, args)], cwd=kwargs.pop("cwd", REPO), env=env, capture_output=True, text=True,
-                          timeout=kwargs.pop("timeout", 240), check=False, **kwargs)
+    return processes.run(*args, **settings)
