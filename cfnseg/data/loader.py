@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from cfnseg.data.dataset import Dataset
+from cfnseg.data.dataset import Dataset, read_sample, read_truth
 from cfnseg.data.image_sets import ImageSet
 from cfnseg.data.transforms import ImageTransform, TrainTransform
 from cfnseg.errors import UserError
@@ -73,7 +73,8 @@ class _Samples(TorchDataset):
     def __getitem__(self, key: tuple[int, int]):
         epoch, index = key
         try:
-            image, truth = self.dataset.read(index)
+            images = isinstance(self.dataset, ImageSet)
+            image, truth = (self.dataset.image(index), self.dataset.targets[index]) if images else read_sample(self.dataset, index)
         except UserError as error:  # a worker would wrap it in its traceback; the main process raises it as it is
             return error
         seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
@@ -129,7 +130,7 @@ def train_batches(dataset: Dataset | ImageSet, transform: TrainTransform | Image
     """The batches of ``order``, loaded ahead by ``workers`` processes (0 = in this one).
 
     Raises:
-        UserError: a file that cannot be used, as `Dataset.read` says it.
+        UserError: a file that cannot be used, as `read_sample` says it.
     """
     loader = DataLoader(_Samples(dataset, transform, order.seed), batch_sampler=order, num_workers=workers, collate_fn=_collate,
                         pin_memory=pin, worker_init_fn=quiet_worker, prefetch_factor=4 if workers else None)
@@ -152,7 +153,7 @@ class _Whole(TorchDataset):
 
     def __getitem__(self, position: int):
         try:
-            image, mask = self.dataset.read(self.indices[position])
+            image, mask = read_sample(self.dataset, self.indices[position])
         except UserError as error:
             return error
         return self.indices[position], torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)
@@ -179,7 +180,7 @@ class _Labelled(TorchDataset):
     def __getitem__(self, position: int):
         index = self.indices[position]
         try:
-            image, target = self.dataset.read(index)
+            image, target = self.dataset.image(index), self.dataset.targets[index]
         except UserError as error:
             return error
         return index, self.transform(image, target, self.dataset.names[index]).image
@@ -210,7 +211,7 @@ class _ClassCounts(TorchDataset):
 
     def __getitem__(self, index: int):
         try:
-            return np.bincount(self.dataset.read_truth(index).ravel(), minlength=256)[: len(self.dataset.labels)]
+            return np.bincount(read_truth(self.dataset, index).ravel(), minlength=256)[: len(self.dataset.labels)]
         except UserError as error:
             return error
 

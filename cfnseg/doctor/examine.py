@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from cfnseg.data.dataset import Dataset
+from cfnseg.data.dataset import Dataset, read_sample
 from cfnseg.data.decode import FAULTS, NoIds, decode_image, palette_of, shown_pixels, stored_form, stored_samples
 from cfnseg.data.files import read_bytes, read_mask
 from cfnseg.data.loader import loaded, quiet_worker
@@ -161,7 +161,7 @@ def examine(pair: Pair) -> Record:
     """Read a pair; nothing that is wrong with its files raises."""
     if pair.drawn:
         dataset, index = pair.drawn
-        image, train = dataset.read(index)
+        image, train = read_sample(dataset, index)
         return Record(pair, image_facts(image), mask_facts(dataset.labels.decode(train)))
     return Record(pair, _examine_image(pair.image), _examine_mask(pair.mask))
 

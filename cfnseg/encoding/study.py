@@ -67,7 +67,7 @@ def compare_on_weights(weights: Path, root: str, train_images: int, test_images:
 def _pixels(images: ImageSet, settings: Data) -> np.ndarray:
     """(N, H, W, 3) uint8 at the size that the net was trained with."""
     transform = ImageTransform(settings, train=False)
-    return np.stack([transform(*images.read(i), name).image.transpose(1, 2, 0) for i, name in enumerate(images.names)])
+    return np.stack([transform(images.image(i), images.targets[i], name).image.transpose(1, 2, 0) for i, name in enumerate(images.names)])
 
 
 def _inputs(net: torch.nn.Module, images: np.ndarray, stage: int) -> dict[str, object]:

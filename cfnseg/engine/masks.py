@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from cfnseg.data.dataset import Dataset
+from cfnseg.data.dataset import Dataset, read_ids, read_truth
 from cfnseg.data.loader import loaded, quiet_worker
 from cfnseg.data.predictions import demand_raw_ids, note_few_bits, read_predicted_ids
 from cfnseg.engine.evaluate import Evaluation
@@ -51,13 +51,13 @@ def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
         UserError: a file that cannot be read, has an unknown id, or another size than the truth.
     """
     labels, classes = dataset.labels, len(dataset.labels)
-    truth = dataset.read_ids(index)
+    truth = read_ids(dataset, index)
     prediction = read_predicted_ids(mask, labels, truth.shape, alone)
     # raw ids are counted and their counts encoded: encoding the pixels would take half as long as decoding the files
     raw = pair_counts(truth, prediction)
     pairs = labels.encode_counts(raw)
     if pairs is None:
-        dataset.read_truth(index)
+        read_truth(dataset, index)
         labels.encode(prediction, mask)  # this, if not that, says which id is unknown
     matrix = pairs[:, :classes]
     counts = np.stack([matrix.diagonal(), pairs.sum(1), matrix.sum(0)])

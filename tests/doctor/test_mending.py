@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cfnseg.config import Config, Data
-from cfnseg.data.dataset import open_dataset
+from cfnseg.data.dataset import open_dataset, read_truth
 from cfnseg.errors import UserError
 from tests.doctor import planted as p
 from tests.doctor.test_faults import ERRORS, clean, data, examine, kinds  # noqa: F401
@@ -16,7 +16,7 @@ REMAPPED = {"scaled": p.scaled, "brightness": p.gray, "from 1": lambda m: np.whe
 
 
 def truths(root):
-    return [open_dataset("folder", str(root), split).read_truth(i) for split in ("train", "val")
+    return [read_truth(open_dataset("folder", str(root), split), i) for split in ("train", "val")
             for i in range(len(open_dataset("folder", str(root), split).names))]
 
 
