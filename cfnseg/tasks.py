@@ -11,7 +11,7 @@ import torch
 
 from cfnseg.config import Config, Data, check
 from cfnseg.data.dataset import Dataset, open_dataset, read_sample, read_truth
-from cfnseg.data.image_sets import open_images
+from cfnseg.data.formats.class_folders import open_images
 from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.engine.checkpoint import check_labels, load
 from cfnseg.engine.classification import evaluate_images

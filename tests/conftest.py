@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from cfnseg.config import Config, Data, Model, Optim, Train
-from cfnseg.data import shapes
+from cfnseg.data.formats import shapes
 
 REPO = Path(__file__).parents[1]
 ENCODER = "test_efficientnet"  # timm's own test backbone: five stages, 0.4 M parameters

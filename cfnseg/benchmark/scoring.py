@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cfnseg.data.cityscapes import LABELS
 from cfnseg.data.dataset import FileDataset
 from cfnseg.data.files import read_mask
+from cfnseg.data.formats.cityscapes import LABELS
 from cfnseg.data.loader import parallel
 from cfnseg.engine.masks import evaluate_masks
 

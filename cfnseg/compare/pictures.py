@@ -13,7 +13,7 @@ import numpy as np
 
 from cfnseg.compare.sides import Side
 from cfnseg.data.dataset import Dataset, open_dataset, read_sample, read_truth
-from cfnseg.data.image_sets import ImageSet, open_images
+from cfnseg.data.formats.class_folders import ImageSet, open_images
 from cfnseg.data.labels import IGNORE, LabelMap
 from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.engine.checkpoint import check_labels, load

@@ -8,13 +8,14 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from cfnseg.data import ade20k, camvid, cityscapes, coco, folder, shapes, voc
+from cfnseg.data.download.downloaders import download_voc
 from cfnseg.data.files import few_bits, note, read_image, read_stored
-from cfnseg.data.labels import Label, LabelMap
+from cfnseg.data.formats import ade20k, camvid, cityscapes, coco, folder, shapes, voc
+from cfnseg.data.labels import LabelMap
 from cfnseg.errors import UserError
 
 
@@ -111,36 +112,6 @@ class FileDataset:
         return mask.ids
 
 
-class ShapesDataset:
-    """Scenes drawn on demand; see `cfnseg.data.shapes`.
-
-    Args:
-        split: "train" (800 scenes), "val" (100) or "test" (100); no two splits share a scene.
-    """
-
-    sizes: ClassVar = {"train": 800, "val": 100, "test": 100}
-
-    def __init__(self, split: str) -> None:
-        if split not in self.sizes:
-            raise UserError(f"shapes has no split {split!r}; there are {', '.join(self.sizes)}")
-        self.first = 1_000_000 * list(self.sizes).index(split)
-        self.labels = LabelMap(Label(*c) for c in shapes.CLASSES)
-        self.names = [f"{split}_{i:04d}" for i in range(self.sizes[split])]
-
-    def image(self, index: int) -> np.ndarray:
-        """See `Dataset.image`."""
-        return _scene(self.first + index)[0]
-
-    def ids(self, index: int) -> np.ndarray:
-        """See `Dataset.ids`."""
-        return _scene(self.first + index)[1]
-
-
-@functools.lru_cache(maxsize=1)  # image and ids are asked for one after the other
-def _scene(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    return shapes.render(seed)
-
-
 class Subset:
     """A view of some images of a data set.
 
@@ -204,12 +175,12 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
         UserError: unknown name, missing folder, no images, a list that names missing files.
     """
     if name == "shapes":
-        return ShapesDataset(split)
+        return shapes.ShapesDataset(split)
     if name not in READERS:
         raise UserError(f"data.name {name!r} is unknown; there are {', '.join([*READERS, 'shapes'])}", code=2)
     path = Path(root or USUAL_ROOT[name]).expanduser()
     if download:
         if not name.startswith("voc"):
             raise UserError(f"data.download fetches VOC and SBD alone; get {name} with: python tools/prepare_data.py {name}", code=2)
-        voc.download(path, aug=name == "voc_aug")
+        download_voc(path, aug=name == "voc_aug")
     return FileDataset(*READERS[name](path, split))

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cfnseg.data.dataset import Dataset, read_sample, read_truth
-from cfnseg.data.image_sets import ImageSet
+from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.transforms import ImageTransform, TrainTransform
 from cfnseg.errors import UserError
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from cfnseg.data.dataset import read_sample
 from cfnseg.data.files import read_image
+from cfnseg.data.formats.voc import color
 from cfnseg.data.labels import LabelMap
-from cfnseg.data.voc import color
 from cfnseg.doctor.examine import ImageFacts, MaskFacts, Pair, Record, open_mask, pack_pixels
 from cfnseg.doctor.findings import Finding
 from cfnseg.doctor.forms import PLAIN, Form

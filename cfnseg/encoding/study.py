@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cfnseg.config import Data
-from cfnseg.data.image_sets import ImageSet, hold_out_images, open_images
+from cfnseg.data.formats.class_folders import ImageSet, hold_out_images, open_images
 from cfnseg.data.transforms import ImageTransform
 from cfnseg.encoding.bow import BagOfWords
 from cfnseg.encoding.compare import Row, compare_encoders

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfnseg.data.camvid import LABELS
 from cfnseg.data.dataset import FileDataset, read_sample
 from cfnseg.data.files import read_image, read_mask
+from cfnseg.data.formats.camvid import LABELS
 from cfnseg.errors import UserError
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)

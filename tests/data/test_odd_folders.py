@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from cfnseg.config import Config, Data
-from cfnseg.data import cityscapes
-from cfnseg.data.ade20k import read_names
 from cfnseg.data.dataset import open_dataset, read_sample, read_truth
-from cfnseg.data.image_sets import open_images
+from cfnseg.data.download.coco_masks import draw, why_undrawn
+from cfnseg.data.formats import cityscapes
+from cfnseg.data.formats.ade20k import read_names
+from cfnseg.data.formats.class_folders import open_images
 from cfnseg.data.labels import read_classes
 from cfnseg.data.predictions import find_masks
-from cfnseg.data.prepare.coco import draw, why_undrawn
 from cfnseg.data.transforms import TrainTransform
 from cfnseg.doctor.build import examine_data
 from cfnseg.engine.masks import evaluate_masks

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import cfnseg
-from cfnseg.data import shapes
 from cfnseg.data.dataset import Subset, fingerprint, hold_out, read_sample, read_truth
+from cfnseg.data.formats import shapes
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.errors import UserError
 from tests.conftest import changed

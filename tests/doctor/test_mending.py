@@ -114,7 +114,7 @@ def test_voc_is_mended_into_a_folder_data_set(tmp_path):
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (home / folder).mkdir(parents=True)
     rng = np.random.default_rng(0)
-    from cfnseg.data.voc import LABELS
+    from cfnseg.data.formats.voc import LABELS
     for name in ("a", "v"):
         p.save(home / "JPEGImages" / f"{name}.jpg", rng.integers(0, 255, (40, 50, 3), np.uint8))
         Image.fromarray(LABELS.palette()[rng.integers(0, 21, (40, 50))]).save(home / "SegmentationClass" / f"{name}.png")

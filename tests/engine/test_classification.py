@@ -15,7 +15,7 @@ from sklearn.metrics import top_k_accuracy_score
 from torch import nn
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train
-from cfnseg.data.image_sets import open_images
+from cfnseg.data.formats.class_folders import open_images
 from cfnseg.engine.checkpoint import load
 from cfnseg.engine.classification import Classification, evaluate_images
 from cfnseg.engine.loss import side_weight

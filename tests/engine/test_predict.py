@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from cfnseg.config import Model
-from cfnseg.data.camvid import LABELS
 from cfnseg.data.dataset import open_dataset, read_sample
+from cfnseg.data.formats.camvid import LABELS
 from cfnseg.engine.checkpoint import Weights
 from cfnseg.engine.evaluate import evaluate
 from cfnseg.engine.inference import Inference

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from cfnseg.data.cityscapes import LABELS
 from cfnseg.data.dataset import open_dataset, read_sample
+from cfnseg.data.formats.cityscapes import LABELS
 from cfnseg.engine.infer import SHIPPED
 from cfnseg.engine.predict import Predictor
 from cfnseg.metrics.confusion import confusion_matrix, counts_of, scores_of

@@ -16,15 +16,15 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets import SBDataset
 
-from cfnseg.data import voc
 from cfnseg.data.dataset import open_dataset, read_truth
-from cfnseg.data.prepare import run
-from cfnseg.data.prepare.run import prepare
+from cfnseg.data.download import official as sets
+from cfnseg.data.download.official import prepare
+from cfnseg.data.formats import voc
 from cfnseg.errors import UserError
 from tests.conftest import run_tool
-from tests.data.server import serving
-from tests.data.test_ade20k import make_ade20k
-from tests.data.test_coco import GROUND, OBJECTS, SIZE, STUFF, THINGS
+from tests.data.download.server import serving
+from tests.data.download.test_coco_masks import GROUND, OBJECTS, SIZE, STUFF, THINGS
+from tests.data.formats.test_ade20k import make_ade20k
 
 
 def picture(kind="JPEG", value=0, palette=False, size=(9, 8)) -> bytes:
@@ -63,16 +63,16 @@ def server(monkeypatch):
 @pytest.fixture
 def official(monkeypatch):
     """Set the official counts of a data set to those of its miniature."""
-    return lambda name, **counts: monkeypatch.setitem(run.OFFICIAL, name, counts)
+    return lambda name, **counts: monkeypatch.setitem(sets.OFFICIAL, name, counts)
 
 
 def offer(server, monkeypatch, constant: str, data: bytes, digest: bool = True) -> None:
-    """Put an archive on the server in the place of one of run's."""
-    archive = getattr(run, constant)
+    """Put an archive on the server in the place of one of the official ones."""
+    archive = getattr(sets, constant)
     new = dataclasses.replace(archive, url=server.url(f"/{archive.name}"), size=len(data),
                               digest=f"sha256:{hashlib.sha256(data).hexdigest()}" if digest else "")
     server.files[f"/{archive.name}"] = data
-    monkeypatch.setattr(run, constant, new)
+    monkeypatch.setattr(sets, constant, new)
 
 
 def again(server, name, root, capsys) -> str:
@@ -167,9 +167,9 @@ def test_ade20k(server, monkeypatch, official, tmp_path, capsys):
 def test_coco(server, monkeypatch, official, tmp_path, capsys, name, classes):
     for split, number in (("train", 7), ("val", 8)):
         data = packed({f"{split}2017/{number:012d}.jpg": picture(size=SIZE[::-1])}, "zip")
-        archive = run.COCO_IMAGES[split]
+        archive = sets.COCO_IMAGES[split]
         server.files[f"/{archive.name}"] = data
-        monkeypatch.setitem(run.COCO_IMAGES, split, dataclasses.replace(archive, url=server.url(f"/{archive.name}"), size=0, digest=""))
+        monkeypatch.setitem(sets.COCO_IMAGES, split, dataclasses.replace(archive, url=server.url(f"/{archive.name}"), size=0, digest=""))
     for kind, constant, categories, found in (("instances", "COCO_INSTANCES", THINGS, OBJECTS), ("stuff", "COCO_STUFF", STUFF, GROUND)):
         members = {"annotations/captions_train2017.json": b"{}"}
         for split, number in (("train", 7), ("val", 8)):

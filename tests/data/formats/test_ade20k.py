@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfnseg.data import voc
-from cfnseg.data.ade20k import read_names
 from cfnseg.data.dataset import open_dataset, read_truth
+from cfnseg.data.formats import voc
+from cfnseg.data.formats.ade20k import read_names
 from cfnseg.errors import UserError
 
 NAMES = {1: "wall", 2: "building, edifice", 8: "bed ", 150: "flag"}

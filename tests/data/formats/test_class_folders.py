@@ -9,8 +9,8 @@ import pytest
 from torchvision.datasets import CIFAR10
 
 from cfnseg.config import Data
-from cfnseg.data.cifar import CIFAR10_CLASSES
-from cfnseg.data.image_sets import hold_out_images, open_images
+from cfnseg.data.formats.cifar import CIFAR10_CLASSES
+from cfnseg.data.formats.class_folders import hold_out_images, open_images
 from cfnseg.data.loader import StepBatches, labelled_images, train_batches
 from cfnseg.data.transforms import ImageTransform
 from cfnseg.errors import UserError

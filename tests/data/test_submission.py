@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfnseg.data import cityscapes, voc
 from cfnseg.data.dataset import open_dataset, read_truth
+from cfnseg.data.formats import cityscapes, voc
 from cfnseg.data.predictions import find_masks, read_prediction
+from cfnseg.data.submission import submission
 from cfnseg.errors import UserError
-from cfnseg.export.submission import submission
 from cfnseg.metrics.confusion import confusion_matrix
 from tests.conftest import run_tool
-from tests.data.test_layouts import put
+from tests.data.formats.test_layouts import put
 
 SIZE = (40, 60)
 NAMES = ("2008_000006", "2008_000011", "2009_000001")

@@ -10,9 +10,9 @@ from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from cfnseg.data import voc
 from cfnseg.data.dataset import open_dataset, read_sample, read_truth
-from cfnseg.data.prepare.coco import AS_VOC, convert, draw, label_map
+from cfnseg.data.download.coco_masks import AS_VOC, convert, draw, label_map
+from cfnseg.data.formats import voc
 from cfnseg.errors import UserError
 
 SIZE = (40, 50)

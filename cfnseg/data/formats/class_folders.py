@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from cfnseg.data import cifar
 from cfnseg.data.decode import decode_image
 from cfnseg.data.files import IMAGE_TYPES, existing, is_hidden, list_files, read_image
+from cfnseg.data.formats import cifar
 from cfnseg.data.labels import ClassNames
 from cfnseg.errors import UserError
 
