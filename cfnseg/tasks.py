@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from cfnseg.config import Config, Data, check
-from cfnseg.data.dataset import open_dataset
-from cfnseg.data.image_sets import open_images
+from cfnseg.data.dataset import Dataset, open_dataset, read_sample, read_truth
+from cfnseg.data.formats.class_folders import open_images
 from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.engine.checkpoint import check_labels, load
 from cfnseg.engine.classification import evaluate_images
@@ -31,7 +31,7 @@ from cfnseg.report.labels import write_label_report
 from cfnseg.storage import locked
 
 
-def train(config: Config, resume: bool = False) -> Path:
+def train(config: Config, resume: bool = False, data: tuple[Dataset, Dataset] | None = None) -> Path:
     """Train, keep the best weights, and write the report on them (computed in float32, whatever the training's precision).
 
     In the main thread SIGINT and SIGTERM finish the step, save and raise `Stopped`, a KeyboardInterrupt. In another thread
@@ -41,6 +41,8 @@ def train(config: Config, resume: bool = False) -> Path:
         config: every setting of the run.
         resume: continue the run in ``<config.runs>/<config.name>``; it ends with the weights that it would have had. A
             finished run is extended by more epochs or steps.
+        data: training and validation data of your own: any objects with the four members of `cfnseg.data.dataset.Dataset`;
+            None = as ``config.data`` says. ``config.data.name`` is then what the weights and the report call them.
 
     Returns:
         The run folder: config.json, log.jsonl, last.ckpt, best.safetensors, pictures/, report/.
@@ -57,7 +59,7 @@ def train(config: Config, resume: bool = False) -> Path:
         together(fabric, lambda: on_main and held.enter_context(locked(folder / ".lock", busy)))
         run = None
         try:
-            run = Run(config, resume, fabric)
+            run = Run(config, resume, fabric, data)
             run.train()
             with run.stopping:
                 _report(run)
@@ -95,7 +97,7 @@ def _report(run: Run) -> None:
 
             write_report(run.folder / "report", result, run.labels, picture, facts=facts, run_folder=run.folder)
         else:
-            write_label_report(run.folder / "report", result, run.labels, lambda i: run.val.read(i)[0], facts=facts,
+            write_label_report(run.folder / "report", result, run.labels, run.val.image, facts=facts,
                                run_folder=run.folder)
 
     from_main(fabric, write)
@@ -116,7 +118,7 @@ def score_image_weights(weights: Path, dataset: str, root: str, split: str, out:
     out = report_folder(out or weights.with_name(f"{weights.stem}_{split}"))
     result = evaluate_images(model, data, settings, device=place, workers=workers)
     facts = _facts(name, root, split, weights=weights)
-    return _shown(out, write_label_report(out, result, data.labels, lambda i: data.read(i)[0], facts=facts))
+    return _shown(out, write_label_report(out, result, data.labels, data.image, facts=facts))
 
 
 def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,
@@ -150,7 +152,7 @@ def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path 
     place = pick_device(device)
     model = loaded.model.to(place, memory_format=torch.channels_last)
     out = report_folder(out or weights.with_name(f"{weights.stem}_{split}"))
-    process, first = resident(), data.read_truth(0).shape
+    process, first = resident(), read_truth(data, 0).shape
     if told := through_windows(model.eval(), first, inference, process):
         print(f"{data.names[0]}, the first image: {told}", flush=True)
     result = evaluate(model, data, device=place, workers=workers, details=True, inference=inference)
@@ -191,7 +193,7 @@ def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Pa
     result = evaluate_masks(data, masks, workers, details=True)
 
     def picture(index: int):
-        image, truth = data.read(index)
+        image, truth = read_sample(data, index)
         return image, truth, read_prediction(masks[index], data.labels, truth.shape)
 
     facts = _facts(dataset, root, split, predictions=folder)

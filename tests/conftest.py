@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from cfnseg.config import Config, Data, Model, Optim, Train
-from cfnseg.data import shapes
+from cfnseg.data.formats import shapes
 from tests import processes
 
 REPO = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ def prepare_data(name: tyro.conf.Positional[str], *, root: str = "") -> None:
             (VOC's 21 classes), coco_stuff (171 classes) or ade20k.
         root: the data set's folder ("" = its usual place under data/).
     """
-    from cfnseg.data.prepare.run import prepare
+    from cfnseg.data.download.official import prepare
 
     prepare(name, root)
 

@@ -19,7 +19,7 @@ def submission(server: tyro.conf.Positional[str], masks: tyro.conf.Positional[Pa
         out: the archive (default: beside MASKS).
         competition: VOC's comp5 (trained on VOC alone) or comp6 (on other data too).
     """
-    from cfnseg.export.submission import submission as pack
+    from cfnseg.data.submission import submission as pack
 
     pack(server, masks, root, split, out, competition)
 

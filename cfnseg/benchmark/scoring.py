@@ -7,13 +7,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
-from cfnseg.data.cityscapes import LABELS
 from cfnseg.data.dataset import FileDataset
 from cfnseg.data.files import read_mask
-from cfnseg.data.loader import quiet_worker
+from cfnseg.data.formats.cityscapes import LABELS
+from cfnseg.data.loader import parallel
 from cfnseg.engine.masks import evaluate_masks
 
 Pairs = list[tuple[Path, Path]]
@@ -34,22 +32,15 @@ def drawn_maps(folder: Path, count: int, height: int, width: int) -> Pairs:
     return pairs
 
 
-class _Decoded(TorchDataset):
-    def __init__(self, pairs: Pairs) -> None:
-        self.pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> int:
-        return sum(int(read_mask(path)[0, 0]) for path in self.pairs[index])
+def _decode(pair: tuple[Path, Path]) -> int:
+    return sum(int(read_mask(path)[0, 0]) for path in pair)
 
 
 def measure(pairs: Pairs, maps: int, workers: int, details: bool, clock: Callable[[], float]) -> tuple[float, float]:
     """Seconds to decode ``maps`` pairs of files, and to decode and score them; ``pairs`` are used in turn."""
     many = [pairs[i % len(pairs)] for i in range(maps)]
     start = clock()
-    for _ in DataLoader(_Decoded(many), batch_size=None, num_workers=workers, worker_init_fn=quiet_worker):
+    for _ in parallel(_decode, many, workers):
         pass
     middle = clock()
     truth = FileDataset([(path, path) for path, _ in many], LABELS)

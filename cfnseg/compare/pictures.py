@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from cfnseg.compare.sides import Side
-from cfnseg.data.dataset import Dataset, open_dataset
-from cfnseg.data.image_sets import ImageSet, open_images
+from cfnseg.data.dataset import Dataset, open_dataset, read_sample, read_truth
+from cfnseg.data.formats.class_folders import ImageSet, open_images
 from cfnseg.data.labels import IGNORE, LabelMap
 from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.engine.checkpoint import check_labels, load
@@ -65,7 +65,7 @@ def find_pictures(a: Side, b: Side, names: list[str]) -> Pictures:
     for name in names:
         index = data.names.index(name)
         try:
-            image, truth = data.read(index)
+            image, truth = read_sample(data, index)
             _check_truth(truth, a.images[name]["counts"][1])
         except UserError as error:
             found.missing.append(f"No picture of {name}: {error}")
@@ -87,7 +87,7 @@ def find_images(a: Side, b: Side, names: list[str]) -> tuple[dict[str, np.ndarra
         return {}, []
     try:
         data = _first_that_opens(a, b, names, functools.partial(open_images, classes=a.classes))
-        return {name: data.read(data.names.index(name))[0] for name in names}, []
+        return {name: data.image(data.names.index(name)) for name in names}, []
     except UserError as error:
         return {}, [f"No picture: {error}"]
 
@@ -124,7 +124,7 @@ def predictor_of(side: Side, data: Dataset) -> Predict:
         folder = Path(facts["predictions"])
 
         def read(data: Dataset, index: int) -> np.ndarray:
-            return read_prediction(find_masks(folder, [data.names[index]])[0][0], data.labels, data.read_truth(index).shape)
+            return read_prediction(find_masks(folder, [data.names[index]])[0][0], data.labels, read_truth(data, index).shape)
 
         find_masks(folder, [])  # says so at once if the folder is gone
         return read

@@ -1,4 +1,4 @@
-"""What a data set is: names, a label map, and `read` of one image with its train ids."""
+"""What a data set is: names, a label map, and for each image its pixels and raw ids."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from cfnseg.data import ade20k, camvid, cityscapes, coco, folder, shapes, voc
-from cfnseg.data.decode import Mask
-from cfnseg.data.files import few_bits, note, read_pair, read_stored
-from cfnseg.data.labels import IGNORE, Label, LabelMap
+from cfnseg.data.download.downloaders import download_voc
+from cfnseg.data.files import few_bits, note, read_image, read_stored
+from cfnseg.data.formats import ade20k, camvid, cityscapes, coco, folder, shapes, voc
+from cfnseg.data.labels import LabelMap
 from cfnseg.errors import UserError
 
 
 class Dataset(Protocol):
-    """One split of a data set.
+    """One split of a segmentation data set; any object with these four members can be trained on and scored.
 
     Attributes:
         labels: its classes.
@@ -30,17 +30,54 @@ class Dataset(Protocol):
     labels: LabelMap
     names: list[str]
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image ``index``: (H, W, 3) uint8 RGB, and its train ids (H, W) uint8 with 255 = ignore. Raises UserError."""
+    def image(self, index: int) -> np.ndarray:
+        """Image ``index``, (H, W, 3) uint8 RGB. Raises UserError."""
         ...
 
-    def read_truth(self, index: int) -> np.ndarray:
-        """The train ids alone, as `read` gives them. Raises UserError."""
+    def ids(self, index: int) -> np.ndarray:
+        """Its raw ids (H, W) uint8 as they are stored, unknown ids included. Raises UserError."""
         ...
 
-    def read_ids(self, index: int) -> np.ndarray:
-        """The raw ids (H, W) uint8, unknown ones among them. Raises UserError."""
-        ...
+
+def read_sample(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image (H, W, 3) uint8 RGB and its train ids (H, W) uint8 with 255 = ignore.
+
+    Raises UserError naming the mask, or the image where there is no mask file, for data that do not fit `Dataset`, sizes
+    that differ, or an unknown id.
+    """
+    image_source, mask_source = sources(dataset, index)
+    image, ids = _array(dataset.image(index), image_source, "image", (3,)), read_ids(dataset, index)
+    if image.shape[:2] != ids.shape:
+        raise UserError(f"{mask_source}: the mask is {ids.shape[1]}x{ids.shape[0]}, its image {image_source} is "
+                        f"{image.shape[1]}x{image.shape[0]}")
+    return image, dataset.labels.encode(ids, mask_source)
+
+
+def read_truth(dataset: Dataset, index: int) -> np.ndarray:
+    """The train ids of an image alone; as `read_sample`."""
+    return dataset.labels.encode(read_ids(dataset, index), sources(dataset, index)[1])
+
+
+def sources(dataset: Dataset, index: int) -> tuple[Path, Path] | tuple[str, str]:
+    """The image and the mask for messages: their files, or the image's name twice where there are no files."""
+    if isinstance(dataset, Subset):
+        return sources(dataset.dataset, dataset.indices[index])
+    return dataset.pairs[index] if isinstance(dataset, FileDataset) else (dataset.names[index],) * 2
+
+
+def read_ids(dataset: Dataset, index: int) -> np.ndarray:
+    """The raw ids of an image (H, W) uint8; UserError as `read_sample` but for unknown ids."""
+    return _array(dataset.ids(index), sources(dataset, index)[1], "mask", ())
+
+
+def _array(value: object, source: object, what: str, channels: tuple[int, ...]) -> np.ndarray:
+    """``value`` if it is (H, W, *channels) uint8, else UserError; users' own data sets come by here."""
+    array = isinstance(value, np.ndarray)
+    if array and value.dtype == np.uint8 and value.ndim == 2 + len(channels) and value.shape[2:] == channels and value.size:
+        return value
+    found = f"{value.dtype} of shape {value.shape}" if array else type(value).__name__
+    expected = ", ".join(["H", "W", *map(str, channels)])
+    raise UserError(f"{source}: the {what} is {found}, expected a NumPy array ({expected}) of uint8")
 
 
 class FileDataset:
@@ -63,77 +100,37 @@ class FileDataset:
             note(f"the {len(pairs)} masks in {pairs[0][1].parent} have fewer than 8 bits a gray pixel; their stored values are the ids, "
                  "so white in 1 bit is id 1, not 255")
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Dataset.read`."""
-        image, mask = read_pair(*self.pairs[index])
-        return image, self.labels.encode(self._ids(mask, index), self.pairs[index][1])
+    def image(self, index: int) -> np.ndarray:
+        """See `Dataset.image`."""
+        return read_image(self.pairs[index][0])
 
-    def read_truth(self, index: int) -> np.ndarray:
-        """See `Dataset.read_truth`."""
-        return self.labels.encode(self.read_ids(index), self.pairs[index][1])
-
-    def read_ids(self, index: int) -> np.ndarray:
-        """See `Dataset.read_ids`."""
-        return self._ids(read_stored(self.pairs[index][1]), index)
-
-    def _ids(self, mask: Mask, index: int) -> np.ndarray:
-        self.labels.demand_one_meaning(mask, self.pairs[index][1], self.few_bits)
+    def ids(self, index: int) -> np.ndarray:
+        """See `Dataset.ids`; UserError for a mask with two meanings too."""
+        path = self.pairs[index][1]
+        mask = read_stored(path)
+        self.labels.demand_one_meaning(mask, path, self.few_bits)
         return mask.ids
 
 
-class ShapesDataset:
-    """Scenes drawn on demand; see `cfnseg.data.shapes`.
-
-    Args:
-        split: "train" (800 scenes), "val" (100) or "test" (100); no two splits share a scene.
-    """
-
-    sizes: ClassVar = {"train": 800, "val": 100, "test": 100}
-
-    def __init__(self, split: str) -> None:
-        if split not in self.sizes:
-            raise UserError(f"shapes has no split {split!r}; there are {', '.join(self.sizes)}")
-        self.first = 1_000_000 * list(self.sizes).index(split)
-        self.labels = LabelMap(Label(*c) for c in shapes.CLASSES)
-        self.names = [f"{split}_{i:04d}" for i in range(self.sizes[split])]
-
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Dataset.read`."""
-        image, mask = shapes.render(self.first + index)
-        return image, self.labels.encode(mask, self.names[index])
-
-    def read_truth(self, index: int) -> np.ndarray:
-        """See `Dataset.read_truth`."""
-        return self.read(index)[1]
-
-    def read_ids(self, index: int) -> np.ndarray:
-        """See `Dataset.read_ids`."""
-        return shapes.render(self.first + index)[1]
-
-
 class Subset:
-    """Some images of a data set.
+    """A view of some images of a data set.
 
     Args:
         dataset: the whole.
-        indices: which of its images.
+        indices: of the images in the view.
     """
 
     def __init__(self, dataset: Dataset, indices: list[int]) -> None:
         self.dataset, self.indices = dataset, indices
         self.labels, self.names = dataset.labels, [dataset.names[i] for i in indices]
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Dataset.read`."""
-        return self.dataset.read(self.indices[index])
+    def image(self, index: int) -> np.ndarray:
+        """See `Dataset.image`."""
+        return self.dataset.image(self.indices[index])
 
-    def read_truth(self, index: int) -> np.ndarray:
-        """See `Dataset.read_truth`."""
-        return self.dataset.read_truth(self.indices[index])
-
-    def read_ids(self, index: int) -> np.ndarray:
-        """See `Dataset.read_ids`."""
-        return self.dataset.read_ids(self.indices[index])
+    def ids(self, index: int) -> np.ndarray:
+        """See `Dataset.ids`."""
+        return self.dataset.ids(self.indices[index])
 
 
 def hold_out(dataset: Dataset, prefix: str) -> tuple[Subset, Subset]:
@@ -148,12 +145,11 @@ def hold_out(dataset: Dataset, prefix: str) -> tuple[Subset, Subset]:
 
 def fingerprint(dataset: Dataset) -> str:
     """A digest of the images' names, the classes, and size and time of the mask files where there are some."""
-    if isinstance(dataset, Subset):
-        return hashlib.sha256(f"{fingerprint(dataset.dataset)} {dataset.indices}".encode()).hexdigest()
     parts = [repr(dataset.names), json.dumps(dataset.labels.to_dict())]
-    if isinstance(dataset, FileDataset):
-        for _, mask in dataset.pairs:
-            with contextlib.suppress(OSError):  # reading it will say what is wrong
+    for index in range(len(dataset.names)):
+        mask = sources(dataset, index)[1]
+        with contextlib.suppress(OSError):  # reading the file will say what is wrong
+            if isinstance(mask, Path):
                 status = mask.stat()
                 parts.append(f"{status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
@@ -179,15 +175,12 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
         UserError: unknown name, missing folder, no images, a list that names missing files.
     """
     if name == "shapes":
-        return ShapesDataset(split)
+        return shapes.ShapesDataset(split)
     if name not in READERS:
         raise UserError(f"data.name {name!r} is unknown; there are {', '.join([*READERS, 'shapes'])}", code=2)
     path = Path(root or USUAL_ROOT[name]).expanduser()
     if download:
         if not name.startswith("voc"):
             raise UserError(f"data.download fetches VOC and SBD alone; get {name} with: python tools/prepare_data.py {name}", code=2)
-        voc.download(path, aug=name == "voc_aug")
+        download_voc(path, aug=name == "voc_aug")
     return FileDataset(*READERS[name](path, split))
-
-
-__all__ = ["IGNORE", "Dataset", "FileDataset", "ShapesDataset", "Subset", "hold_out", "open_dataset"]

@@ -84,15 +84,6 @@ def read_sbd_mask(path: Path) -> np.ndarray:
         raise UserError(f"{path}: not a readable SBD mask ({error})") from None
 
 
-def read_pair(image_path: Path, mask_path: Path) -> tuple[np.ndarray, Mask]:
-    """An image and its mask of raw ids; UserError if their sizes differ."""
-    image, mask = read_image(image_path), read_stored(mask_path)
-    if image.shape[:2] != mask.ids.shape:
-        raise UserError(f"{mask_path}: the mask is {mask.ids.shape[1]}x{mask.ids.shape[0]}, its image {image_path} is "
-                        f"{image.shape[1]}x{image.shape[0]}")
-    return image, mask
-
-
 def read_text(path: Path) -> str:
     """A text file in UTF-8, or in UTF-8, 16 or 32 with a byte-order mark.
 

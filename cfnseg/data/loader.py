@@ -5,23 +5,26 @@ So a run can be continued at any step at once, and neither the number of workers
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
-from cfnseg.data.dataset import Dataset
-from cfnseg.data.image_sets import ImageSet
+from cfnseg.data.dataset import Dataset, read_sample, read_truth
+from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.transforms import ImageTransform, TrainTransform
 from cfnseg.errors import UserError
 
+T = TypeVar("T")
+R = TypeVar("R")
 
 class Batch(dict):
     """A training batch, the samples' fields stacked: image (N, 3, h, w) uint8, names (list of str), and for segmentation mask
@@ -66,159 +69,133 @@ class StepBatches:
             yield [(epoch, int(i)) for i in order[first : first + share]]
 
 
-class _Samples(TorchDataset):
-    def __init__(self, dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform, seed: int) -> None:
-        self.dataset, self.transform, self.seed = dataset, transform, seed
-
-    def __getitem__(self, key: tuple[int, int]):
-        epoch, index = key
-        try:
-            image, truth = self.dataset.read(index)
-        except UserError as error:  # a worker would wrap it in its traceback; the main process raises it as it is
-            return error
-        seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
-        return self.transform(image, truth, self.dataset.names[index], seed)
-
-
-def _collate(samples: list) -> Batch | UserError:
-    for sample in samples:
-        if isinstance(sample, UserError):
-            return sample
-    fields = [f for f in samples[0]._fields if f != "name"]
-    return Batch({f: torch.from_numpy(np.stack([getattr(s, f) for s in samples])) for f in fields}, names=[s.name for s in samples])
-
-
 HELD = {signal.SIGINT, signal.SIGTERM}  # they reach the whole process group; the main process decides
 
 
-def quiet_worker(_: int) -> None:
-    """What a loader process does first: it leaves signals to the main process and keeps to one core."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # elsewhere SIGTERM ends a loader process
-        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-    cv2.setNumThreads(0)  # one loader process, one core
-    torch.set_num_threads(1)
+def parallel(function: Callable[[T], R], items: Iterable[T], workers: int, *, ahead: int = 2, pin: bool = False) -> Iterator[R]:
+    """``function`` of each item, in the items' order, computed by ``workers`` processes (0 = in this one).
 
+    For a batch an item is a list of indices, and the function returns the batch. The processes never see SIGINT and
+    SIGTERM, not even while they start, and they end with the iterator or with this process.
 
-def loaded(loader: DataLoader) -> Iterator:
-    """The items of a loader; its processes never see SIGINT and SIGTERM, not even while they start.
+    Args:
+        function: picklable (a module's function or `functools.partial` of one), for processes that are not forked. Arrays
+            in its result are copied; a tensor travels in shared memory, in a file of its own.
+        items: small picklable values such as indices.
+        workers: processes.
+        ahead: results that each process computes ahead.
+        pin: put the results' tensors in page-locked memory.
 
     Raises:
-        UserError: an item is one.
+        UserError: as ``function`` raises it.
     """
-    # a child inherits the mask, so no signal finds it before `quiet_worker` has run
-    if blocks := loader.num_workers > 0 and hasattr(signal, "sigwaitinfo"):
+    loader = DataLoader(_Results(function), batch_size=None, sampler=items, num_workers=workers, collate_fn=_unchanged,
+                        pin_memory=pin, worker_init_fn=_start_worker, prefetch_factor=ahead if workers else None)
+    # a child inherits the mask, so no signal finds it before `_start_worker` has run
+    if blocks := workers > 0 and hasattr(signal, "sigwaitinfo"):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     try:
-        items = iter(loader)
+        results = iter(loader)
     finally:
         if blocks:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
-        for item in items:
-            if isinstance(item, UserError):
-                raise item
-            yield item
+        for result in results:
+            if isinstance(result, UserError):
+                raise result
+            yield result
     finally:
-        del items  # ends the processes now: an error's traceback would keep them
+        del results  # ends the processes now: an error's traceback would keep them
 
 
-def train_batches(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform, order: StepBatches, workers: int,
-                  pin: bool = False) -> Iterator[Batch]:
-    """The batches of ``order``, loaded ahead by ``workers`` processes (0 = in this one).
+class _Results:
+    """A function as the torch data set that `DataLoader` asks for."""
 
-    Raises:
-        UserError: a file that cannot be used, as `Dataset.read` says it.
-    """
-    loader = DataLoader(_Samples(dataset, transform, order.seed), batch_sampler=order, num_workers=workers, collate_fn=_collate,
-                        pin_memory=pin, worker_init_fn=quiet_worker, prefetch_factor=4 if workers else None)
-    return loaded(loader)
+    def __init__(self, function: Callable[[T], R]) -> None:
+        self.function = function
+
+    def __getitem__(self, item: T) -> R | UserError:
+        try:
+            return self.function(item)
+        except UserError as error:  # a worker would wrap it in its traceback
+            return error
+
+
+def _unchanged(result: R) -> R:
+    return result
+
+
+def _start_worker(_: int) -> None:
+    """Leave signals to the main process and keep to one core."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # elsewhere SIGTERM ends a loader process
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
 
 
 def _end_with_parent() -> None:
-    """End this process at a SIGTERM that its parent sent: it ends its children when it exits."""
+    """End this process at a SIGTERM that its parent sent: the parent ends its children when it exits."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
 
 
-class _Whole(TorchDataset):
-    def __init__(self, dataset: Dataset, indices: list[int]) -> None:
-        self.dataset, self.indices = dataset, indices
+def train_batches(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform, order: StepBatches, workers: int,
+                  pin: bool = False) -> Iterator[Batch]:
+    """The batches of ``order``, by `parallel`. Raises UserError as `read_sample`."""
+    return parallel(functools.partial(_batch, dataset, transform, order.seed), order, workers, ahead=4, pin=pin)
 
-    def __len__(self) -> int:
-        return len(self.indices)
 
-    def __getitem__(self, position: int):
-        try:
-            image, mask = self.dataset.read(self.indices[position])
-        except UserError as error:
-            return error
-        return self.indices[position], torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)
+def _batch(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform, seed: int, keys: list[tuple[int, int]]) -> Batch:
+    samples = []
+    for epoch, index in keys:
+        if isinstance(dataset, ImageSet):
+            image, target = dataset.image(index), dataset.targets[index]
+        else:
+            image, target = read_sample(dataset, index)
+        own = int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0])
+        samples.append(transform(image, target, dataset.names[index], own))
+    fields = [f for f in samples[0]._fields if f != "name"]
+    return Batch({f: torch.from_numpy(np.stack([getattr(s, f) for s in samples])) for f in fields}, names=[s.name for s in samples])
 
 
 def whole_images(dataset: Dataset, workers: int, rank: int = 0, world: int = 1,
                  limit: int | None = None) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Every image once, whole: (index, image (3, H, W) uint8, train ids (H, W) uint8).
+    """Every image once, uncropped: (index, image (3, H, W) uint8, train ids (H, W) uint8).
 
     Process ``rank`` of ``world`` gets every world-th image; no image is repeated to make the shares even.
     """
-    indices = list(range(len(dataset.names)))[:limit][rank::world]
-    loader = DataLoader(_Whole(dataset, indices), batch_size=None, num_workers=workers, worker_init_fn=quiet_worker)
-    return loaded(loader)
+    indices = range(len(dataset.names))[:limit][rank::world]
+    return parallel(functools.partial(_whole, dataset), indices, workers)
 
 
-class _Labelled(TorchDataset):
-    def __init__(self, dataset: ImageSet, transform: ImageTransform, indices: list[int]) -> None:
-        self.dataset, self.transform, self.indices = dataset, transform, indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, position: int):
-        index = self.indices[position]
-        try:
-            image, target = self.dataset.read(index)
-        except UserError as error:
-            return error
-        return index, self.transform(image, target, self.dataset.names[index]).image
-
-
-def _collate_labelled(items: list) -> tuple[Tensor, Tensor] | UserError:
-    for item in items:
-        if isinstance(item, UserError):
-            return item
-    return torch.tensor([i for i, _ in items]), torch.from_numpy(np.stack([image for _, image in items]))
+def _whole(dataset: Dataset, index: int) -> tuple[int, Tensor, Tensor]:
+    image, mask = read_sample(dataset, index)
+    return index, torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)
 
 
 def labelled_images(dataset: ImageSet, transform: ImageTransform, batch: int, workers: int, rank: int = 0,
                     world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
     """Every image once: (indices (N,), images (N, 3, h, w) uint8); process ``rank`` of ``world`` gets every world-th image."""
-    indices = list(range(len(dataset.names)))[rank::world]
-    loader = DataLoader(_Labelled(dataset, transform, indices), batch_size=batch, num_workers=workers, worker_init_fn=quiet_worker,
-                        collate_fn=_collate_labelled)
-    return loaded(loader)
+    indices = range(len(dataset.names))[rank::world]
+    batches = [indices[i : i + batch] for i in range(0, len(indices), batch)]
+    return parallel(functools.partial(_labelled, dataset, transform), batches, workers)
 
 
-class _ClassCounts(TorchDataset):
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset.names)
-
-    def __getitem__(self, index: int):
-        try:
-            return np.bincount(self.dataset.read_truth(index).ravel(), minlength=256)[: len(self.dataset.labels)]
-        except UserError as error:
-            return error
+def _labelled(dataset: ImageSet, transform: ImageTransform, indices: range) -> tuple[Tensor, Tensor]:
+    images = [transform(dataset.image(i), dataset.targets[i], dataset.names[i]).image for i in indices]
+    return torch.tensor(indices), torch.from_numpy(np.stack(images))
 
 
 def class_counts(dataset: Dataset, workers: int) -> np.ndarray:
     """(images, C) int64: pixels of each class in each mask; reads every mask, so it also checks them all."""
-    loader = DataLoader(_ClassCounts(dataset), batch_size=None, num_workers=workers, worker_init_fn=quiet_worker)
-    return np.stack([np.asarray(item) for item in loaded(loader)])
+    return np.stack(list(parallel(functools.partial(_class_counts, dataset), range(len(dataset.names)), workers)))
+
+
+def _class_counts(dataset: Dataset, index: int) -> np.ndarray:
+    return np.bincount(read_truth(dataset, index).ravel(), minlength=256)[: len(dataset.labels)]
 
 
 def class_frequency(counts: np.ndarray) -> np.ndarray:

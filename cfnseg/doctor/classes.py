@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from cfnseg.data.files import name_key, read_text
+from cfnseg.data.formats.voc import color
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.data.voc import color
 from cfnseg.doctor.findings import ERROR, WARNING, Finding
 from cfnseg.errors import UserError
 

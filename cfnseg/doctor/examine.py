@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,13 +10,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
-from cfnseg.data.dataset import Dataset
+from cfnseg.data.dataset import Dataset, read_sample
 from cfnseg.data.decode import FAULTS, NoIds, decode_image, palette_of, shown_pixels, stored_form, stored_samples
 from cfnseg.data.files import read_bytes, read_mask
-from cfnseg.data.loader import loaded, quiet_worker
+from cfnseg.data.loader import parallel
 from cfnseg.doctor.hashes import perceptual_hash, thumbnail
 from cfnseg.errors import UserError
 
@@ -161,7 +160,7 @@ def examine(pair: Pair) -> Record:
     """Read a pair; nothing that is wrong with its files raises."""
     if pair.drawn:
         dataset, index = pair.drawn
-        image, train = dataset.read(index)
+        image, train = read_sample(dataset, index)
         return Record(pair, image_facts(image), mask_facts(dataset.labels.decode(train)))
     return Record(pair, _examine_image(pair.image), _examine_mask(pair.mask))
 
@@ -194,17 +193,10 @@ def _digest(pixels: np.ndarray) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16, key=str(pixels.shape).encode()).digest()
 
 
-class _Pairs(TorchDataset):
-    def __init__(self, pairs: list[Pair]) -> None:
-        self.pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> Record:
-        return examine(self.pairs[index])
-
-
 def examine_all(pairs: list[Pair], workers: int) -> Iterator[Record]:
     """The records of all pairs in their order, read by ``workers`` processes (0 = this one)."""
-    return loaded(DataLoader(_Pairs(pairs), batch_size=None, num_workers=workers, worker_init_fn=quiet_worker))
+    return parallel(functools.partial(_examine_at, pairs), range(len(pairs)), workers)
+
+
+def _examine_at(pairs: list[Pair], index: int) -> Record:
+    return examine(pairs[index])

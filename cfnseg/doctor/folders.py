@@ -38,7 +38,7 @@ def pair_files(root: Path, split: str) -> tuple[list[Pair], list[Finding]]:
                             mend=["rename the file"])]
 
     def name(path: Path) -> str:
-        """As `cfnseg.data.folder` pairs them: the path in the split's folder, without suffix, in one Unicode form."""
+        """As `cfnseg.data.formats.folder` pairs them: the path in the split's folder, without suffix, in one Unicode form."""
         return name_key(path.relative_to(root / path.relative_to(root).parts[0] / split).with_suffix("").as_posix())
 
     severity = WARNING if any(p.suffix.lower() in OTHER_IMAGES for p in others) else NOTE

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cfnseg.data import voc
+from cfnseg.data.formats import voc
 from cfnseg.data.labels import LabelMap
 from cfnseg.doctor.examine import MaskFacts
 

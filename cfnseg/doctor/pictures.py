@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from cfnseg.data.dataset import read_sample
 from cfnseg.data.files import read_image
+from cfnseg.data.formats.voc import color
 from cfnseg.data.labels import LabelMap
-from cfnseg.data.voc import color
 from cfnseg.doctor.examine import ImageFacts, MaskFacts, Pair, Record, open_mask, pack_pixels
 from cfnseg.doctor.findings import Finding
 from cfnseg.doctor.forms import PLAIN, Form
@@ -68,7 +69,7 @@ def _load(pair: Pair, form: Form | None, labels: LabelMap | None) -> tuple[np.nd
     """Image and coloured mask, each (h, w, 3) uint8 of the largest side that is shown, or None."""
     if pair.drawn:
         dataset, index = pair.drawn
-        image, train = dataset.read(index)
+        image, train = read_sample(dataset, index)
         return _image_within(image, SIDES[0]), _mask_within(dataset.labels.colorize(train), SIDES[0])
     image = mask = None
     with contextlib.suppress(UserError):  # a finding says why

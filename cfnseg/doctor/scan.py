@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cfnseg.config import Config, Data
-from cfnseg.data import camvid
 from cfnseg.data.dataset import USUAL_ROOT, FileDataset, open_dataset
-from cfnseg.data.folder import LAYOUT
+from cfnseg.data.formats import camvid
+from cfnseg.data.formats.folder import LAYOUT
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.doctor.classes import Classes, read_leniently, written
 from cfnseg.doctor.examine import Pair

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cfnseg.config import Data
-from cfnseg.data.image_sets import ImageSet, hold_out_images, open_images
+from cfnseg.data.formats.class_folders import ImageSet, hold_out_images, open_images
 from cfnseg.data.transforms import ImageTransform
 from cfnseg.encoding.bow import BagOfWords
 from cfnseg.encoding.compare import Row, compare_encoders
@@ -67,7 +67,7 @@ def compare_on_weights(weights: Path, root: str, train_images: int, test_images:
 def _pixels(images: ImageSet, settings: Data) -> np.ndarray:
     """(N, H, W, 3) uint8 at the size that the net was trained with."""
     transform = ImageTransform(settings, train=False)
-    return np.stack([transform(*images.read(i), name).image.transpose(1, 2, 0) for i, name in enumerate(images.names)])
+    return np.stack([transform(images.image(i), images.targets[i], name).image.transpose(1, 2, 0) for i, name in enumerate(images.names)])
 
 
 def _inputs(net: torch.nn.Module, images: np.ndarray, stage: int) -> dict[str, object]:

@@ -14,7 +14,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from cfnseg.config import Config, Data
-from cfnseg.data.image_sets import ImageSet, hold_out_images, open_images
+from cfnseg.data.formats.class_folders import ImageSet, hold_out_images, open_images
 from cfnseg.data.loader import Batch, labelled_images
 from cfnseg.data.transforms import ImageTransform
 from cfnseg.engine.evaluate import stop_together

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
-from cfnseg.data.dataset import Dataset
-from cfnseg.data.loader import loaded, quiet_worker
+from cfnseg.data.dataset import Dataset, read_ids, read_truth
+from cfnseg.data.loader import parallel
 from cfnseg.data.predictions import demand_raw_ids, note_few_bits, read_predicted_ids
 from cfnseg.engine.evaluate import Evaluation
-from cfnseg.errors import UserError
 from cfnseg.metrics.details import Details, count_details
 from cfnseg.metrics.pairs import pair_counts
-
-
-class _Counted(TorchDataset):
-    def __init__(self, dataset: Dataset, masks: list[Path], details: bool, alone: bool) -> None:
-        self.dataset, self.masks, self.details, self.alone = dataset, masks, details, alone
-
-    def __len__(self) -> int:
-        return len(self.masks)
-
-    def __getitem__(self, index: int):
-        try:
-            return index, *count_image(self.dataset, index, self.masks[index], self.details, self.alone)
-        except UserError as error:
-            return error
 
 
 def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
@@ -51,17 +35,17 @@ def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
         UserError: a file that cannot be read, has an unknown id, or another size than the truth.
     """
     labels, classes = dataset.labels, len(dataset.labels)
-    truth = dataset.read_ids(index)
-    prediction = read_predicted_ids(mask, labels, truth.shape, alone)
+    true = read_ids(dataset, index)
+    prediction = read_predicted_ids(mask, labels, true.shape, alone)
     # raw ids are counted and their counts encoded: encoding the pixels would take half as long as decoding the files
-    raw = pair_counts(truth, prediction)
+    raw = pair_counts(true, prediction)
     pairs = labels.encode_counts(raw)
     if pairs is None:
-        dataset.read_truth(index)
+        read_truth(dataset, index)
         labels.encode(prediction, mask)  # this, if not that, says which id is unknown
     matrix = pairs[:, :classes]
     counts = np.stack([matrix.diagonal(), pairs.sum(1), matrix.sum(0)])
-    more = count_details(labels.encode(truth), labels.encode(prediction), classes) if details else None
+    more = count_details(labels.encode(true), labels.encode(prediction), classes) if details else None
     return matrix, counts, more, raw.sum(0), raw[[label.id for label in labels.labels], range(classes)]
 
 
@@ -83,11 +67,10 @@ def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, detail
     confusion = np.zeros((classes, classes), np.int64)
     counts = np.zeros((len(masks), 3, classes), np.int64)
     more = Details.zeros(len(masks), classes) if details else None
-    counted = _Counted(dataset, masks, details, note_few_bits(masks))
-    loader = DataLoader(counted, batch_size=None, num_workers=workers, worker_init_fn=quiet_worker,
-                        collate_fn=_unchanged)
-    for item in loaded(loader):
-        index, matrix, counts[index], extra, ids, right = item
+    alone = note_few_bits(masks)
+    jobs = [(index, mask, details, alone) for index, mask in enumerate(masks)]
+    for index, result in enumerate(parallel(functools.partial(_count_job, dataset), jobs, workers)):
+        matrix, counts[index], extra, ids, right = result
         confusion += matrix
         used += ids
         as_train += right
@@ -97,5 +80,5 @@ def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, detail
     return Evaluation(dataset.names, confusion, counts, details=more)
 
 
-def _unchanged(item):
-    return item  # arrays stay arrays: as tensors, each would travel in a file of its own
+def _count_job(dataset: Dataset, job: tuple) -> tuple:
+    return count_image(dataset, *job)

@@ -13,7 +13,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from cfnseg.config import Config
-from cfnseg.data.dataset import Dataset, fingerprint, hold_out, open_dataset
+from cfnseg.data.dataset import Dataset, fingerprint, hold_out, open_dataset, read_sample
 from cfnseg.data.loader import Batch, class_counts, class_frequency, median_frequency_weights
 from cfnseg.data.transforms import TrainTransform
 from cfnseg.engine.evaluate import Evaluation, evaluate
@@ -102,7 +102,7 @@ class Segmentation:
 
 def predicted(model: nn.Module, dataset: Dataset, index: int, inference: Inference = PLAIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image (H, W, 3), truth and prediction (H, W) train ids of one image of a data set."""
-    image, truth = dataset.read(index)
+    image, truth = read_sample(dataset, index)
     training = model.training
     model.eval()
     mask = segment(model, torch.from_numpy(image).permute(2, 0, 1), inference).mask

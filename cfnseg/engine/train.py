@@ -25,6 +25,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train, check, to_dict
+from cfnseg.data.dataset import Dataset
 from cfnseg.data.loader import StepBatches, steps_per_epoch, train_batches
 from cfnseg.engine.accumulate import fewest_parts, random_batch, split
 from cfnseg.engine.checkpoint import Start, load_checkpoint, save_checkpoint, save_weights, start_from
@@ -56,12 +57,14 @@ class Run:
         config: every setting.
         resume: continue from the run folder's last.ckpt.
         fabric: the processes; None = as the config and torchrun's environment say.
+        data: training and validation data; None = as the config says.
 
     Raises:
         UserError: settings, data or files that do not fit; the same one in every process.
     """
 
-    def __init__(self, config: Config, resume: bool = False, fabric: Fabric | None = None) -> None:
+    def __init__(self, config: Config, resume: bool = False, fabric: Fabric | None = None,
+                 data: tuple[Dataset, Dataset] | None = None) -> None:
         check(config)
         self.config, self.folder = config, Path(config.runs) / config.name
         self.fabric = fabric or build_fabric(config.train)
@@ -69,7 +72,7 @@ class Run:
         train = config.train
         self.task = Classification(config) if config.model.level == "image" else Segmentation(config)
         saved = from_main(self.fabric, lambda: self._saved(resume))
-        self._open_data()
+        self._open_data(data)
         self.per_epoch = together(self.fabric, lambda: steps_per_epoch(len(self.data.names), train.batch))
         self.total = train.max_steps or train.epochs * self.per_epoch
         self.state: dict[str, Any] = {"step": 0, "validated": 0, "best": -1.0, "since_best": 0, "parts": train.accumulate}
@@ -100,14 +103,16 @@ class Run:
             raise UserError(f"{self.folder} holds a run already; continue it with --resume, give this one a --name, or delete it", code=2)
         return None
 
-    def _open_data(self) -> None:
+    def _open_data(self, own: tuple[Dataset, Dataset] | None) -> None:
         """Rank 0 fetches what is missing; then a host that does not share its folder fetches its own."""
-        if self.config.data.download:
+        if self.config.data.download and not own:
             from_main(self.fabric, lambda: self.task.open(download=True) and None)
             if self.world > 1:
                 together(self.fabric, lambda: self.fabric.local_rank or self.task.open(download=True))
-        self.data, self.val = together(self.fabric, self.task.open)
+        self.data, self.val = own or together(self.fabric, self.task.open)
         self.labels = self.data.labels
+        if self.val.labels.to_dict() != self.labels.to_dict():
+            raise UserError("training and validation data have different classes", code=2, everywhere=True)
         same_everywhere(self.fabric, self._images(), "the training images or classes")
         same_everywhere(self.fabric, "\n".join(self.val.names), "the validation images")
 

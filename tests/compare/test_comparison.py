@@ -12,7 +12,7 @@ import torch
 
 from cfnseg.compare.build import compare
 from cfnseg.config import Config, Data, Model, Optim, to_dict
-from cfnseg.data.dataset import open_dataset
+from cfnseg.data.dataset import open_dataset, read_sample
 from cfnseg.data.labels import ClassNames
 from cfnseg.engine.checkpoint import save_weights
 from cfnseg.engine.classification import ImageEvaluation
@@ -32,7 +32,7 @@ def masks_of(root, folder, wrong: float, seed: int = 0) -> None:
     data, rng = open_dataset("folder", str(root), "val"), np.random.default_rng(seed)
     folder.mkdir()
     for index, name in enumerate(data.names):
-        _, truth = data.read(index)
+        _, truth = read_sample(data, index)
         blocks = cv2.resize(rng.random((8, 10)), truth.shape[::-1], interpolation=cv2.INTER_NEAREST)
         raw = data.labels.decode(np.where(blocks < wrong, (truth + 1) % len(data.labels), truth).astype(np.uint8))
         cv2.imwrite(str(folder / f"{name}.png"), raw)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfnseg.data.dataset import FileDataset
+from cfnseg.data.dataset import FileDataset, read_sample, read_truth
 from cfnseg.data.decode import decode_image, decode_mask
 from cfnseg.data.files import read_image
 from cfnseg.data.labels import Label, LabelMap
@@ -56,7 +56,7 @@ def file(tmp_path):
 
 def trained(path):
     Image.new("RGB", IDS.shape[::-1]).save(path.with_name("i.png"))
-    return FileDataset([(path.with_name("i.png"), path)], LABELS).read(0)[1]
+    return read_sample(FileDataset([(path.with_name("i.png"), path)], LABELS), 0)[1]
 
 
 def scored(path):
@@ -149,7 +149,7 @@ def test_few_bits_beside_masks_of_eight(values, bits, others, meaning, tmp_path)
     paths[2].write_bytes(odd.png(row * 0))
     masks = [paths[1], paths[2]] if others else [paths[1]]
     data = FileDataset([(paths[0], mask) for mask in masks], TWO)
-    reads = [lambda: data.read(0)[1], lambda: data.read_ids(0), lambda: data.read_truth(0),
+    reads = [lambda: read_sample(data, 0)[1], lambda: data.ids(0), lambda: read_truth(data, 0),
              lambda: read_predicted_ids(paths[1], TWO, row.shape, note_few_bits(masks))]
     for read in reads:
         if isinstance(meaning, str):
@@ -163,7 +163,7 @@ def test_a_palette_has_one_meaning(tmp_path):
     (tmp_path / "p.png").write_bytes(odd.png(np.array([[0, 1]], np.uint8), 1, 3))
     (tmp_path / "o.png").write_bytes(odd.png(np.array([[0, 1]], np.uint8)))
     data = FileDataset([(tmp_path / "o.png", tmp_path / name) for name in ("o.png", "p.png")], TWO)
-    assert data.read_ids(1).tolist() == [[0, 1]]
+    assert data.ids(1).tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize("options", [{}, {"quality": 60, "optimize": True}, {"restart_marker_blocks": 16}, {"subsampling": 0}])

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfnseg.data.files import read_image, read_mask, read_pair
+from cfnseg.data.dataset import FileDataset, read_sample
+from cfnseg.data.files import read_image, read_mask
+from cfnseg.data.formats.camvid import LABELS
 from cfnseg.errors import UserError
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
@@ -91,7 +93,7 @@ def test_a_header_that_promises_a_gigantic_image(tmp_path):
 def test_sizes_must_match(tmp_path):
     image, mask = saved(tmp_path, RGB, "i.png"), saved(tmp_path, RGB[:20, :30, 0], "m.png")
     with pytest.raises(UserError, match="the mask is 30x20, its image .* is 56x40"):
-        read_pair(image, mask)
+        read_sample(FileDataset([(image, mask)], LABELS), 0)
 
 
 def test_a_jpeg_with_bytes_after_its_end_is_still_an_image(tmp_path):

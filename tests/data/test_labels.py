@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cfnseg.data import camvid, cityscapes, voc
+from cfnseg.data.formats import camvid, cityscapes, voc
 from cfnseg.data.labels import Label, LabelMap, read_classes
 from cfnseg.errors import UserError
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfnseg.config import Data
-from cfnseg.data.dataset import open_dataset
+from cfnseg.data.dataset import open_dataset, read_truth
 from cfnseg.data.loader import StepBatches, class_counts, class_frequency, median_frequency_weights, train_batches, whole_images
 from cfnseg.data.transforms import TrainTransform
 from cfnseg.errors import UserError
@@ -81,4 +81,4 @@ def test_median_frequency_weights():
 def test_class_counts(folder_data):
     data = open_dataset("folder", str(folder_data), "val")
     counts = class_counts(data, 0)
-    assert counts[2].tolist() == np.bincount(data.read(2)[1].ravel(), minlength=256)[: len(data.labels)].tolist()
+    assert counts[2].tolist() == np.bincount(read_truth(data, 2).ravel(), minlength=256)[: len(data.labels)].tolist()

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from cfnseg.config import Config, Data
-from cfnseg.data import cityscapes
-from cfnseg.data.ade20k import read_names
-from cfnseg.data.dataset import open_dataset
-from cfnseg.data.image_sets import open_images
+from cfnseg.data.dataset import open_dataset, read_sample, read_truth
+from cfnseg.data.download.coco_masks import draw, why_undrawn
+from cfnseg.data.formats import cityscapes
+from cfnseg.data.formats.ade20k import read_names
+from cfnseg.data.formats.class_folders import open_images
 from cfnseg.data.labels import read_classes
 from cfnseg.data.predictions import find_masks
-from cfnseg.data.prepare.coco import draw, why_undrawn
 from cfnseg.data.transforms import TrainTransform
 from cfnseg.doctor.build import examine_data
 from cfnseg.engine.masks import evaluate_masks
@@ -72,11 +72,11 @@ def test_deeper_folders_and_upper_case_are_read(root):
         (root / kind / "train" / "s3.png").rename(root / kind / "train" / "site" / "s1.PNG")
     data = opened(root)
     assert data.names == ["s0", "s1", "s2", "site/s1"]
-    assert data.read(3)[1].shape == (32, 40)
+    assert read_truth(data, 3).shape == (32, 40)
     report = doctored(root, mend=root.parent / "copy")
     assert not kinds(report) and report["splits"][0]["pairs"] == 4
     assert opened(root.parent / "copy").names == data.names
-    assert np.array_equal(opened(root.parent / "copy").read_truth(3), data.read_truth(3))
+    assert np.array_equal(read_truth(opened(root.parent / "copy"), 3), read_truth(data, 3))
 
 
 def test_other_types_are_counted(root, capsys):
@@ -90,7 +90,7 @@ def test_other_types_are_counted(root, capsys):
 def test_unicode_forms_are_one_name(root):
     (root / "images/train/s1.png").rename(root / f"images/train/{E_ACUTE['NFD']}.png")
     (root / "labels/train/s1.png").rename(root / f"labels/train/{E_ACUTE['NFC']}.png")
-    assert opened(root).read_truth(3).shape == (32, 40)
+    assert read_truth(opened(root), 3).shape == (32, 40)
     assert not kinds(doctored(root))
     found, extra = find_masks(root / "labels" / "train", opened(root).names)
     assert len(found) == 4 and not extra
@@ -138,7 +138,7 @@ def test_empty_files(root):
     (root / "labels/train/s2.png").write_bytes(b"")
     for i, said in ((1, r"s1\.png: not a readable image .the file is empty"), (2, r"s2\.png: not a readable mask .the file is empty")):
         with pytest.raises(UserError, match=said):
-            opened(root).read(i)
+            read_sample(opened(root), i)
     assert kinds(doctored(root)) >= {"image-unreadable", "mask-unreadable"}
 
 
@@ -147,11 +147,11 @@ def test_one_bit_masks(root, capsys):
     ids = np.asarray(Image.open(path)) % 2
     path.write_bytes(odd.png(ids, 1))
     with pytest.raises(UserError, match="may be id 1, or 255"):
-        opened(root).read(1)
+        read_sample(opened(root), 1)
     assert "mask-bits" in kinds(doctored(root))
     for mask in root.glob("labels/*/*.png"):
         mask.write_bytes(odd.png(np.asarray(Image.open(mask)) % 2, 1))
-    assert np.array_equal(opened(root).read(1)[1], ids)
+    assert np.array_equal(read_truth(opened(root), 1), ids)
     assert "stored values are the ids" in capsys.readouterr().err
     assert "mask-bits" not in kinds(doctored(root))
 
@@ -161,12 +161,12 @@ def test_one_bit_predictions(root):
     folder = root.parent / "predicted"
     folder.mkdir()
     for i, name in enumerate(data.names):
-        (folder / f"{name}.png").write_bytes(odd.png(data.read_ids(i) % 2, 1))
+        (folder / f"{name}.png").write_bytes(odd.png(data.ids(i) % 2, 1))
     found, _ = find_masks(folder, data.names)
     result = evaluate_masks(data, found, workers=0)
-    hits = sum(int((data.read_truth(i) == data.read_truth(i) % 2).sum()) for i in range(4))
+    hits = sum(int((read_truth(data, i) == read_truth(data, i) % 2).sum()) for i in range(4))
     assert result.confusion.trace() == hits
-    found[0].write_bytes(odd.png(data.read_ids(0)))
+    found[0].write_bytes(odd.png(data.ids(0)))
     with pytest.raises(UserError, match="may be id 1, or 255"):
         evaluate_masks(data, found, workers=0)
 
@@ -175,7 +175,7 @@ def test_jpeg_masks_named_png(root):
     for path in root.glob("labels/*/*.png"):
         Image.open(path).save(path, "JPEG")
     with pytest.raises(UserError, match=r"s0\.png: the file is a JPEG"):
-        opened(root).read(0)
+        read_sample(opened(root), 0)
     assert kinds(doctored(root)) >= {"mask-lossy"}
 
 
@@ -201,7 +201,7 @@ def test_train_ids_are_recognised(city):
     with pytest.raises(UserError, match=r"hold train ids \(0 to 18; .*road is 7\): 4,096 pixels are right as train ids, 0 as raw ids"):
         evaluate_masks(data, found, workers=0)
     for i, path in enumerate(found):
-        Image.fromarray(data.labels.decode(data.read_truth(i))).save(path)
+        Image.fromarray(data.labels.decode(read_truth(data, i))).save(path)
     assert evaluate_masks(data, found, workers=0).scores.miou == 1
     for path in found:  # no answer anywhere, and a single class, are bad predictions of raw ids
         Image.fromarray(np.full((32, 64), data.labels.void, np.uint8)).save(path)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from cfnseg.data import shapes
+from cfnseg.data.formats import shapes
 from cfnseg.data.labels import Label, LabelMap
 
 LABELS = LabelMap(Label(*c) for c in shapes.CLASSES)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cfnseg.config import Config, Data
-from cfnseg.data.dataset import open_dataset
+from cfnseg.data.dataset import open_dataset, read_truth
 from cfnseg.doctor.build import examine_data
 from cfnseg.errors import UserError
 from tests.doctor import planted as p
@@ -39,7 +39,7 @@ def test_a_clean_data_set_has_no_fault(clean, tmp_path, capsys):
     report = examine(clean, tmp_path)
     assert report["counts"]["error"] == report["counts"]["warning"] == 0, report["findings"]
     assert "Nothing is wrong with it" in capsys.readouterr().out
-    truth = sum(np.bincount(open_dataset("folder", str(clean), "train").read_truth(i).ravel(), minlength=256) for i in range(18))
+    truth = sum(np.bincount(read_truth(open_dataset("folder", str(clean), "train"), i).ravel(), minlength=256) for i in range(18))
     assert [c["pixels"] for c in report["splits"][0]["classes"]] == truth[:8].tolist()
     assert report["splits"][0]["ignored_share"] == pytest.approx(truth[255] / truth.sum())
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cfnseg.data.formats.voc import color
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.data.voc import color
 from cfnseg.doctor.examine import mask_facts
 from cfnseg.doctor.forms import PLAIN, assign
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfnseg.data import shapes
+from cfnseg.data.formats import shapes
 from cfnseg.doctor.hashes import alike, distances, near_pairs, perceptual_hash, thumbnail
 
 HASH = st.integers(0, 2**64 - 1)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cfnseg.config import Config, Data
-from cfnseg.data.dataset import open_dataset
+from cfnseg.data.dataset import open_dataset, read_truth
 from cfnseg.errors import UserError
 from tests.doctor import planted as p
 from tests.doctor.test_faults import ERRORS, clean, data, examine, kinds  # noqa: F401
@@ -16,7 +16,7 @@ REMAPPED = {"scaled": p.scaled, "brightness": p.gray, "from 1": lambda m: np.whe
 
 
 def truths(root):
-    return [open_dataset("folder", str(root), split).read_truth(i) for split in ("train", "val")
+    return [read_truth(open_dataset("folder", str(root), split), i) for split in ("train", "val")
             for i in range(len(open_dataset("folder", str(root), split).names))]
 
 
@@ -114,7 +114,7 @@ def test_voc_is_mended_into_a_folder_data_set(tmp_path):
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (home / folder).mkdir(parents=True)
     rng = np.random.default_rng(0)
-    from cfnseg.data.voc import LABELS
+    from cfnseg.data.formats.voc import LABELS
     for name in ("a", "v"):
         p.save(home / "JPEGImages" / f"{name}.jpg", rng.integers(0, 255, (40, 50, 3), np.uint8))
         Image.fromarray(LABELS.palette()[rng.integers(0, 21, (40, 50))]).save(home / "SegmentationClass" / f"{name}.png")

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cfnseg.config import Model
-from cfnseg.data import voc
-from cfnseg.data.camvid import LABELS
+from cfnseg.data.formats import voc
+from cfnseg.data.formats.camvid import LABELS
 from cfnseg.engine.checkpoint import check_labels, load, load_checkpoint, save_checkpoint, save_weights
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model

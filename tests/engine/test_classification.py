@@ -15,7 +15,7 @@ from sklearn.metrics import top_k_accuracy_score
 from torch import nn
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train
-from cfnseg.data.image_sets import open_images
+from cfnseg.data.formats.class_folders import open_images
 from cfnseg.engine.checkpoint import load
 from cfnseg.engine.classification import Classification, evaluate_images
 from cfnseg.engine.loss import side_weight
@@ -111,7 +111,7 @@ def test_scores_are_those_of_the_model_whatever_the_workers_and_shares(small):
     data = open_images("image_folder", small.data.root, "test")
     net = build_model(small.model, 6, pretrained=False)
     result = evaluate_images(net, data, small.data, workers=2)
-    images = torch.from_numpy(np.stack([data.read(i)[0] for i in range(18)])).permute(0, 3, 1, 2)
+    images = torch.from_numpy(np.stack([data.image(i) for i in range(18)])).permute(0, 3, 1, 2)
     with torch.no_grad():
         logits = net.eval()(images).image
     np.testing.assert_allclose(result.scores, logits.softmax(1).numpy(), rtol=1e-4, atol=1e-6)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cfnseg.config import Model
-from cfnseg.data.dataset import open_dataset
+from cfnseg.data.dataset import open_dataset, read_sample
 from cfnseg.engine.checkpoint import Weights
 from cfnseg.engine.evaluate import evaluate
 from cfnseg.engine.inference import Inference
@@ -36,7 +36,7 @@ def test_counts_are_those_of_the_predictors_masks(split, model, inference):
     predictor = Predictor(Weights(model, settings, split.labels, {}), "cpu", inference)
     expected, matrix, right, sure = Details.zeros(5, len(split.labels)), 0, 0, 0.0
     for i in range(5):
-        image, truth = split.read(i)
+        image, truth = read_sample(split, i)
         prediction = predictor(image)
         matrix = matrix + confusion_matrix(truth, prediction.mask, len(split.labels))
         expected.add(i, count_details(truth, prediction.mask, len(split.labels)))

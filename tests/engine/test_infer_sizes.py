@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from cfnseg.config import Model
-from cfnseg.data.cityscapes import LABELS
+from cfnseg.data.formats.cityscapes import LABELS
 from cfnseg.engine.checkpoint import save_weights
 from cfnseg.models.build import build_model
 from tests.conftest import run_tool

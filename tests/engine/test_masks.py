@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfnseg.data.dataset import open_dataset
+from cfnseg.data.dataset import open_dataset, read_truth
 from cfnseg.engine.masks import evaluate_masks
 from cfnseg.metrics.confusion import iou_of
 from tests.conftest import REPO
@@ -62,7 +62,7 @@ def test_a_pixel_without_a_class_is_wrong(folder_data, masks, tool, tmp_path):
     data = open_dataset("folder", str(folder_data), "val")
     before = evaluate_masks(data, files(data, masks), workers=0)
     mask = np.array(Image.open(masks / "s02.png"))
-    lost = mask[40:60, 10:30][data.read_truth(2)[40:60, 10:30] != 255]  # of those that count
+    lost = mask[40:60, 10:30][read_truth(data, 2)[40:60, 10:30] != 255]  # of those that count
     mask[40:60, 10:30] = 255
     Image.fromarray(mask).save(masks / "s02.png")
     after = evaluate_masks(data, files(data, masks), workers=0, details=True)

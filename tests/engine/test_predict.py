@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from cfnseg.config import Model
-from cfnseg.data.camvid import LABELS
-from cfnseg.data.dataset import open_dataset
+from cfnseg.data.dataset import open_dataset, read_sample
+from cfnseg.data.formats.camvid import LABELS
 from cfnseg.engine.checkpoint import Weights
 from cfnseg.engine.evaluate import evaluate
 from cfnseg.engine.inference import Inference
@@ -137,6 +137,6 @@ def test_evaluation_sees_what_inference_sees(folder_data):
     inference = Inference((32, 64), 0.5, batch=2, scales=(0.75, 1.25), flip=True)
     result = evaluate(model, data, workers=0, inference=inference)
     infer = Predictor(Weights(model, SETTINGS, data.labels), "cpu", inference)
-    pairs = [data.read(index) for index in range(len(data.names))]
+    pairs = [read_sample(data, index) for index in range(len(data.names))]
     assert np.array_equal(result.confusion, sum(confusion_matrix(truth, infer(image).mask, classes) for image, truth in pairs))
     assert not np.array_equal(result.confusion, evaluate(model, data, workers=0).confusion)

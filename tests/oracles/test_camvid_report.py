@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from cfnseg.data.cityscapes import LABELS
-from cfnseg.data.dataset import open_dataset
+from cfnseg.data.dataset import open_dataset, read_sample
+from cfnseg.data.formats.cityscapes import LABELS
 from cfnseg.engine.infer import SHIPPED
 from cfnseg.engine.predict import Predictor
 from cfnseg.metrics.confusion import confusion_matrix, counts_of, scores_of
@@ -23,7 +23,7 @@ def test_the_shipped_report_is_what_their_evaluator_counts(real_data, tmp_path):
     data, predictor = open_dataset("camvid", str(real_data / "camvid"), "val"), Predictor(SHIPPED, "cpu")
     files, matrix = [], 0
     for index, name in enumerate(data.names):
-        image, truth = data.read(index)
+        image, truth = read_sample(data, index)
         prediction = predictor(image).mask
         matrix = matrix + confusion_matrix(truth, prediction, len(data.labels))
         files.append((str(tmp_path / f"{name}_prediction.png"), str(tmp_path / f"{name}_truth.png")))

@@ -5,8 +5,8 @@ import copy
 import numpy as np
 import pytest
 
-from cfnseg.data.cityscapes import LABELS
 from cfnseg.data.dataset import FileDataset
+from cfnseg.data.formats.cityscapes import LABELS
 from cfnseg.engine.masks import evaluate_masks
 from cfnseg.metrics import confusion
 from tests.oracles.label_maps import ADVERSARIAL, Split

@@ -8,11 +8,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from cfnseg.data.prepare import unpack as unpacking
-from cfnseg.data.prepare.fetch import Archive, fetch
-from cfnseg.data.prepare.unpack import unpack
+from cfnseg.data.download import unpack as unpacking
+from cfnseg.data.download.fetch import Archive, fetch
+from cfnseg.data.download.unpack import unpack
 from cfnseg.errors import UserError
-from tests.data.server import serving
+from tests.data.download.server import serving
 
 DATA = np.random.default_rng(0).bytes(3 << 20)
 MD5 = "md5:" + hashlib.md5(DATA).hexdigest()

@@ -9,9 +9,14 @@ run, and on another processor at most a rounding away.
 from __future__ import annotations
 
 import colorsys
+import functools
+from typing import ClassVar
 
 import cv2
 import numpy as np
+
+from cfnseg.data.labels import Label, LabelMap
+from cfnseg.errors import UserError
 
 VOID = 255  # raw id of the outline around objects and of the unlabelled blobs
 CLASSES: list[tuple[int, str, tuple[int, int, int]]] = [
@@ -38,6 +43,36 @@ SHARED_LOOKS = [
     ((204, 209, 216), (232, 235, 238)),  # white cloud or snow
 ]
 FRACTION_BITS = 4  # polygon corners are integers in 1/16 pixel: exact, and smooth at small sizes
+
+
+class ShapesDataset:
+    """Scenes drawn on demand.
+
+    Args:
+        split: "train" (800 scenes), "val" (100) or "test" (100); no two splits share a scene.
+    """
+
+    sizes: ClassVar = {"train": 800, "val": 100, "test": 100}
+
+    def __init__(self, split: str) -> None:
+        if split not in self.sizes:
+            raise UserError(f"shapes has no split {split!r}; there are {', '.join(self.sizes)}")
+        self.first = 1_000_000 * list(self.sizes).index(split)
+        self.labels = LabelMap(Label(*c) for c in CLASSES)
+        self.names = [f"{split}_{i:04d}" for i in range(self.sizes[split])]
+
+    def image(self, index: int) -> np.ndarray:
+        """See `Dataset.image`."""
+        return _scene(self.first + index)[0]
+
+    def ids(self, index: int) -> np.ndarray:
+        """See `Dataset.ids`."""
+        return _scene(self.first + index)[1]
+
+
+@functools.lru_cache(maxsize=1)  # image and ids are asked for one after the other
+def _scene(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    return render(seed)
 
 
 def render(seed: int, size: tuple[int, int] = (192, 256)) -> tuple[np.ndarray, np.ndarray]:

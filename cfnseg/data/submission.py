@@ -19,9 +19,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from cfnseg.data import cityscapes, voc
 from cfnseg.data.dataset import USUAL_ROOT
 from cfnseg.data.files import image_size, read_mask, read_stored
+from cfnseg.data.formats import cityscapes, voc
 from cfnseg.data.predictions import find_masks, note_few_bits
 from cfnseg.errors import UserError, unknown
 from cfnseg.storage import write_atomic

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cfnseg.data.files import existing, paired, read_text
+from cfnseg.data.formats.voc import color
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.data.voc import color
 from cfnseg.errors import UserError
 
 REMEDY = ("Get it with: python tools/prepare_data.py ade20k; or set --data.root (evaluation: --root) to the folder that has "

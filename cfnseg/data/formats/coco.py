@@ -22,7 +22,7 @@ def pairs(root: Path, split: str, name: str) -> tuple[list[tuple[Path, Path]], L
         root: has ``train2017`` and ``val2017`` (or ``images/train2017`` ...) and ``masks/<name>``.
         split: train or val.
         name: coco (80 things and background), coco_voc (VOC's 21 classes) or coco_stuff (80 things, 91 stuffs); what stands in
-            their masks, `cfnseg.data.prepare.coco` says.
+            their masks, `cfnseg.data.download.coco_masks` says.
 
     Raises:
         UserError: images or masks are missing.

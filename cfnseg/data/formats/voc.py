@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 from cfnseg.data.files import existing, nonempty, partners, read_text
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.data.prepare.fetch import Archive, fetch
-from cfnseg.errors import UserError, first_line
+from cfnseg.errors import UserError
 
 NAMES = ["background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
          "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]
@@ -88,31 +85,3 @@ def pairs_aug(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap
     names = set(_listed(sbd / "train.txt")) | set(_listed(sbd / "val.txt"))
     names -= {image.stem for image, _ in own} | set(_listed(home / "ImageSets" / "Segmentation" / "val.txt"))
     return own + _paired(home, sorted(names), sbd / "cls", ".mat", sbd / "train.txt"), labels
-
-
-def download(root: Path, aug: bool) -> None:
-    """Fetch VOC 2012, and SBD for ``aug``, from torchvision's addresses with its checksums; what is complete is left alone.
-
-    Raises UserError if a server cannot be reached or sends another file.
-    """
-    from torchvision.datasets import SBDataset, VOCSegmentation
-    from torchvision.datasets.voc import DATASET_YEAR_DICT
-
-    known = DATASET_YEAR_DICT["2012"]
-    try:
-        if not _complete(pairs, root, "train", "val"):
-            fetch(Archive(known["url"], known["filename"], digest=f"md5:{known['md5']}"), root)  # torchvision would not continue one
-            VOCSegmentation(str(root), year="2012", download=True)  # finds the file, compares it and unpacks it
-        if aug and not _complete(pairs_aug, root, "train"):
-            fetch(Archive(SBDataset.url, SBDataset.filename, digest=f"md5:{SBDataset.md5}"), root / "sbd")
-            SBDataset(str(root / "sbd"), mode="segmentation", download=True)
-    except (OSError, RuntimeError, tarfile.TarError) as error:
-        raise UserError(f"{root}: torchvision could not unpack the download ({first_line(error)}). Unpack "
-                        f"VOCtrainval_11-May-2012.tar in {root} and SBD's benchmark.tgz in {root} by hand") from None
-
-
-def _complete(read: Callable, root: Path, *splits: str) -> bool:
-    try:
-        return all(read(root, split) for split in splits)
-    except UserError:
-        return False

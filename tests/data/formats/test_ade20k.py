@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfnseg.data import voc
-from cfnseg.data.ade20k import read_names
-from cfnseg.data.dataset import open_dataset
+from cfnseg.data.dataset import open_dataset, read_truth
+from cfnseg.data.formats import voc
+from cfnseg.data.formats.ade20k import read_names
 from cfnseg.errors import UserError
 
 NAMES = {1: "wall", 2: "building, edifice", 8: "bed ", 150: "flag"}
@@ -36,8 +36,8 @@ def test_the_tree(tmp_path):
     assert data.names == ["ADE_train_00000001", "ADE_train_00000002"]
     assert len(data.labels) == 150
     assert [data.labels.names[i] for i in (0, 1, 7, 21, 149)] == ["wall", "building", "bed", "thing 22", "flag"]
-    assert data.read(0)[1][:3, 0].tolist() == [255, 1, 149]
-    assert data.labels.decode(data.read_truth(0))[:3, 0].tolist() == [0, 2, 150]
+    assert read_truth(data, 0)[:3, 0].tolist() == [255, 1, 149]
+    assert data.labels.decode(read_truth(data, 0))[:3, 0].tolist() == [0, 2, 150]
     assert data.labels.labels[149].color == voc.color(150)
     assert open_dataset("ade20k", str(home), "val").names == ["ADE_val_00000001"]
 

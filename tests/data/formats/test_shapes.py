@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cfnseg.data.shapes import CLASSES, FIRST_SHAPE, GROUND, SKY, VOID, render
+from cfnseg.data.formats.shapes import CLASSES, FIRST_SHAPE, GROUND, SKY, VOID, render
 
 SCENES = 50
 

@@ -9,8 +9,8 @@ import pytest
 from torchvision.datasets import CIFAR10
 
 from cfnseg.config import Data
-from cfnseg.data.cifar import CIFAR10_CLASSES
-from cfnseg.data.image_sets import hold_out_images, open_images
+from cfnseg.data.formats.cifar import CIFAR10_CLASSES
+from cfnseg.data.formats.class_folders import hold_out_images, open_images
 from cfnseg.data.loader import StepBatches, labelled_images, train_batches
 from cfnseg.data.transforms import ImageTransform
 from cfnseg.errors import UserError
@@ -47,8 +47,8 @@ def test_folder_and_zip_are_the_same(folder, archive, name):
     assert one.names == other.names and one.labels.names == other.labels.names == CIFAR10_CLASSES
     assert (one.targets == other.targets).all() and len(one.names) == 40
     for i in (0, 5, 39):
-        image, target = one.read(i)
-        assert (image == 10 * target + i % 4).all() and (other.read(i)[0] == image).all()
+        image, target = one.image(i), one.targets[i]
+        assert (image == 10 * target + i % 4).all() and (other.image(i) == image).all()
 
 
 def test_zip_read_by_several_processes(archive):
@@ -145,7 +145,7 @@ def test_cifar_of_another_size(folder):
 def test_loaders_need_no_fork(folder, archive):
     for path in (folder, archive):
         rest, _ = hold_out_images(open_images("image_folder", str(path), "train"), "10")
-        assert (pickle.loads(pickle.dumps(rest)).read(2)[0] == rest.read(2)[0]).all()
+        assert (pickle.loads(pickle.dumps(rest)).image(2) == rest.image(2)).all()
 
 
 def test_neither_folder_nor_zip(tmp_path):
@@ -179,7 +179,7 @@ def test_files_of_torchvision(tmp_path, monkeypatch):
     images = open_images("cifar10", str(tmp_path), "train")
     assert len(images.names) == 20 and images.labels.names == CIFAR10_CLASSES and len(set(images.names)) == 20
     data = pickle.loads((base / "data_batch_1").read_bytes())["data"]
-    assert (images.read(1)[0] == data[1].reshape(3, 32, 32).transpose(1, 2, 0)).all() and images.read(1)[1] == 3
+    assert (images.image(1) == data[1].reshape(3, 32, 32).transpose(1, 2, 0)).all() and images.targets[1] == 3
     assert len(open_images("cifar10", str(tmp_path), "test").names) == 4
     with pytest.raises(UserError, match="no split 'val'"):
         open_images("cifar10", str(tmp_path), "val")
@@ -191,7 +191,7 @@ def test_hold_out_takes_the_same_share_of_every_class(folder):
     assert (np.bincount(held.targets) == 2).all() and (np.bincount(rest.targets) == 2).all()
     assert not set(rest.names) & set(held.names) and sorted(rest.names + held.names) == sorted(images.names)
     assert hold_out_images(images, "20")[1].names == held.names
-    assert (held.read(3)[0] // 10 == held.targets[3]).all()
+    assert (held.image(3) // 10 == held.targets[3]).all()
     for count in ("0006R0", "9", "40"):
         with pytest.raises(UserError, match=rf"data.holdout '?{count}"):
             hold_out_images(images, count)
@@ -226,4 +226,4 @@ def test_real_cifar(real_data):
     assert sum(n.endswith(".jpg") for n in names) == 50_000
     images = open_images("image_folder", str(path), "train")
     assert images.labels.names == CIFAR10_CLASSES and (np.bincount(images.targets) == 5000).all()
-    assert images.read(123)[0].shape == (32, 32, 3)
+    assert images.image(123).shape == (32, 32, 3)

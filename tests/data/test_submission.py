@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfnseg.data import cityscapes, voc
-from cfnseg.data.dataset import open_dataset
+from cfnseg.data.dataset import open_dataset, read_truth
+from cfnseg.data.formats import cityscapes, voc
 from cfnseg.data.predictions import find_masks, read_prediction
+from cfnseg.data.submission import submission
 from cfnseg.errors import UserError
-from cfnseg.export.submission import submission
 from cfnseg.metrics.confusion import confusion_matrix
 from tests.conftest import run_tool
-from tests.data.test_layouts import put
+from tests.data.formats.test_layouts import put
 
 SIZE = (40, 60)
 NAMES = ("2008_000006", "2008_000011", "2009_000001")
@@ -135,7 +135,7 @@ def test_cityscapes_own_evaluator_scores_the_archive(city, tmp_path):
     theirs = json.loads((tmp_path / "resultPixelLevelSemanticLabeling.json").read_text())
     data = open_dataset("cityscapes", str(city), "val")
     files, _ = find_masks(city / "masks", data.names)
-    total = sum(confusion_matrix(data.read_truth(i), read_prediction(f, data.labels, SIZE), 19) for i, f in enumerate(files))
+    total = sum(confusion_matrix(read_truth(data, i), read_prediction(f, data.labels, SIZE), 19) for i, f in enumerate(files))
     iou = np.diag(total) / (total.sum(0) + total.sum(1) - np.diag(total))
     assert abs(iou.mean() - theirs["averageScoreClasses"]) < 1e-9
     assert 0.2 < iou.mean() < 0.8

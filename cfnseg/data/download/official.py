@@ -6,13 +6,12 @@ import re
 import shlex
 from pathlib import Path
 
-from cfnseg.data import voc
-from cfnseg.data.coco import image_folder
 from cfnseg.data.dataset import USUAL_ROOT, open_dataset
-from cfnseg.data.prepare import coco
-from cfnseg.data.prepare.cityscapes import get_cityscapes
-from cfnseg.data.prepare.fetch import Archive, fetch
-from cfnseg.data.prepare.unpack import unpack
+from cfnseg.data.download import coco_masks
+from cfnseg.data.download.downloaders import download_cityscapes, download_voc
+from cfnseg.data.download.fetch import Archive, fetch
+from cfnseg.data.download.unpack import unpack
+from cfnseg.data.formats.coco import image_folder
 from cfnseg.errors import UserError, unknown
 
 # COCO and ADE20K publish no checksums; these sizes and SHA-256 are those that TensorFlow Datasets recorded.
@@ -86,9 +85,9 @@ def missing(name: str, root: Path) -> list[str]:
 
 def _get(name: str, root: Path) -> None:
     if name.startswith("voc"):
-        voc.download(root, aug=name == "voc_aug")
+        download_voc(root, aug=name == "voc_aug")
     elif name == "cityscapes":
-        get_cityscapes(root)
+        download_cityscapes(root)
     elif name == "camvid":
         unpack(fetch(CAMVID, root), root, _camvid_place)
     elif name == "ade20k":
@@ -112,4 +111,4 @@ def _get_coco(name: str, root: Path) -> None:
         if not all((root / file).is_file() for file in files):
             unpack(fetch(archive, root), root, lambda member, files=files: member if member in files else None)
     for split in COCO_IMAGES:
-        coco.convert(root, split, name)
+        coco_masks.convert(root, split, name)

@@ -10,9 +10,9 @@ from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from cfnseg.data import voc
-from cfnseg.data.dataset import open_dataset
-from cfnseg.data.prepare.coco import AS_VOC, convert, draw, label_map
+from cfnseg.data.dataset import open_dataset, read_sample, read_truth
+from cfnseg.data.download.coco_masks import AS_VOC, convert, draw, label_map
+from cfnseg.data.formats import voc
 from cfnseg.errors import UserError
 
 SIZE = (40, 50)
@@ -114,14 +114,14 @@ def test_stuff_lies_below_things_and_other_is_ignored(coco):
     assert np.array_equal(mask[things == 0], below[things == 0])
     data = open_dataset("coco_stuff", str(coco), "train")
     assert data.labels.names == [*AS_VOC, "cup", "toothbrush", "banner", "sky-other", "wood"]
-    assert (data.read_truth(1) == 255).all()
+    assert (read_truth(data, 1) == 255).all()
 
 
 def test_the_data_sets(coco):
     data = open_dataset("coco", str(coco), "train")
     assert data.names == ["000000000007", "000000000009"]
     assert data.labels.names[:2] == ["background", "airplane"]
-    image, truth = data.read(0)
+    image, truth = read_sample(data, 0)
     assert image.shape == (*SIZE, 3)
     assert np.array_equal(data.labels.decode(truth), raw(coco, "coco"))
     assert len(open_dataset("coco", str(coco), "val").names) == 1

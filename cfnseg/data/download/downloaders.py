@@ -1,28 +1,60 @@
-"""Cityscapes through its own downloader, which needs an account and compares the checksums that the server gives."""
+"""Downloads through the owners' and torchvision's own programs, which know addresses and checksums."""
 
 from __future__ import annotations
 
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
-from cfnseg.data.prepare.unpack import unpack
+from cfnseg.data.download.fetch import Archive, fetch
+from cfnseg.data.download.unpack import unpack
+from cfnseg.data.formats import voc
 from cfnseg.errors import UserError, first_line
 
 PACKAGES = ["gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip"]
 
 
-def get_cityscapes(root: Path) -> None:
+def download_voc(root: Path, aug: bool) -> None:
+    """Fetch VOC 2012, and SBD for ``aug``, from torchvision's addresses with its checksums; what is complete is left alone.
+
+    Raises UserError if a server cannot be reached or sends another file.
+    """
+    from torchvision.datasets import SBDataset, VOCSegmentation
+    from torchvision.datasets.voc import DATASET_YEAR_DICT
+
+    known = DATASET_YEAR_DICT["2012"]
+    try:
+        if not _complete(voc.pairs, root, "train", "val"):
+            fetch(Archive(known["url"], known["filename"], digest=f"md5:{known['md5']}"), root)  # torchvision would not continue one
+            VOCSegmentation(str(root), year="2012", download=True)  # finds the file, compares it and unpacks it
+        if aug and not _complete(voc.pairs_aug, root, "train"):
+            fetch(Archive(SBDataset.url, SBDataset.filename, digest=f"md5:{SBDataset.md5}"), root / "sbd")
+            SBDataset(str(root / "sbd"), mode="segmentation", download=True)
+    except (OSError, RuntimeError, tarfile.TarError) as error:
+        raise UserError(f"{root}: torchvision could not unpack the download ({first_line(error)}). Unpack "
+                        f"VOCtrainval_11-May-2012.tar in {root} and SBD's benchmark.tgz in {root} by hand") from None
+
+
+def _complete(read: Callable, root: Path, *splits: str) -> bool:
+    try:
+        return all(read(root, split) for split in splits)
+    except UserError:
+        return False
+
+
+def download_cityscapes(root: Path) -> None:
     """Fetch and unpack the images and fine annotations in ``root``; zips that lie there are not fetched again.
 
     Name and password are asked for by cityscapesscripts, which keeps them only if told so; nothing of ours sees them.
     Raises UserError if it is not installed or the download fails, with what to do by hand.
     """
     if lacking := [name for name in PACKAGES if not (root / name).is_file()]:
-        _download(root, lacking)
+        _download_zips(root, lacking)
     for name in PACKAGES:
         unpack(root / name, root)
 
 
-def _download(root: Path, names: list[str]) -> None:
+def _download_zips(root: Path, names: list[str]) -> None:
     by_hand = (f"By hand: register at https://www.cityscapes-dataset.com (free for research), save {' and '.join(names)} in {root}, "
                "and run the same command again")
     try:

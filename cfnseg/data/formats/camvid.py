@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cfnseg.data import folder
 from cfnseg.data.files import existing
+from cfnseg.data.formats import folder
 from cfnseg.data.labels import Label, LabelMap
 
 LABELS = LabelMap([Label(i, name, color) for i, (name, color) in enumerate([

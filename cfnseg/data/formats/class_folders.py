@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from cfnseg.data import cifar
 from cfnseg.data.decode import decode_image
 from cfnseg.data.files import IMAGE_TYPES, existing, is_hidden, list_files, read_image
+from cfnseg.data.formats import cifar
 from cfnseg.data.labels import ClassNames
 from cfnseg.errors import UserError
 
@@ -35,9 +35,9 @@ class ImageSet:
     def __init__(self, names: list[str], targets: np.ndarray, labels: ClassNames, load: Callable[[int], np.ndarray]) -> None:
         self.names, self.targets, self.labels, self._load = names, np.asarray(targets, np.int64), labels, load
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """Image ``index``, (H, W, 3) uint8 RGB, and its class. Raises UserError for a file that cannot be read."""
-        return self._load(index), int(self.targets[index])
+    def image(self, index: int) -> np.ndarray:
+        """Image ``index``, (H, W, 3) uint8 RGB. Raises UserError for a file that cannot be read."""
+        return self._load(index)
 
     def subset(self, indices: np.ndarray) -> ImageSet:
         """These images alone."""

@@ -27,8 +27,8 @@ from pycocotools.coco import COCO
 from rich.console import Console
 from rich.progress import track
 
-from cfnseg.data import voc
 from cfnseg.data.files import existing, note
+from cfnseg.data.formats import voc
 from cfnseg.data.labels import IGNORE, Label, LabelMap
 from cfnseg.errors import UserError, first_line
 from cfnseg.storage import write_atomic

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from cfnseg.data.dataset import hold_out, open_dataset
+from cfnseg.data.dataset import hold_out, open_dataset, read_sample, read_truth
 from cfnseg.errors import UserError
 
 
@@ -36,7 +36,7 @@ def voc(tmp_path):
 def test_voc(voc):
     data = open_dataset("voc", str(voc), "train")
     assert data.names == ["a", "b"]
-    assert np.unique(data.read(0)[1]).tolist() == [15]
+    assert np.unique(read_truth(data, 0)).tolist() == [15]
     assert open_dataset("voc", str(voc / "VOCdevkit" / "VOC2012"), "val").names == ["v"]
 
 
@@ -51,7 +51,7 @@ def test_voc_aug_adds_sbd_without_the_validation_images(voc):
     (sbd / "val.txt").write_text("v\n")
     data = open_dataset("voc_aug", str(voc), "train")
     assert data.names == ["a", "b", "s"]
-    assert [np.unique(data.read(i)[1]).item() for i in range(3)] == [15, 15, 7]  # VOC's own mask wins
+    assert [np.unique(read_truth(data, i)).item() for i in range(3)] == [15, 15, 7]  # VOC's own mask wins
     assert open_dataset("voc_aug", str(voc), "val").names == ["v"]
 
 
@@ -87,7 +87,7 @@ def test_cityscapes(tmp_path):
         put(tmp_path / "gtFine" / "val" / city / f"{stem}_gtFine_labelIds.png", mask)
     data = open_dataset("cityscapes", str(tmp_path), "val")
     assert len(data.names) == 2
-    assert data.read(1)[1][:4, 0].tolist() == [255, 255, 0, 13]
+    assert read_truth(data, 1)[:4, 0].tolist() == [255, 255, 0, 13]
     (tmp_path / "gtFine" / "val" / "ulm" / "ulm_000000_000019_gtFine_labelIds.png").unlink()
     with pytest.raises(UserError, match="1 of 2 images have no labelIds mask"):
         open_dataset("cityscapes", str(tmp_path), "val")
@@ -129,7 +129,7 @@ def test_hold_out(folder_data):
     rest, held = hold_out(data, "s1")
     assert held.names == ["s10", "s11", "s12", "s13"]
     assert sorted(rest.names + held.names) == data.names
-    assert np.array_equal(held.read(1)[0], data.read(11)[0])
+    assert np.array_equal(held.image(1), data.image(11))
     for prefix in ("x", "s"):
         with pytest.raises(UserError, match="first of which is s00"):
             hold_out(data, prefix)
@@ -138,16 +138,16 @@ def test_hold_out(folder_data):
 def test_shapes_splits_share_nothing():
     train, val = open_dataset("shapes", "", "train"), open_dataset("shapes", "", "val")
     assert (len(train.names), len(val.names)) == (800, 100)
-    assert not np.array_equal(train.read(0)[0], val.read(0)[0])
+    assert not np.array_equal(train.image(0), val.image(0))
 
 
 def test_real_files(real_data):
     camvid = open_dataset("camvid", str(real_data / "camvid"), "val")
     assert len(camvid.names) == 101
-    image, truth = camvid.read(0)
+    image, truth = read_sample(camvid, 0)
     assert image.shape == (360, 480, 3)
     assert truth.shape == (360, 480)
     sample = open_dataset("voc", str(real_data / "voc_sample"), "trainval")
     assert len(sample.names) == 60
     for i in range(0, 60, 8):
-        assert sample.read(i)[1].max() == 255  # void outlines
+        assert read_truth(sample, i).max() == 255  # void outlines

@@ -1,1 +1,0 @@
-"""What leaves the project for other people's programs and servers."""
