@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,5 +72,7 @@ def real_data() -> Path:
 
 
 def run_tool(*args: object, **settings) -> subprocess.CompletedProcess:
-    """A tool of the project in a process of its own, from the project's root."""
+    """A tool of the project in a process of its own, from the project's root; ``-c CODE`` in a fresh interpreter."""
+    if args[0] == "-c":
+        return subprocess.run([sys.executable, *map(str, args)], cwd=REPO, capture_output=True, text=True, timeout=240, check=False)
     return processes.run(*args, **settings)
