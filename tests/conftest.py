@@ -72,7 +72,12 @@ def real_data() -> Path:
 
 
 def run_tool(*args: object, **settings) -> subprocess.CompletedProcess:
-    """A tool of the project in a process of its own, from the project's root; ``-c CODE`` in a fresh interpreter."""
-    if args[0] == "-c":
-        return subprocess.run([sys.executable, *map(str, args)], cwd=REPO, capture_output=True, text=True, timeout=240, check=False)
-    return processes.run(*args, **settings)
+    """A tool of the project in a process of its own, from the project's root.
+
+    Modules (``-m``) and code (``-c``) run in a fresh interpreter, scripts in a forked one.
+    """
+    if args[0] not in ("-c", "-m"):
+        return processes.run(*args, **settings)
+    env = {**os.environ, **settings.pop("env", {})}
+    return subprocess.run([sys.executable, *map(str, args)], cwd=settings.pop("cwd", REPO), env=env, capture_output=True,
+                          text=True, timeout=settings.pop("timeout", 240), check=False, **settings)

@@ -28,7 +28,7 @@ class Tool:
     """A running command, with the part of subprocess.Popen's interface that the tests use.
 
     Args:
-        args: the script and its arguments, or ``-m``, a module and its arguments.
+        args: the script and its arguments.
         cwd: working directory.
         env: variables added to this process's.
         new_session: lead a session and process group.
@@ -91,12 +91,8 @@ def _main(args: list[str], cwd: str, env: dict[str, str], places: list[str], new
     sys.argv = args
     code = 0
     try:
-        if args[0] == "-m":
-            sys.argv = args[1:]
-            runpy.run_module(args[1], run_name="__main__", alter_sys=True)
-        else:
-            sys.path.insert(0, str(Path(args[0]).parent))
-            runpy.run_path(args[0], run_name="__main__")
+        sys.path.insert(0, str(Path(args[0]).parent))
+        runpy.run_path(args[0], run_name="__main__")
     except SystemExit as ending:
         code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
         if isinstance(ending.code, str):
