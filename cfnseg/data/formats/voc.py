@@ -65,33 +65,38 @@ def _paired(home: Path, names: list[str], masks: Path, suffix: str, source: Path
     return [(pictures[n], drawn[n]) for n in names]
 
 
+def _list_file(home: Path, split: str) -> Path:
+    return home / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
 def images(root: Path, split: str) -> list[Path]:
     """Image paths of train, val, trainval or, from VOC2012test.tar, test. UserError for missing files."""
     home = _home(root)
-    source = home / "ImageSets" / "Segmentation" / f"{split}.txt"
+    source = _list_file(home, split)
     return [image for image, _ in _paired(home, _listed(source), home / "JPEGImages", ".jpg", source)]
 
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
     """Image and palette-mask paths of train, val or trainval. Raises UserError for missing files."""
     home = _home(root)
-    source = home / "ImageSets" / "Segmentation" / f"{split}.txt"
+    source = _list_file(home, split)
     found = _paired(home, _listed(source), home / "SegmentationClass", ".png", source)
     return nonempty(found, source.parent, source.name), LABELS
 
 
 def pairs_aug(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
-    """As `pairs`, but ``train`` is VOC's train plus SBD's train and val without VOC's val: 10,582 images in full.
+    """As `pairs`, but ``train`` adds SBD's train and val without VOC's val: 10,582 images in all.
 
-    VOC's own masks are used where there are both. SBD is looked for as ``sbd`` or ``benchmark_RELEASE/dataset`` beside
-    VOCdevkit, its masks as ``cls/*.mat``.
+    VOC's masks replace SBD's. SBD is the folder ``sbd`` or ``benchmark_RELEASE/dataset`` next to
+    VOCdevkit, with the masks ``cls/*.mat``.
     """
     if split != "train":
         return pairs(root, split)
     home = _home(root)
     own, labels = pairs(root, "train")
     places = [root / "sbd", root / "benchmark_RELEASE" / "dataset"]
-    sbd = next((p for p in places if (p / "cls").is_dir()), None) or existing(places[0] / "cls", "SBD", REMEDY)
-    names = set(_listed(sbd / "train.txt")) | set(_listed(sbd / "val.txt"))
-    names -= {image.stem for image, _ in own} | set(_listed(home / "ImageSets" / "Segmentation" / "val.txt"))
+    found = next((p for p in places if (p / "cls").is_dir()), None)
+    sbd = found or existing(places[0] / "cls", "SBD", REMEDY)
+    names = {*_listed(sbd / "train.txt"), *_listed(sbd / "val.txt")}
+    names -= {image.stem for image, _ in own} | set(_listed(_list_file(home, "val")))
     return own + _paired(home, sorted(names), sbd / "cls", ".mat", sbd / "train.txt"), labels
