@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from cfnseg.data.download.downloaders import download_voc
-from cfnseg.data.files import few_bits, note, read_image, read_stored
+from cfnseg.data.files import few_bits, read_image, read_stored
 from cfnseg.data.formats import ade20k, camvid, cityscapes, coco, folder, shapes, voc
 from cfnseg.data.labels import LabelMap
 from cfnseg.errors import UserError
@@ -97,10 +97,8 @@ class FileDataset:
         if len(set(self.names)) < len(self.names):  # the same stem in two folders
             above = os.path.commonpath([image.parent for image, _ in pairs])
             self.names = [image.relative_to(above).with_suffix("").as_posix() for image, _ in pairs]
-        self.few_bits = few_bits(mask for _, mask in pairs)
-        if self.few_bits:
-            note(f"the {len(pairs)} masks in {pairs[0][1].parent} have fewer than 8 bits a gray pixel; "
-                 "their stored values are the ids, so white in 1 bit is id 1, not 255")
+        masks = [mask for _, mask in pairs]
+        self.few_bits = few_bits(masks, f"masks in {masks[0].parent}" if masks else "masks")
 
     def image(self, index: int) -> np.ndarray:
         """See `Dataset.image`."""

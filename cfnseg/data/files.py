@@ -61,17 +61,20 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"{path}: {error.strerror or error}") from None
 
 
-def few_bits(masks: Iterable[Path]) -> bool:
-    """Whether every mask has fewer than 8 bits per gray pixel; False for no masks.
+def few_bits(masks: list[Path], what: str) -> bool:
+    """Whether every mask has fewer than 8 bits per gray pixel, with a note; False for no masks.
 
     The stored values are then the ids. Otherwise `LabelMap.demand_one_meaning` checks such masks.
+
+    Args:
+        masks: mask files; the first with 8 bits ends the search.
+        what: their name in the note.
     """
-    bits = 8
-    for path in masks:
-        bits = mask_bits(path)
-        if bits == 8:  # one is enough: most data sets cost a single header
-            break
-    return bits < 8
+    few = bool(masks) and all(mask_bits(path) < 8 for path in masks)
+    if few:
+        note(f"the {len(masks)} {what} have fewer than 8 bits a gray pixel; "
+             "their stored values are the ids, so white in 1 bit is id 1, not 255")
+    return few
 
 
 def read_sbd_mask(path: Path) -> np.ndarray:

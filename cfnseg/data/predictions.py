@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfnseg.data.files import by_key, existing, few_bits, list_files, name_key, note, read_stored
+from cfnseg.data.files import by_key, existing, list_files, name_key, read_stored
 from cfnseg.data.labels import IGNORE, LabelMap
 from cfnseg.errors import UserError
 
@@ -51,15 +51,6 @@ def find_masks(folder: Path, names: list[str]) -> tuple[list[Path], list[Path]]:
 def _more(cases: list[tuple[str, list[Path]]]) -> str:
     stems = [stem for stem, _ in cases]
     return f"; also {', '.join(stems[1:4])}{' ...' if len(stems) > 4 else ''}" if len(stems) > 1 else ""
-
-
-def note_few_bits(masks: list[Path]) -> bool:
-    """`few_bits` of predictions, with a note if it is True."""
-    alone = few_bits(masks)
-    if alone:
-        note(f"the {len(masks)} predictions have fewer than 8 bits a gray pixel; "
-             "their stored values are the ids, so white in 1 bit is id 1, not 255")
-    return alone
 
 
 def demand_raw_ids(labels: LabelMap, used: np.ndarray, hits: np.ndarray, as_train: np.ndarray) -> None:

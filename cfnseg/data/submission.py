@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.progress import track
 
 from cfnseg.data.dataset import USUAL_ROOT
-from cfnseg.data.files import image_size, read_mask
+from cfnseg.data.files import few_bits, image_size, read_mask
 from cfnseg.data.formats import cityscapes, voc
-from cfnseg.data.predictions import find_masks, note_few_bits, read_predicted_ids
+from cfnseg.data.predictions import find_masks, read_predicted_ids
 from cfnseg.errors import UserError, unknown
 from cfnseg.storage import write_atomic
 
@@ -80,7 +80,7 @@ def submission(server: str, masks: Path, root: str = "", split: str = "test", ou
 def _demand_sound(server: str, files: list[Path], images: list[Path]) -> None:
     """Raise UserError for masks that are unreadable, of another size, or have illegal ids."""
     faults, used, legal = [], set(), LEGAL[server]
-    labels, alone = FORMATS[server].LABELS, note_few_bits(files)
+    labels, alone = FORMATS[server].LABELS, few_bits(files, "predictions")
     for file, image in track(list(zip(files, images)), "check", console=Console(stderr=True)):
         try:
             width, height = image_size(image)
