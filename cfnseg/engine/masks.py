@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from cfnseg.data.dataset import Dataset, read_ids, read_truth
+from cfnseg.data.files import few_bits
 from cfnseg.data.loader import parallel
-from cfnseg.data.predictions import demand_raw_ids, note_few_bits, read_predicted_ids
+from cfnseg.data.predictions import demand_raw_ids, read_predicted_ids
 from cfnseg.engine.evaluate import Evaluation
 from cfnseg.metrics.details import Details, count_details
 from cfnseg.metrics.pairs import pair_counts
@@ -67,7 +68,7 @@ def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, detail
     confusion = np.zeros((classes, classes), np.int64)
     counts = np.zeros((len(masks), 3, classes), np.int64)
     more = Details.zeros(len(masks), classes) if details else None
-    alone = note_few_bits(masks)
+    alone = few_bits(masks, "predictions")
     jobs = [(index, mask, details, alone) for index, mask in enumerate(masks)]
     for index, result in enumerate(parallel(functools.partial(_count_job, dataset), jobs, workers)):
         matrix, counts[index], extra, ids, right = result

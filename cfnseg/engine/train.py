@@ -111,7 +111,7 @@ class Run:
                 together(self.fabric, lambda: self.fabric.local_rank or self.task.open(download=True))
         self.data, self.val = own or together(self.fabric, self.task.open)
         self.labels = self.data.labels
-        if self.val.labels.to_dict() != self.labels.to_dict():
+        if self.val.labels.to_dict() != self.labels.to_dict():  # LabelMap or ClassNames
             raise UserError("training and validation data have different classes", code=2, everywhere=True)
         same_everywhere(self.fabric, self._images(), "the training images or classes")
         same_everywhere(self.fabric, "\n".join(self.val.names), "the validation images")

@@ -10,9 +10,9 @@ from PIL import Image
 
 from cfnseg.data.dataset import FileDataset, read_sample, read_truth
 from cfnseg.data.decode import decode_image, decode_mask
-from cfnseg.data.files import read_image
+from cfnseg.data.files import few_bits, read_image
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.data.predictions import note_few_bits, read_predicted_ids
+from cfnseg.data.predictions import read_predicted_ids
 from cfnseg.doctor.examine import Pair, examine, open_mask
 from cfnseg.errors import UserError
 from tests.data import odd_files as odd
@@ -60,7 +60,7 @@ def trained(path):
 
 
 def scored(path):
-    return read_predicted_ids(path, LABELS, IDS.shape, note_few_bits([path]))
+    return read_predicted_ids(path, LABELS, IDS.shape, few_bits([path], "predictions"))
 
 
 @pytest.mark.parametrize("entry", [trained, scored, lambda path: open_mask(path)[0]], ids=["train", "predictions", "doctor"])
@@ -150,7 +150,7 @@ def test_few_bits_beside_masks_of_eight(values, bits, others, meaning, tmp_path)
     masks = [paths[1], paths[2]] if others else [paths[1]]
     data = FileDataset([(paths[0], mask) for mask in masks], TWO)
     reads = [lambda: read_sample(data, 0)[1], lambda: data.ids(0), lambda: read_truth(data, 0),
-             lambda: read_predicted_ids(paths[1], TWO, row.shape, note_few_bits(masks))]
+             lambda: read_predicted_ids(paths[1], TWO, row.shape, few_bits(masks, "predictions"))]
     for read in reads:
         if isinstance(meaning, str):
             with pytest.raises(UserError, match=meaning):
