@@ -13,8 +13,8 @@ from cfnseg.data.loader import loaded, quiet_worker
 from cfnseg.data.predictions import demand_raw_ids, note_few_bits, read_predicted_ids
 from cfnseg.engine.evaluate import Evaluation
 from cfnseg.errors import UserError
-from cfnseg.metrics.details import Details, count_details
-from cfnseg.metrics.pairs import pair_counts
+from cfnseg.metrics.segments import Details, count_details
+from cfnseg.metrics.confusion import pair_counts
 
 
 class _Counted(TorchDataset):
@@ -44,7 +44,7 @@ def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
 
     Returns:
         (C, C) confusion of the pixels that got a class, (3, C) counts of all, what
-        `cfnseg.metrics.details.count_details` gives, (256,) pixels of each predicted id, and (C,) pixels that would be
+        `cfnseg.metrics.segments.count_details` gives, (256,) pixels of each predicted id, and (C,) pixels that would be
         right if the predictions were train ids.
 
     Raises:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cfnseg.metrics.classification import average_precision
+from cfnseg.metrics.ranking import average_precision
 from cfnseg.metrics.confusion import confusion_matrix, counts_of, device_confusion_matrix, scores_of
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cfnseg.metrics.confusion import iou_of
-from cfnseg.metrics.paired import paired_classes, paired_difference
+from cfnseg.metrics.uncertainty import paired_classes, paired_difference
 
 
 def counts(rng: np.random.Generator, images: int = 40, classes: int = 3) -> np.ndarray:

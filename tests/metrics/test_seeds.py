@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from cfnseg.metrics.seeds import seed_difference
+from cfnseg.metrics.uncertainty import seed_difference
 
 
 @pytest.mark.parametrize("count", [2, 3, 10])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import label
 
 from cfnseg.metrics.confusion import confusion_matrix, counts_of
-from cfnseg.metrics.sizes import LIMITS, SIZES, size_counts
+from cfnseg.metrics.segments import LIMITS, SIZES, size_counts
 
 
 def sizes_of(mask: np.ndarray, classes: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cfnseg.ops import dense_argmax, dense_cross_entropy, dense_scores, dispatch, lc_fuse, lc_fuse_reference
-from cfnseg.ops.dense import upsample_logits
+from cfnseg.ops.dense_reference import upsample_logits
 from tests.conftest import REPO, run_tool
 
 pytest.importorskip("triton")
@@ -43,7 +43,7 @@ def close(ours, theirs, dtype=torch.float32):
     ((1, 1), (1, 32), (2, 2), 1, "shared", False, torch.float32), ((1, 13), (2, 1), (3, 1), 2, "turned", True, torch.float32),
     ((9, 4), (1, 2), (2, 3), 3, "own", True, torch.bfloat16), ((9, 4), (1, 2), (2, 3), 130, "shared", True, torch.float16)])
 def test_fusion_in_value_and_gradient(size, factors, grid, width, region, relu, dtype, monkeypatch):
-    from cfnseg.ops.lc_fuse import kernels
+    from cfnseg.ops import lc_triton as kernels
 
     ran = []
     for name in ("forward", "backward"):

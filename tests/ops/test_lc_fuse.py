@@ -1,6 +1,5 @@
 """The one-pass fusion against its definition: values, gradients, odd shapes, and its errors."""
 
-from importlib import import_module
 
 import pytest
 import torch
@@ -8,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfnseg.ops import lc_fuse, lc_fuse_reference
-from cfnseg.ops.linear import Axis, hat, places
+from cfnseg.ops import lc_lean as LEAN
+from cfnseg.ops.lc_lean import Axis
+from cfnseg.ops.lc_reference import hat, places
 
-LEAN = import_module("cfnseg.ops.lc_fuse.lean")  # the package's name is the function's in cfnseg.ops
 SIDES = st.one_of(st.integers(1, 14), st.sampled_from([17, 23]))
 
 
@@ -19,7 +19,7 @@ def _strip(request, monkeypatch):
     """Strips of one row, of some, and of all; and what runs on other devices, an image at a time and all at once."""
     if isinstance(request.param, str):
         monkeypatch.setattr(LEAN, "_in_strips", lambda device: False)
-        monkeypatch.setattr(LEAN.batched, "CHUNK", 1 if request.param == "image" else 1 << 25)
+        monkeypatch.setattr(LEAN.lc_batched, "CHUNK", 1 if request.param == "image" else 1 << 25)
     else:
         monkeypatch.setattr(LEAN, "STRIP", request.param)
 

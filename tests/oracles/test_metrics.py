@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_jaccard_index, multiclass_stat_scores
 
 from cfnseg.metrics import confusion
-from cfnseg.metrics.classification import average_precision, mean_average_precision
+from cfnseg.metrics.ranking import average_precision, mean_average_precision
 from tests.oracles.label_maps import ADVERSARIAL, Split, counts_of_images, flat, splits
 
 
