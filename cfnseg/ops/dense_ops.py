@@ -15,7 +15,6 @@ from cfnseg.ops.dense_lean import checked
 from cfnseg.ops.dense_reference import class_dtype, sum_dtype
 from cfnseg.ops.dispatch import run, traced
 
-CHUNK = 1 << 18  # pixels that are counted at once
 LOSS = "Tensor logits, Tensor target, int ignore_index, Tensor? weight, float smoothing"
 
 
@@ -119,20 +118,16 @@ def confusion(logits, target, ignore_index):
 
 def count(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     """See `cfnseg.ops.dense_confusion`."""
-    classes, device = logits.shape[1], logits.device
-    result = torch.zeros(classes**2 + 1, dtype=torch.int64, device=device)  # the last: not counted
-    bad = torch.zeros((), dtype=torch.bool, device=device)
-    predicted = (dense_reference.argmax if traced() else argmax)(logits, tuple(target.shape[1:]))
-    for truth, found in zip(target.flatten().split(CHUNK), predicted.flatten().split(CHUNK)):
-        counted = truth != ignore_index
-        truth, wrong = checked(truth, counted, classes)
-        cells = torch.where(counted, truth * classes + found, classes**2)
-        if wrong is None:
-            result += torch.bincount(cells, minlength=len(result))
-        else:  # bincount would wait for the device
-            result.index_add_(0, cells, torch.ones_like(cells))
-            bad |= wrong.any()
-    return torch.where(bad, -1, result[:-1]).view(classes, classes)
+    classes, size = logits.shape[1], tuple(target.shape[1:])
+    predicted = (dense_reference.argmax if traced() else argmax)(logits, size)
+    counted = target != ignore_index
+    truth, wrong = checked(target, counted, classes)
+    cells = torch.where(counted, truth * classes + predicted, classes**2).flatten()
+    result = cells.new_zeros(classes**2 + 1)  # the last cell takes the pixels that do not count
+    result.index_add_(0, cells, torch.ones_like(cells))  # bincount would wait for the device
+    if wrong is not None:
+        result = torch.where(wrong.any(), -1, result)
+    return result[:-1].view(classes, classes).clone()
 
 
 @confusion.register_fake

@@ -13,16 +13,12 @@ from cfnseg.ops.dispatch import launch
 TILE = 1024  # pixels of a program
 
 
-class _Tiles:
+def _tiles(logits: Tensor, size: tuple[int, int]) -> tuple[tuple, tuple, dict[str, int]]:
     """Grid, sizes and constants of a launch, for (N, C, h, w) logits of images of ``size``."""
-
-    def __init__(self, logits: Tensor, size: tuple[int, int]) -> None:
-        s, (images, self.classes, self.rows, self.columns) = stride_of(logits, size), logits.shape
-        quads = max(1, TILE // s**2)
-        self.groups = triton.cdiv((self.rows + 1) * (self.columns + 1), quads)
-        self.grid = self.groups, images
-        self.sizes = self.classes, self.rows, self.columns, *size
-        self.constants = {"S": s, "Q": quads}
+    s, (images, classes, rows, columns) = stride_of(logits, size), logits.shape
+    quads = max(1, TILE // s**2)
+    grid = triton.cdiv((rows + 1) * (columns + 1), quads), images
+    return grid, (classes, rows, columns, *size), {"S": s, "Q": quads}
 
 
 def _walk(
@@ -42,24 +38,23 @@ def _walk(
         factor x loss.
     """
     target, ignore, weight, smoothing = loss
-    tiles = _Tiles(logits, tuple(target.shape[1:]))
-    n, rows, columns = len(logits), tiles.rows + 1, tiles.columns + 1
-    sums = parts = torch.empty(n, tiles.groups, 2, device=logits.device)
-    whole = tiles.constants["S"] == 1
+    grid, sizes, constants = _tiles(logits, tuple(target.shape[1:]))
+    (groups, n), classes, rows, columns = grid, sizes[0], sizes[1] + 1, sizes[2] + 1
+    sums = parts = torch.empty(n, groups, 2, device=logits.device)
+    whole = constants["S"] == 1
     if gradient:
-        shape = logits.shape if whole else (4, n, tiles.classes, rows, columns)
+        shape = logits.shape if whole else (4, n, classes, rows, columns)
         parts = torch.empty(shape, device=logits.device)
     images, step, down, along = logits.stride()
     out = sums if factor is None else factor, sums if each is None else each, sums, parts
-    strides = images, tiles.groups, step, down, along
-    flags = {"EACH": each is not None, "GRADIENT": gradient, **tiles.constants}
-    args = logits, target, weight, *out, *tiles.sizes, *strides, ignore, smoothing
-    launch(loss_kernel, tiles.grid, *args, **flags)
+    strides = images, groups, step, down, along
+    args = logits, target, weight, *out, *sizes, *strides, ignore, smoothing
+    launch(loss_kernel, grid, *args, EACH=each is not None, GRADIENT=gradient, **constants)
     if not gradient:
         return sums, None
     if whole:
         return sums, parts
-    grad = torch.zeros(n, tiles.classes, rows + 1, columns + 1, device=logits.device)
+    grad = torch.zeros(n, classes, rows + 1, columns + 1, device=logits.device)
     for part, y, x in zip(parts, (0, 0, 1, 1), (0, 1, 0, 1)):
         grad[:, :, y : y + rows, x : x + columns] += part
     return sums, fold_border(grad)
@@ -111,9 +106,9 @@ def scores(logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def _found(logits: Tensor, size: tuple[int, int], with_scores: bool) -> tuple[Tensor, Tensor]:
-    tiles = _Tiles(logits, size)
+    grid, sizes, constants = _tiles(logits, size)
     found = torch.empty(len(logits), *size, dtype=class_dtype(logits), device=logits.device)
     chances = torch.empty(found.shape, device=logits.device) if with_scores else found
-    args = logits, found, chances, *tiles.sizes, *logits.stride()
-    launch(classes_kernel, tiles.grid, *args, SCORES=with_scores, **tiles.constants)
+    args = logits, found, chances, *sizes, *logits.stride()
+    launch(classes_kernel, grid, *args, SCORES=with_scores, **constants)
     return found, chances
