@@ -13,8 +13,8 @@ from cfnseg.data.loader import loaded, quiet_worker
 from cfnseg.data.predictions import demand_raw_ids, note_few_bits, read_predicted_ids
 from cfnseg.engine.evaluate import Evaluation
 from cfnseg.errors import UserError
-from cfnseg.metrics.segments import Details, count_details
 from cfnseg.metrics.confusion import pair_counts
+from cfnseg.metrics.segments import Details, count_details
 
 
 class _Counted(TorchDataset):

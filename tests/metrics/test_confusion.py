@@ -1,4 +1,4 @@
-"""The metric contract on maps that a person can count."""
+"""The metric contract on maps counted by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Average precision and top-k errors that a person can count."""
+"""Average precision and top-k errors, counted by hand."""
 
 import numpy as np
 import pytest

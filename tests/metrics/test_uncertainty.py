@@ -48,7 +48,7 @@ def test_intervals_of_classes_against_a_loop_over_resamples():
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(2)
-    world = 100 * (1 - rng.random((4000, 1)) * np.array([0.2, 0.6]))  # hits of 100 pixels of two classes in all images there are
+    world = 100 * (1 - rng.random((4000, 1)) * np.array([0.2, 0.6]))  # hits per 100 pixels of two classes, in all images
     every = np.stack([world, np.full(world.shape, 100.0), np.full(world.shape, 100.0)], 1).astype(np.int64)
     truth = iou_of(every.sum(0)).mean()
     held = 0
@@ -115,7 +115,7 @@ def test_numbers_are_scored_by_their_mean_and_a_seed_gives_one_interval():
 def test_differences_of_classes_are_those_of_the_same_draws():
     rng = np.random.default_rng(5)
     a, b = drawn_counts(rng), drawn_counts(rng)
-    a[:, :, 1] = 0  # a class that one side has nowhere
+    a[:, :, 1] = 0  # absent
     b[:, :, 1] = 0
     a[:, :, 2], b[:, :, 2] = 3 * b[:, :, 2], b[:, :, 2]
     found = paired_classes([a], [b], 500)

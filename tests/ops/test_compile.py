@@ -1,4 +1,4 @@
-"""The Triton kernels compile for GPUs that are not here, in processes of their own: a compiler may abort."""
+"""The Triton kernels compile for absent GPUs, in child processes: a compiler may abort."""
 
 import json
 import os
@@ -27,7 +27,7 @@ FLAGS = {
 
 
 def compiled(tmp_path, capsys, which="covering", python=sys.executable, targets="80,90,100"):
-    """Compile with ``python``; the JSON lines of all variants. Fails by the name of the one that did not compile."""
+    """Compile with ``python``; a row per variant. A failure names the variant."""
     parts = min(2, os.cpu_count() or 1)
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     env |= {"TRITON_CACHE_DIR": str(tmp_path / "triton"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
@@ -48,7 +48,7 @@ def compiled(tmp_path, capsys, which="covering", python=sys.executable, targets=
     return results
 
 
-@pytest.mark.timeout(900)  # a minute of one core that is free
+@pytest.mark.timeout(900)  # a minute on an idle core
 def test_compile_every_flag_and_every_pair_of_them(tmp_path, capsys):
     compiled(tmp_path, capsys)
 
@@ -69,7 +69,7 @@ def test_compile_with_the_oldest_triton(tmp_path, capsys):
     if done.returncode:
         pytest.skip(f"pip cannot install it: {done.stderr[-200:]}")
     own = next(home.glob("lib/python*/site-packages"))
-    (own / "rest.pth").write_text(sysconfig.get_path("purelib"))  # everything else is this environment's, behind its own
+    (own / "rest.pth").write_text(sysconfig.get_path("purelib"))  # its own packages come first, then this environment's
     results = compiled(tmp_path, capsys, python=home / "bin/python")
     assert Requirement(f"triton=={OLDEST['triton']}").specifier.contains(results[0]["triton"])
 

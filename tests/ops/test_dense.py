@@ -16,7 +16,7 @@ SIZES = st.tuples(st.one_of(st.integers(1, 50), st.sampled_from([53, 89, 97])), 
 
 @pytest.fixture(params=[300, 1 << 18], autouse=True)
 def _strip(request, monkeypatch):
-    """Strips of a few cells, and of all."""
+    """Strips of a few cells, and one strip of all."""
     monkeypatch.setattr(lean, "STRIP", request.param)
 
 

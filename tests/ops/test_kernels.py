@@ -1,4 +1,4 @@
-"""The Triton kernels against the references: on a GPU where there is one, else in Triton's interpreter, in a process of its own."""
+"""The Triton kernels against the references: on a GPU, else in Triton's interpreter in a child process."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ kernels = pytest.mark.skipif(DEVICE == "cpu" and not INTERPRETED, reason="run by
 
 @pytest.mark.skipif(DEVICE == "cuda" or INTERPRETED, reason="the tests below run here")
 def test_in_the_interpreter():
-    # the variable must be there before triton is imported, and would reach torch.compile in this process
+    # TRITON_INTERPRET must be set before the import of triton, and would break torch.compile here
     done = run_tool("-m", "pytest", "-n", 0, "-x", Path(__file__).relative_to(REPO), env={"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "passed" in done.stdout

@@ -16,7 +16,7 @@ SIDES = st.one_of(st.integers(1, 14), st.sampled_from([17, 23]))
 
 @pytest.fixture(params=[1, 200, 1 << 18, "image", "images"], autouse=True)
 def _strip(request, monkeypatch):
-    """Strips of one row, of some, and of all; and what runs on other devices, an image at a time and all at once."""
+    """Strips of one row, some rows and all rows; the off-CPU code image by image and in one batch."""
     if isinstance(request.param, str):
         monkeypatch.setattr(LEAN, "_in_strips", lambda device: False)
         monkeypatch.setattr(LEAN.lc_batched, "CHUNK", 1 if request.param == "image" else 1 << 25)
@@ -41,7 +41,7 @@ def test_gradcheck(relu):
 
 @pytest.mark.parametrize("relu", [True, False])
 def test_the_gradient_that_comes_in_is_left_alone(relu):
-    """Autograd may hand the same tensor to others, as after a sum."""
+    """Autograd may share that tensor, as after a sum."""
     branches, weight, bias, _, size = inputs()
     grad = torch.randn(2, 3, *size, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
     before = grad.clone()

@@ -1,5 +1,4 @@
-"""Nothing that runs on CUDA waits for the device: shown without one, on tensors that have a device and no values."""
-
+"""No CUDA path waits for the device: checked on fake CUDA tensors, which have no values."""
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from cfnseg.ops.lc_reference import whole
 
 
 class NoCopies(TorchDispatchMode):
-    """Refuses copies between host and device; reading a value already fails on a tensor without values."""
+    """Refuses copies between host and device; a fake tensor already refuses to be read."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
@@ -68,7 +67,7 @@ def test_this_test_sees_what_it_forbids(fake):
 
 
 def test_ids_that_are_no_class_where_nobody_looks(monkeypatch):
-    """As on CUDA: no check by the host, nan in place of the pixel's loss, -1 in place of every count."""
+    """As on CUDA: the host checks nothing, the pixel's loss is nan, every count is -1."""
     monkeypatch.setattr(lean, "_may_look", lambda device: False)
     logits, target = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 16, 16))
     target[:, 0] = 255

@@ -1,4 +1,4 @@
-"""A Triton kernel runs only where it has been shown right; whatever goes wrong ends in a right result and one line."""
+"""A Triton kernel runs only after a proof; any fault ends in a right result and one line."""
 
 import json
 import os
@@ -39,7 +39,7 @@ WORK = """
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch, tmp_path):
-    """Triton asked for, a cache folder of the test's own, and no verdict, message or fault from other tests."""
+    """CFNSEG_OPS=triton, a cache folder per test, and no state from other tests."""
     monkeypatch.setattr(dispatch, "_off", set())
     monkeypatch.setenv("CFNSEG_OPS", "triton")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -51,7 +51,7 @@ def _fresh(monkeypatch, tmp_path):
 
 @pytest.fixture
 def probed(monkeypatch):
-    """Triton seems to be there; ``verdicts`` are what the child processes find, and each asks for the next."""
+    """Triton seems present; each examination returns the next of ``verdicts``."""
     def answer(*verdicts):
         left, asked = iter(verdicts), count(1)
         monkeypatch.setattr(proof, "missing", lambda device: "")
@@ -67,7 +67,7 @@ def lines(capsys):
 
 @pytest.mark.parametrize("fault", [pytest.param(f, marks=[pytest.mark.slow] * (f in ("is right", "leaves"))) for f in FAULTS])
 def test_planted_faults_in_the_interpreter(fault, tmp_path):
-    """sitecustomize changes the launch in every process, the proof's child too."""
+    """sitecustomize patches the launch in every process, also in the proof's child."""
     pytest.importorskip("triton")
     (tmp_path / "sitecustomize.py").write_text(dedent(f"""
         import os
@@ -95,11 +95,11 @@ def test_a_verdict_is_asked_for_once_and_remembered(probed, capsys, monkeypatch)
     assert all(proof.holds("lc_fuse", torch.float32, CPU) for _ in range(3))
     assert not any(proof.holds("lc_fuse", torch.bfloat16, CPU) for _ in range(3))
     assert lines(capsys) == [f"cfnseg: Triton's lc_fuse in bfloat16 is not used on a GPU: it is wrong. {LINE}"]
-    proof._verdict.cache_clear()  # as the next process: _examine would have no answer left
+    proof._verdict.cache_clear()  # a new process; _examine has no answer left
     dispatch.say.cache_clear()
     assert proof.holds("lc_fuse", torch.float32, CPU) and not proof.holds("lc_fuse", torch.bfloat16, CPU)
     assert len(lines(capsys)) == 1
-    monkeypatch.setenv("RANK", "1")  # rank 0 says it for all
+    monkeypatch.setenv("RANK", "1")  # only rank 0 prints
     dispatch.say.cache_clear()
     assert not proof.holds("lc_fuse", torch.bfloat16, CPU) and not lines(capsys)
 
