@@ -10,8 +10,7 @@ from cfnseg.compare.labels import compare_errors
 from cfnseg.compare.settings import differing
 from cfnseg.compare.sides import Side, match
 from cfnseg.metrics.confusion import iou_of
-from cfnseg.metrics.paired import paired_classes, paired_difference
-from cfnseg.metrics.uncertainty import bootstrap_miou
+from cfnseg.metrics.uncertainty import bootstrap_miou, paired_classes, paired_difference
 from cfnseg.report.summary import finite, mean_known
 
 OTHERS = {"pixel_accuracy": "pixel accuracy", "mean_accuracy": "mean accuracy", "boundary_miou": "boundary mIoU",

@@ -20,7 +20,7 @@ from cfnseg.data.transforms import ImageTransform
 from cfnseg.engine.evaluate import stop_together
 from cfnseg.engine.log import RunLog
 from cfnseg.engine.stopping import Stopping
-from cfnseg.metrics.classification import top_errors
+from cfnseg.metrics.ranking import top_errors
 
 BATCH = 250  # images scored at once
 

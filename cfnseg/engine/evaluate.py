@@ -17,9 +17,9 @@ from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.predict import segment
 from cfnseg.engine.stopping import Stopped, Stopping
 from cfnseg.metrics.calibration import BINS, calibration_counts
-from cfnseg.metrics.classification import mean_average_precision
 from cfnseg.metrics.confusion import Scores, confusion_matrix, counts_of, device_confusion_matrix, scores_of
-from cfnseg.metrics.details import Details, count_details
+from cfnseg.metrics.ranking import mean_average_precision
+from cfnseg.metrics.segments import Details, count_details
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from cfnseg.data.files import few_bits
 from cfnseg.data.loader import parallel
 from cfnseg.data.predictions import demand_raw_ids, read_predicted_ids
 from cfnseg.engine.evaluate import Evaluation
-from cfnseg.metrics.details import Details, count_details
-from cfnseg.metrics.pairs import pair_counts
+from cfnseg.metrics.confusion import pair_counts
+from cfnseg.metrics.segments import Details, count_details
 
 
 def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
@@ -29,7 +29,7 @@ def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
 
     Returns:
         (C, C) confusion of the pixels that got a class, (3, C) counts of all, what
-        `cfnseg.metrics.details.count_details` gives, (256,) pixels of each predicted id, and (C,) pixels that would be
+        `cfnseg.metrics.segments.count_details` gives, (256,) pixels of each predicted id, and (C,) pixels that would be
         right if the predictions were train ids.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 
 from cfnseg.data.labels import ClassNames
 from cfnseg.engine.classification import ImageEvaluation
-from cfnseg.metrics.classification import average_precision
+from cfnseg.metrics.ranking import average_precision
 from cfnseg.metrics.uncertainty import bootstrap_mean
 from cfnseg.report.files import write_files
 from cfnseg.report.label_markdown import label_markdown
@@ -85,7 +85,7 @@ def judged(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndar
         targets: (images,) int64 true class.
 
     Returns:
-        Two (images,) int64. As in `cfnseg.metrics.classification.top_errors` equal scores count against the image, and the
+        Two (images,) int64. As in `cfnseg.metrics.ranking.top_errors` equal scores count against the image, and the
         prediction is then another class, so that the confusion matrix has the same error. Scores that are nan count as higher.
     """
     own = np.take_along_axis(scores, targets[:, None], 1)

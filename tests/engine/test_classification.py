@@ -23,7 +23,7 @@ from cfnseg.engine.optim import build_ema, build_optimizer, schedule
 from cfnseg.engine.predict import Predictor
 from cfnseg.engine.train import Run
 from cfnseg.errors import UserError
-from cfnseg.metrics.classification import top_errors
+from cfnseg.metrics.ranking import top_errors
 from cfnseg.models.build import build_model
 from cfnseg.tasks import score_image_weights, train
 from tests.conftest import ENCODER, run_tool

@@ -11,7 +11,7 @@ from test_report import Loads, strict
 from cfnseg.data.labels import ClassNames
 from cfnseg.engine.classification import ImageEvaluation
 from cfnseg.errors import UserError
-from cfnseg.metrics.classification import average_precision
+from cfnseg.metrics.ranking import average_precision
 from cfnseg.metrics.uncertainty import bootstrap_mean
 from cfnseg.report.curves import charts
 from cfnseg.report.labels import judged, write_label_report
