@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from cfnseg.drawing import sheet
 from PIL import Image, ImageDraw
 
 import cfnseg
+from cfnseg.drawing import sheet
 
 HERE = Path(__file__).parent
 SCENES = (3, 8, 21, 62)
