@@ -25,22 +25,22 @@ def find_masks(folder: Path, names: list[str]) -> tuple[list[Path], list[Path]]:
     existing(folder, "the folder of predictions", "Give a folder that has <image name>.png for every image.")
     files = by_key((p for p in list_files(folder) if p.suffix.lower() == ".png"), folder)
     count = sum(map(len, files.values()))
-    found, lacking, twice = [], [], []
+    found, missing, twice = [], [], []
     for name in names:
         stem = name.replace("/", "_")
         here = [path for n in (stem, f"{stem}_mask") for path in files.get(name_key(n), [])]
         if len(here) == 1:
             found.append(here[0])
         else:
-            (twice if here else lacking).append((stem, here))
-    if lacking:
-        first = lacking[0][0]
-        raise UserError(f"no prediction for {len(lacking)} of {len(names)} images: neither {first}.png nor {first}_mask.png "
-                        f"in {folder}, which has {count} PNG files{_more(lacking)}")
+            (twice if here else missing).append((stem, here))
+    if missing:
+        first = missing[0][0]
+        raise UserError(f"no prediction for {len(missing)} of {len(names)} images: neither {first}.png "
+                        f"nor {first}_mask.png in {folder}, which has {count} PNG files{_more(missing)}")
     if twice:
         several = f"{len(twice)} images have" if len(twice) > 1 else "1 image has"
-        raise UserError(f"{several} two predictions in {folder}, first {' and '.join(p.name for p in twice[0][1][:2])}; "
-                        f"keep one{_more(twice)}")
+        first = " and ".join(p.name for p in twice[0][1][:2])
+        raise UserError(f"{several} two predictions in {folder}, first {first}; keep one{_more(twice)}")
     if len(set(found)) < len(found):
         both = next(path for path in found if found.count(path) > 1)
         raise UserError(f"{both} would be the prediction of two images, whose names differ in / and _ "

@@ -15,7 +15,7 @@ SPLITS = {"train": "training", "val": "validation"}
 
 
 def read_names(path: Path) -> LabelMap:
-    """The classes of objectInfo150.txt: raw ids 1 to 150, each by its first unused name, in VOC's colours.
+    """The classes of objectInfo150.txt: raw ids 1 to 150, first unused names, VOC's colours.
 
     Raises UserError with the first wrong line.
     """
