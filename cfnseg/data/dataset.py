@@ -56,7 +56,7 @@ def read_sample(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_truth(dataset: Dataset, index: int) -> np.ndarray:
-    """The train ids of an image alone; as `read_sample`."""
+    """Only the train ids of an image; see `read_sample`."""
     return dataset.labels.encode(read_ids(dataset, index), sources(dataset, index)[1])
 
 
@@ -116,7 +116,7 @@ class Subset:
     """A view of some images of a data set.
 
     Args:
-        dataset: the whole.
+        dataset: the full data set.
         indices: of the images in the view.
     """
 

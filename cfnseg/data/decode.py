@@ -1,4 +1,4 @@
-"""Decode image and mask files. Masks keep their stored values; damaged or ambiguous files are refused."""
+"""Decode images and masks. Masks keep their stored values; ambiguous files are refused."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def decode_image(data: bytes, source: object, thorough: bool = False) -> np.ndar
 
 
 def decode_mask(data: bytes, source: object) -> Mask:
-    """The ids in the bytes of a mask file: palette indices, or unscaled gray samples of 1 to 16 bits.
+    """The ids of a mask file: palette indices, or unscaled gray samples of 1 to 16 bits.
 
-    Raises UserError naming ``source`` for a file that is damaged, may be lossy, or holds anything but
-    one channel of whole numbers from 0 to 255.
+    Raises UserError naming ``source`` for a file that is damaged, may be lossy, or holds anything
+    but one channel of whole numbers from 0 to 255.
     """
     try:
         values, bits = stored_samples(data, source)
@@ -213,9 +213,9 @@ def _checksum(kind: bytes, content: bytes) -> bytes:
 def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
     """A JPEG for the decoder, its channels, and (width, height).
 
-    If data are missing, a decoder reaches the end marker early and silently fills the rest with gray.
-    At the end of the bytes it fails instead. So a picture in one scan loses its end marker; the
-    filling only serves the decoder's read-ahead. Raises ValueError for a file without its end.
+    If data are missing, a decoder reaches the end marker early and silently fills the rest with
+    gray. At the end of the bytes it fails instead. So a picture in one scan loses its end marker;
+    the filling only serves the decoder's read-ahead. Raises ValueError for a file without its end.
     """
     channels, size, whole, at = 3, (1, 1), False, 2
     sequential, several, cells, interval = False, False, 0, 0
@@ -260,7 +260,7 @@ def _cells(components: bytes, channels: int, width: int, height: int) -> int:
 
 
 def _ends_late(data: bytes) -> bool:
-    """Whether a JPEG of `_jpeg_parts` decodes without its last 64 bytes; False for several scans."""
+    """Whether a JPEG of `_jpeg_parts` decodes without its last 64 bytes; not for several scans."""
     if not data.endswith(FILLING) or len(data) < 2000:
         return False
     shorter = np.frombuffer(data[: -len(FILLING) - 64], np.uint8)

@@ -31,7 +31,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """The ids of a mask file, (H, W) uint8 as stored; see `decode_mask`. Reads SBD's .mat files too.
+    """The stored ids (H, W) uint8 of a mask file or SBD .mat file; see `decode_mask`.
 
     Raises UserError for a file that is missing, damaged, or holds no ids from 0 to 255.
     """
@@ -97,12 +97,14 @@ def read_text(path: Path) -> str:
              (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
     encoding = next((name for mark, name in marks if data.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in data:
-        raise UserError(f"{path}: zero bytes, as UTF-16 without a byte-order mark has them; save the file as UTF-8")
+        raise UserError(f"{path}: zero bytes, as UTF-16 without a byte-order mark has them; "
+                        "save the file as UTF-8")
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}, line {line}: not {encoding.upper().removesuffix('-SIG')} (byte 0x{data[error.start]:02x}); "
+        name, byte = encoding.upper().removesuffix("-SIG"), data[error.start]
+        raise UserError(f"{path}, line {line}: not {name} (byte 0x{byte:02x}); "
                         "save the file as UTF-8") from None
 
 
@@ -148,7 +150,7 @@ def is_image(path: Path) -> bool:
 
 
 def name_key(name: str) -> str:
-    """A name in Unicode's composed normal form (NFC): programs differ in the form that they write."""
+    """A name in Unicode's composed normal form (NFC); programs write different forms."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -184,12 +186,12 @@ def note_left_out(folder: Path, others: list[Path]) -> None:
     """Note how many files of ``folder`` have no image suffix."""
     if others:
         kinds = ", ".join(f"{n} {suffix}" for suffix, n in Counter(p.suffix.lower() or p.name for p in others).most_common(5))
-        note(f"{len(others)} files in {folder} are left out, as they are no images by their suffix ({kinds}); "
-             f"expected *{' *'.join(IMAGE_TYPES)}")
+        note(f"{len(others)} files in {folder} are left out, as they are no images by their suffix "
+             f"({kinds}); expected *{' *'.join(IMAGE_TYPES)}")
 
 
 def existing(path: Path, what: str, remedy: str) -> Path:
-    """``path`` if it exists, else UserError with the content of the nearest folder and the remedy."""
+    """``path`` if it exists, else UserError with the nearest folder's content and the remedy."""
     if path.exists():
         return path
     parent = next((p for p in path.parents if p.is_dir()), Path("/"))
@@ -203,7 +205,7 @@ def nearby(folder: Path) -> str:
 
 
 def nonempty(pairs: Iterable[T], folder: Path, pattern: str) -> list[T]:
-    """Images or pairs as a list; UserError if empty, with the pattern and the content of ``folder``."""
+    """Images or pairs as a list; UserError if empty, with the pattern and the folder's content."""
     if pairs := list(pairs):
         return pairs
     raise UserError(f"0 images matched {folder}/{pattern}; {folder} has {nearby(folder)}")
@@ -227,11 +229,12 @@ def paired(images: Path, masks: Path, remedy: str = "", deep: bool = False) -> l
     found = nonempty(found, images, "**/" * deep + f"*[{'|'.join(IMAGE_TYPES)}]")
     names = [p.relative_to(images).with_suffix("").as_posix() for p in found]
     drawn = partners(names, masks, ".png")
-    if lacking := [p for p, name in zip(found, names) if name not in drawn]:
-        first = ", ".join(p.relative_to(images).as_posix() for p in lacking[:3])
-        raise UserError(f"{len(lacking)} of {len(found)} images in {images} have no mask {masks}/<name>.png, first {first}"
-                        + f". {remedy}" * bool(remedy))
+    if missing := [p for p, name in zip(found, names) if name not in drawn]:
+        first = ", ".join(p.relative_to(images).as_posix() for p in missing[:3])
+        raise UserError(f"{len(missing)} of {len(found)} images in {images} have no mask "
+                        f"{masks}/<name>.png, first {first}" + f". {remedy}" * bool(remedy))
     used = Counter(drawn[name] for name in names)  # names may differ only in suffix or Unicode form
     if twice := next((mask for mask, count in used.items() if count > 1), None):
-        raise UserError(f"{images} has two images for the mask {twice}: names without their suffix must be unique")
+        raise UserError(f"{images} has two images for the mask {twice}: "
+                        "names without their suffix must be unique")
     return [(image, drawn[name]) for image, name in zip(found, names)]

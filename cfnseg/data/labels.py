@@ -100,7 +100,8 @@ class LabelMap:
         used, factor = np.flatnonzero(np.bincount(mask.ids.ravel())), 255 // ((1 << mask.bits) - 1)
         stored, stretched = (self._encode[used] >= 0).all(), (self._encode[used * factor] >= 0).all()
         if stretched and used[-1] and not (stored and alone):
-            bits = f"{mask.bits} bit{'s' * (mask.bits > 1)} a gray pixel{'' if alone else ', others have 8'}"
+            others = "" if alone else ", others have 8"
+            bits = f"{mask.bits} bit{'s' * (mask.bits > 1)} a gray pixel{others}"
             raise UserError(f"{source}: the mask has {bits}: its value {used[-1]} may be id {used[-1]}, "
                             f"or {used[-1] * factor} saved in less space; save all masks with 8 bits a pixel")
 
@@ -173,9 +174,9 @@ class ClassNames:
 def read_classes(path: str | Path) -> LabelMap:
     """The label map of a ``classes.txt``: one ``id name r g b`` per line; ``#`` starts a comment.
 
-    255 is ignored unless a class has it; a line named ``void`` adds an ignored id. Any other id in a
-    mask is an error. For the encoding see `read_text`. Raises UserError with the first wrong line, or
-    one that repeats a name.
+    255 is ignored unless a class has it; a line named ``void`` adds an ignored id. Any other id in
+    a mask is an error. For the encoding see `read_text`. Raises UserError with the first wrong
+    line, or one that repeats a name.
     """
     labels: list[Label] = []
     ignore = {255}
@@ -185,15 +186,16 @@ def read_classes(path: str | Path) -> LabelMap:
             continue
         numbers = [int(f) for f in (fields[0], *fields[2:]) if f.isascii() and f.isdigit() and int(f) <= 255]
         if len(fields) != 5 or len(numbers) != 4 or not fields[1].isprintable():
-            raise UserError(f"{path}, line {number}: expected `id name r g b` with numbers in 0..255, got {line!r}")
+            raise UserError(f"{path}, line {number}: expected `id name r g b` with numbers in 0..255, "
+                            f"got {line!r}")
         label = Label(numbers[0], name_key(fields[1]), tuple(numbers[1:]))
         if label.name.lower() == "void":
             ignore.add(label.id)
             continue
         for other in labels:
             if other.name == label.name:
-                raise UserError(f"{path}, line {number}: the classes {other.id} and {label.id} are both called {label.name}; "
-                                "give each a name of its own")
+                raise UserError(f"{path}, line {number}: the classes {other.id} and {label.id} are both "
+                                f"called {label.name}; give each a name of its own")
             if other.color == label.color:
                 note(f"{path}, line {number}: {other.name} and {label.name} have the same colour; "
                      "pictures cannot tell them apart")

@@ -1,4 +1,4 @@
-"""Samples and batches. Order and randomness depend on (seed, step) alone.
+"""Samples and batches. Order and randomness depend only on (seed, step).
 
 So a run continues at any step at once, and no number of workers or processes changes a sample.
 """
@@ -75,20 +75,22 @@ class StepBatches:
             yield [(epoch, int(i)) for i in order[first : first + share]]
 
 
-HELD = {signal.SIGINT, signal.SIGTERM}  # the whole process group gets them; the main process decides
+HELD = {signal.SIGINT, signal.SIGTERM}  # sent to the process group; the main process decides
 
 
 def parallel(function: Callable[[T], R], items: Iterable[T], workers: int, *, ahead: int = 2, pin: bool = False) -> Iterator[R]:
-    """``function`` of each item, in the items' order, computed by ``workers`` processes (0 = in this one).
+    """Yield ``function(item)`` of each item, in order, computed by ``workers`` processes.
 
-    For a batch an item is a list of indices, and the function returns the batch. The processes never see SIGINT and
-    SIGTERM, not even while they start, and they end with the iterator or with this process.
+    For a batch an item is a list of indices, and the function returns the batch. The processes
+    never see SIGINT and SIGTERM, not even while they start, and they end with the iterator or with
+    this process.
 
     Args:
-        function: picklable (a module's function or `functools.partial` of one), for processes that are not forked. Arrays
-            in its result are copied; a tensor travels in shared memory, in a file of its own.
+        function: picklable (a module's function or `functools.partial` of one), for processes that
+            are not forked. Arrays in its result are copied; a tensor travels in shared memory, in a
+            file of its own.
         items: small picklable values such as indices.
-        workers: processes.
+        workers: processes; 0 = compute in this one.
         ahead: results that each process computes ahead.
         pin: put the results' tensors in page-locked memory.
 
@@ -142,7 +144,7 @@ def _start_worker(_: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process at a SIGTERM that its parent sent: the parent ends its children when it exits."""
+    """End this process at a SIGTERM of its parent, which sends it when it exits."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
@@ -173,7 +175,8 @@ def whole_images(dataset: Dataset, workers: int, rank: int = 0, world: int = 1,
                  limit: int | None = None) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Every image once, uncropped: (index, image (3, H, W) uint8, train ids (H, W) uint8).
 
-    Process ``rank`` of ``world`` gets every world-th image; no image is repeated to make the shares even.
+    Process ``rank`` of ``world`` gets every world-th image; no image is repeated to make the shares
+    even.
     """
     indices = range(len(dataset.names))[:limit][rank::world]
     return parallel(functools.partial(_whole, dataset), indices, workers)
@@ -211,7 +214,8 @@ def _class_counts(dataset: Dataset, index: int) -> np.ndarray:
 
 
 def class_frequency(counts: np.ndarray) -> np.ndarray:
-    """(C,) float64 share of a class in the pixels of the images that have it; 0 for an absent class.
+    """(C,) float64 share of a class in the pixels of the images that have it; 0 for an absent
+    class.
 
     Args:
         counts: (images, C) pixels.

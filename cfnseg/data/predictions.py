@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -22,35 +23,30 @@ def find_masks(folder: Path, names: list[str]) -> tuple[list[Path], list[Path]]:
     Raises:
         UserError: no such folder; images without a mask or with two (count, and the first ones).
     """
-    existing(folder, "the folder of predictions", "Give a folder that has <image name>.png for every image.")
-    files = by_key((p for p in list_files(folder) if p.suffix.lower() == ".png"), folder)
-    count = sum(map(len, files.values()))
-    found, lacking, twice = [], [], []
-    for name in names:
-        stem = name.replace("/", "_")
-        here = [path for n in (stem, f"{stem}_mask") for path in files.get(name_key(n), [])]
-        if len(here) == 1:
-            found.append(here[0])
-        else:
-            (twice if here else lacking).append((stem, here))
-    if lacking:
-        first = lacking[0][0]
-        raise UserError(f"no prediction for {len(lacking)} of {len(names)} images: neither {first}.png nor {first}_mask.png "
-                        f"in {folder}, which has {count} PNG files{_more(lacking)}")
-    if twice:
+    existing(folder, "the folder of predictions",
+             "Give a folder that has <image name>.png for every image.")
+    pngs = [p for p in list_files(folder) if p.suffix.lower() == ".png"]
+    files = by_key(pngs, folder)
+    stems = [name.replace("/", "_") for name in names]
+    found = [files.get(name_key(stem), []) + files.get(name_key(f"{stem}_mask"), []) for stem in stems]
+    if missing := [stem for stem, here in zip(stems, found) if not here]:
+        first = missing[0]
+        raise UserError(f"no prediction for {len(missing)} of {len(names)} images: neither {first}.png "
+                        f"nor {first}_mask.png in {folder}, which has {len(pngs)} PNG files{_more(missing)}")
+    if twice := [stem for stem, here in zip(stems, found) if len(here) > 1]:
         several = f"{len(twice)} images have" if len(twice) > 1 else "1 image has"
-        raise UserError(f"{several} two predictions in {folder}, first {' and '.join(p.name for p in twice[0][1][:2])}; "
-                        f"keep one{_more(twice)}")
-    if len(set(found)) < len(found):
-        both = next(path for path in found if found.count(path) > 1)
+        first = " and ".join(path.name for path in found[stems.index(twice[0])][:2])
+        raise UserError(f"{several} two predictions in {folder}, first {first}; keep one{_more(twice)}")
+    used = Counter(here[0] for here in found)
+    if both := next((path for path, count in used.items() if count > 1), None):
         raise UserError(f"{both} would be the prediction of two images, whose names differ in / and _ "
                         "alone; rename one of them")
-    return found, sorted({path for paths in files.values() for path in paths} - set(found))
+    return [here[0] for here in found], sorted(set(pngs) - used.keys())
 
 
-def _more(cases: list[tuple[str, list[Path]]]) -> str:
-    stems = [stem for stem, _ in cases]
-    return f"; also {', '.join(stems[1:4])}{' ...' if len(stems) > 4 else ''}" if len(stems) > 1 else ""
+def _more(stems: list[str]) -> str:
+    more = f"; also {', '.join(stems[1:4])}{' ...' * (len(stems) > 4)}"
+    return more if len(stems) > 1 else ""
 
 
 def demand_raw_ids(labels: LabelMap, used: np.ndarray, hits: np.ndarray, as_train: np.ndarray) -> None:

@@ -39,8 +39,8 @@ def submission(server: str, masks: Path, root: str = "", split: str = "test", ou
 
     Args:
         server: voc or cityscapes.
-        masks: has ``<image name>.png`` or ``<image name>_mask.png`` for every image of the split and
-            no other PNG. Each has its image's size and one channel of raw ids: VOC 0 to 20,
+        masks: has ``<image name>.png`` or ``<image name>_mask.png`` for every image of the split
+            and no other PNG. Each has its image's size and one channel of raw ids: VOC 0 to 20,
             Cityscapes label ids 0 to 33. The archive has 8 bits per pixel.
         root: the data set's folder, for names and sizes of the images; "" = the usual place.
         split: test, or val for a trial.

@@ -15,7 +15,7 @@ from cfnseg.errors import UserError
 
 
 def _refuse_agpl() -> None:
-    """albumentationsx (AGPL) shares albumentations' import name; only the distribution name differs."""
+    """Refuse albumentationsx (AGPL), which is imported as albumentations too."""
     try:
         version = importlib.metadata.version("albumentationsx")
     except importlib.metadata.PackageNotFoundError:
@@ -37,7 +37,8 @@ class Sample(NamedTuple):
     Attributes:
         image: (3, h, w) uint8 RGB.
         mask: (h, w) uint8 train ids, 255 = ignore, also for padding.
-        region: (4,) float32 x0, y0, x1, y1 of the crop in the full image, which is mirrored if the crop is.
+        region: (4,) float32 x0, y0, x1, y1 of the crop in the full image, which is mirrored if the
+            crop is.
         name: the image's name.
     """
 
@@ -67,8 +68,8 @@ class Span(NamedTuple):
 def draw_span(length: int, crop: int, scale: float, place: float) -> Span:
     """Place a crop along one axis of an image that is resized by ``scale``.
 
-    A crop starts at a whole source pixel, so the resized cut has the phase of the resized image. An
-    image that resizes to less than the crop is padded.
+    A crop starts at an integer source pixel, so the resized cut has the phase of the resized image.
+    An image that resizes to less than the crop is padded.
 
     Args:
         length: source pixels, >= 1.
@@ -90,13 +91,13 @@ def resize(window: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
     """Resize the cut of an (H, W, C) uint8 image to (rows.filled, columns.filled, C).
 
     Area averages if it shrinks, else bilinear; pixel centres aligned. Equals the same window of the
-    resized full image up to rounding (1 of 255). Exception: if it grows, the first half source pixel
-    repeats the window's edge.
+    resized full image up to rounding (1 of 255). Exception: if it grows, the first half source
+    pixel repeats the window's edge.
     """
     if rows.factor == columns.factor == 1:
         return window[: rows.filled, : columns.filled]
     smaller = min(rows.factor, columns.factor) < 1
-    # by factors, not by size: cv2 keeps the phase where the crop covers no whole number of pixels
+    # by factors, not by size: cv2 keeps the phase where the crop covers a fraction of a pixel
     resized = cv2.resize(window, None, fx=columns.factor, fy=rows.factor,
                          interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
     return resized[: rows.filled, : columns.filled]
@@ -127,13 +128,13 @@ def crop_region(size: tuple[int, int], rows: Span, columns: Span, crop: tuple[in
 
 
 def colour_jitter(strength: float) -> A.ColorJitter:
-    """Brightness, contrast, saturation and hue, with probability 0.8; ``strength`` in 0 (none) to 1."""
+    """Brightness, contrast, saturation and hue, with probability 0.8; ``strength`` in [0, 1]."""
     reach = 0.8 * strength
     return A.ColorJitter(brightness=reach, contrast=reach, saturation=reach, hue=0.2 * reach, p=0.8 * bool(reach))
 
 
 def seeded(transform: A.BasicTransform, rng: np.random.Generator) -> A.BasicTransform:
-    """The transform with its own seed. A.Compose seeds all transforms equally, so their draws are equal."""
+    """The transform with its own seed. A.Compose seeds all transforms equally: equal draws."""
     transform.set_random_seed(int(rng.integers(1 << 32)))
     return transform
 
@@ -197,10 +198,10 @@ class LabelledSample(NamedTuple):
 class ImageTransform:
     """Classification samples at the crop's size.
 
-    Training cuts a random part with a share of the area in ``settings.scale`` (Szegedy et al. 2015).
-    With scale (1, 1) it cuts a random window of the image resized to just cover the crop. Then
-    mirror and colour jitter. Evaluation cuts the centre of the resized image, and leaves an image of
-    the crop's size unchanged.
+    Training cuts a random part with a share of the area in ``settings.scale`` (Szegedy et al.
+    2015). With scale (1, 1) it cuts a random window of the image resized to just cover the crop.
+    Then mirror and colour jitter. Evaluation cuts the centre of the resized image, and leaves an
+    image of the crop's size unchanged.
 
     Args:
         settings: crop, scale, flip, photometric.

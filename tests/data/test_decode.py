@@ -105,8 +105,8 @@ REFUSED = {
 @pytest.mark.parametrize("entry", [trained, scored], ids=["train", "predictions"])
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_holds_no_ids_is_refused_in_one_line(name, entry, file, capfd):
-    data, said = REFUSED[name]
-    with pytest.raises(UserError, match=said) as error:
+    data, message = REFUSED[name]
+    with pytest.raises(UserError, match=message) as error:
         entry(file(data))
     assert str(error.value).startswith(str(file(data))) and "\n" not in str(error.value)
     assert "Traceback" not in capfd.readouterr().err
@@ -141,7 +141,7 @@ TWO = LabelMap([Label(0, "a", (0, 0, 0)), Label(1, "b", (1, 1, 1)), Label(2, "c"
     ([0, 0], 1, True, [0, 0]), ([0, 1, 2, 3], 2, True, [0, 1, 2, 3]), ([0, 1, 1, 2], 4, True, [0, 1, 1, 2]),
     ([0, 15], 4, True, "may be id 15, or 255"), ([0, 15], 4, False, "may be id 15, or 255"),
 ])
-def test_few_bits_beside_masks_of_eight(values, bits, others, meaning, tmp_path):
+def test_few_bits_with_and_without_masks_of_eight(values, bits, others, meaning, tmp_path):
     row = np.array([values], np.uint8)
     paths = [tmp_path / f"{name}.png" for name in ("image", "few", "ordinary")]
     Image.new("RGB", row.shape[::-1]).save(paths[0])
@@ -182,7 +182,7 @@ def test_a_jpeg_whose_middle_is_missing(options, gray, tmp_path, capfd):
     assert read_image(path).shape == (240, 320, 3)
 
 
-def test_whole_jpegs_of_all_sizes_are_read_as_before():
+def test_undamaged_jpegs_of_all_sizes_are_read_as_before():
     rng = np.random.default_rng(0)
     for _ in range(60):
         height, width = rng.integers(1, 90, 2)

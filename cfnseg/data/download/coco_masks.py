@@ -53,7 +53,7 @@ def draw(annotations: list[dict], size: tuple[int, int], ids: dict[int, int], gr
         ground: the raw id of pixels without an annotation.
 
     Returns:
-        (H, W) uint8 raw ids, 255 for crowds. Annotations with a reason in `why_undrawn` are left out.
+        (H, W) uint8 raw ids, 255 for crowds, without the annotations that `why_undrawn` names.
     """
     layers = []
     for a in annotations:
@@ -102,10 +102,10 @@ def _encoded(segmentation: list | dict, height: int, width: int) -> dict:
 
 
 def label_map(name: str, categories: list[dict]) -> tuple[LabelMap, dict[int, int], int]:
-    """Classes of ``coco``, ``coco_voc`` or ``coco_stuff``; category id -> raw id; the ground's raw id.
+    """The classes of a label space, category id -> raw id, and the ground's raw id.
 
     Args:
-        name: the label space.
+        name: coco, coco_voc or coco_stuff.
         categories: COCO's, with the classes' names.
     """
     if name == "coco_voc":

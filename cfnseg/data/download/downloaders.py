@@ -1,4 +1,4 @@
-"""Downloads through the owners' and torchvision's own programs, which know addresses and checksums."""
+"""Downloads by torchvision and cityscapesscripts, which know addresses and checksums."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PACKAGES = ["gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip"]
 def download_voc(root: Path, aug: bool) -> None:
     """Fetch VOC 2012, and SBD if ``aug``, with torchvision's addresses and checksums.
 
-    Complete data are left unchanged. Raises UserError if a server cannot be reached or sends another
-    file.
+    Complete data are left unchanged. Raises UserError if a server cannot be reached or sends
+    another file.
     """
     from torchvision.datasets import SBDataset, VOCSegmentation
     from torchvision.datasets.voc import DATASET_YEAR_DICT
@@ -46,7 +46,7 @@ def _complete(read: Callable, root: Path, *splits: str) -> bool:
 
 
 def download_cityscapes(root: Path) -> None:
-    """Fetch and unpack images and fine annotations in ``root``; zips that exist are not fetched again.
+    """Fetch and unpack images and fine annotations in ``root``; existing zips are kept.
 
     cityscapesscripts asks for name and password, and stores them only on request. Raises UserError
     with the manual steps if it is not installed or the download fails.

@@ -43,9 +43,9 @@ def fetch(archive: Archive, folder: Path) -> Path:
     the published ones; without them, the server's Content-Length decides.
 
     Raises:
-        UserError: no connection, an error of the server, an interrupted transfer (the part is kept),
-            another size or checksum than published (the part is removed), a folder that cannot be
-            written.
+        UserError: no connection, an error of the server, an interrupted transfer (the part is
+            kept), another size or checksum than published (the part is removed), a folder that
+            cannot be written.
     """
     target, part = folder / archive.name, folder / f"{archive.name}.part"
     by_hand = f"By hand: get {archive.url}, save it as {target}, and run the same command again"
@@ -66,7 +66,8 @@ def fetch(archive: Archive, folder: Path) -> Path:
         raise UserError(f"the download of {archive.url} failed ({reason}){kept}. {by_hand}") from None
     if fault := _fault(archive, part):
         part.unlink()
-        raise UserError(f"what {archive.url} sent {fault}; it was removed. Run the same command again, or: {by_hand}")
+        raise UserError(f"what {archive.url} sent {fault}; it was removed. "
+                        f"Run the same command again, or: {by_hand}")
     part.replace(target)
     return target
 

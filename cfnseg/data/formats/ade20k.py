@@ -15,22 +15,22 @@ SPLITS = {"train": "training", "val": "validation"}
 
 
 def read_names(path: Path) -> LabelMap:
-    """The classes of objectInfo150.txt: raw ids 1 to 150, each by its first unused name, in VOC's colours.
+    """The classes of objectInfo150.txt: raw ids 1 to 150, first unused names, VOC's colours.
 
     Raises UserError with the first wrong line.
     """
-    labels = []
-    for number, line in enumerate(read_text(path).splitlines()[1:], 2):  # the first line names the columns
+    labels: list[Label] = []
+    for number, line in enumerate(read_text(path).splitlines()[1:], 2):  # line 1 names the columns
         fields = [field.strip() for field in line.split("\t") if field.strip()]
         if not fields:
             continue
         if not fields[0].isdigit() or not 1 <= int(fields[0]) <= 255:
             raise UserError(f"{path}, line {number}: expected Idx, Ratio, Train, Val, Name with tabs "
                             f"between, got {line!r}")
+        index, taken = int(fields[0]), {label.name for label in labels}
         synonyms = [synonym.strip() for synonym in fields[-1].split(",")]
-        taken = {label.name for label in labels}
-        name = next((synonym for synonym in synonyms if synonym not in taken), f"{synonyms[0]} {fields[0]}")
-        labels.append(Label(int(fields[0]), name, color(int(fields[0]))))
+        name = next((s for s in synonyms if s not in taken), f"{synonyms[0]} {index}")
+        labels.append(Label(index, name, color(index)))
     try:
         return LabelMap(labels, ignore=(0,), void=0)
     except ValueError as error:

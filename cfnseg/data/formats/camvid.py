@@ -20,6 +20,6 @@ REMEDY = "Get it with: python tools/prepare_data.py camvid; or set --data.root (
 
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
-    """Image and mask paths in the folder layout; always SegNet's eleven classes, without classes.txt."""
+    """Image and mask paths in the folder layout; SegNet's eleven classes, without classes.txt."""
     existing(root, "CamVid", REMEDY)
     return folder.images_and_masks(root, split), LABELS

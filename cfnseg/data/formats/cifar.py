@@ -37,7 +37,7 @@ def read(root: Path, name: str, split: str, download: bool) -> tuple[np.ndarray,
 
 
 def demand_classes(name: str, classes: list[str], root: Path) -> list[str]:
-    """CIFAR's classes in their order; UserError if ``classes``, sorted, has others or lacks some."""
+    """CIFAR's classes in order; UserError if the sorted ``classes`` differ from them."""
     if name == "cifar100":
         if len(classes) != 100:
             raise UserError(f"{root} has {len(classes)} class folders, CIFAR-100 has 100; "

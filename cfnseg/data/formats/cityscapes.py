@@ -1,4 +1,4 @@
-"""Cityscapes: leftImg8bit and gtFine labelIds, 34 label ids of which 19 are trained (Cordts et al. 2016)."""
+"""Cityscapes: leftImg8bit and gtFine labelIds, 34 label ids, 19 trained (Cordts et al. 2016)."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ class ImageSet:
         names: a name per image, "<class>/<rest of the path>", unique.
         targets: (N,) class of each image.
         labels: the classes.
-        image: index -> (H, W, 3) uint8 RGB; UserError for a file that cannot be read. Picklable, for
-            loader processes that are not forked.
+        image: index -> (H, W, 3) uint8 RGB; UserError for a file that cannot be read. Picklable,
+            for loader processes that are not forked.
     """
 
     def __init__(self, names: list[str], targets: np.ndarray, labels: ClassNames,
@@ -143,7 +143,7 @@ def _load(path: Path, members: list[str], i: int) -> np.ndarray:
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
-    """The zip, opened once per process: forked processes that share a handle also share its position."""
+    """The zip, opened once per process: forked processes would share the position of one handle."""
     try:
         return _open_zip(path, path.stat().st_mtime_ns, os.getpid())
     except (OSError, zipfile.BadZipFile) as error:
@@ -156,7 +156,7 @@ def _open_zip(path: Path, written: int, process: int) -> zipfile.ZipFile:
 
 
 def hold_out_images(images: ImageSet, count: str) -> tuple[ImageSet, ImageSet]:
-    """All but ``count`` images, and those: equally many of every class (to one), equal in every run.
+    """All but ``count`` images, and those: class-balanced (up to one), equal in every run.
 
     Raises UserError if ``count`` is not a number or takes all images of a class.
     """

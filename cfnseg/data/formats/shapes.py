@@ -30,10 +30,11 @@ CLASSES: list[tuple[int, str, tuple[int, int, int]]] = [
     (7, "cross", (245, 125, 175)),
 ]
 SKY, GROUND, FIRST_SHAPE = 0, 1, 2
-# Circumradius relative to the drawn size: thin shapes are larger, so that every class has enough pixels.
+# circumradius relative to the drawn size: thin shapes are larger, for enough pixels of every class
 REACH = {"disc": 0.85, "square": 1.0, "triangle": 1.15, "star": 1.2, "ring": 1.15, "cross": 1.15}
 
-# Pairs of colours that a texture mixes. Both backgrounds also use SHARED_LOOKS: there only place separates them.
+# Pairs of colours that a texture mixes. Both backgrounds also use SHARED_LOOKS: there only place
+# separates them.
 SKY_LOOKS = [((74, 138, 214), (186, 216, 242)), ((232, 142, 92), (250, 212, 150)), ((38, 44, 84), (86, 84, 130))]
 GROUND_LOOKS = [((66, 112, 54), (128, 160, 78)), ((112, 82, 56), (156, 122, 88)), ((176, 92, 62), (206, 132, 92))]
 SHARED_LOOKS = [
@@ -83,7 +84,8 @@ def render(seed: int, size: tuple[int, int] = (192, 256)) -> tuple[np.ndarray, n
         size: (H, W) in pixels, both at least 32; the objects scale with the shorter side.
 
     Returns:
-        The image, uint8 (H, W, 3) RGB, and the mask, uint8 (H, W) of raw ids from CLASSES or 255 (void).
+        The image, uint8 (H, W, 3) RGB, and the mask, uint8 (H, W) of raw ids from CLASSES or 255
+        (void).
 
     Raises:
         ValueError: a side is below 32 or the seed is negative.
@@ -98,7 +100,7 @@ def render(seed: int, size: tuple[int, int] = (192, 256)) -> tuple[np.ndarray, n
 
     count = int(rng.integers(5, 12))
     sizes = 8 * 6.0 ** rng.random(count)  # log-uniform: 8 to 48
-    # far to near: mostly large behind small, but not always, so that every shape is sometimes occluded
+    # far to near: mostly large behind small, but not always, so that all shapes are occluded at times
     sizes = sizes[np.argsort(-sizes * rng.uniform(0.4, 1.6, count))]
     centres: list[np.ndarray] = []
     for length in sizes:
@@ -120,7 +122,7 @@ def _background(rng: np.random.Generator, height: int, width: int, unit: float) 
     for amplitude, waves in ((0.05, 1.5), (0.02, 5.0)):
         horizon += amplitude * rng.random() * np.sin(2 * np.pi * (waves * rng.uniform(0.5, 1.5) * x + rng.random()))
     below = np.arange(height)[:, None] >= np.rint(horizon * height)[None, :]
-    # one side, either one, is brighter: the horizon is visible, but brightness does not name the side
+    # one side is brighter, either one: the horizon is visible, but brightness reveals no side
     contrast = rng.uniform(0.07, 0.17) * (1 if rng.random() < 0.5 else -1)
     sides = []
     for looks, factor in ((SKY_LOOKS, 1 + contrast), (GROUND_LOOKS, 1 - contrast)):
@@ -142,7 +144,7 @@ def _free_place(rng: np.random.Generator, taken: list[np.ndarray], height: int, 
 
 
 def _polygons(rng: np.random.Generator, name: str, centre: np.ndarray, radius: float) -> list[np.ndarray]:
-    """The outlines of a shape, stretched and turned at random: (K, 2) of x, y; a ring's hole is last."""
+    """The outlines (K, 2) of x, y of a shape, randomly stretched and turned; a ring's hole is last."""
 
     def around(corners: int, radii: float | np.ndarray = 1.0) -> np.ndarray:
         angle = 2 * np.pi * (np.arange(corners) + 0.5) / corners  # half a step: a stretched square is a rectangle
@@ -170,12 +172,12 @@ def _polygons(rng: np.random.Generator, name: str, centre: np.ndarray, radius: f
 
 def _paint(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, raw_id: int,
            outlines: list[np.ndarray], light: float, unit: float) -> None:
-    """Cover image and mask, in place, with one textured, lit object, its shadow and its void outline."""
+    """Paint one textured, lit object, its shadow and its void outline, in place."""
     low, high = outlines[0].min(0), outlines[0].max(0)
     towards = np.array([np.cos(light), np.sin(light)])
     shift = -towards * 0.1 * (high - low).max()
-    # A box around object and shadow, which may leave the image: OpenCV smears a filled polygon along the edge
-    # of its canvas, so the polygon is filled uncropped and cropped afterwards.
+    # A box around object and shadow, which may leave the image. OpenCV smears a filled polygon
+    # along the edge of its canvas, so the polygon is filled first and cropped afterwards.
     margin = np.abs(shift) + 3
     left, top = np.floor(low - margin).astype(int)
     right, bottom = np.ceil(high + margin).astype(int)

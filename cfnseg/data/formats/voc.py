@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 segmentation, and train_aug with SBD's masks (Everingham et al. 2015; Hariharan et al. 2011)."""
+"""PASCAL VOC 2012 segmentation (Everingham et al. 2015) and SBD (Hariharan et al. 2011)."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def _list_file(home: Path, split: str) -> Path:
 
 
 def images(root: Path, split: str) -> list[Path]:
-    """Image paths of train, val, trainval or, from VOC2012test.tar, test. UserError for missing files."""
+    """Image paths of train, val, trainval or test (VOC2012test.tar). UserError if files are missing."""
     home = _home(root)
     source = _list_file(home, split)
     return [image for image, _ in _paired(home, _listed(source), home / "JPEGImages", ".jpg", source)]
 
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
-    """Image and palette-mask paths of train, val or trainval. Raises UserError for missing files."""
+    """Image and mask paths of train, val or trainval; UserError for missing files."""
     home = _home(root)
     source = _list_file(home, split)
     found = _paired(home, _listed(source), home / "SegmentationClass", ".png", source)
