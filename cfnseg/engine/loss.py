@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cfnseg.config import Loss
 from cfnseg.data.labels import IGNORE
-from cfnseg.models.cfn import Output
+from cfnseg.models.segmenter import Output, Segmenter
 from cfnseg.ops import dense_cross_entropy, dense_cross_entropy_sums
 
 
@@ -162,6 +162,6 @@ def batch_loss(output: Output, mask: Tensor, settings: Loss, weight: Tensor | No
     return loss + settings.image * image_loss(output.image, mask, region, world, totals)
 
 
-def side_weight(model: nn.Module, settings: Loss, progress: float) -> float:
+def side_weight(model: Segmenter, settings: Loss, progress: float) -> float:
     """The weight of side outputs' losses at ``progress`` 0..1 of the run: constant, or fading to 0 where the model says so."""
-    return settings.side * (1 - progress if getattr(model, "side_fades", False) else 1.0)
+    return settings.side * (1 - progress if model.side_fades else 1.0)

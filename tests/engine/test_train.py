@@ -24,7 +24,7 @@ from cfnseg.engine.loss import batch_loss, classes_present, pixel_loss
 from cfnseg.engine.optim import build_optimizer, schedule
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
-from cfnseg.models.cfn import Output
+from cfnseg.models.segmenter import Output
 from tests.conftest import REPO, changed
 
 
