@@ -18,7 +18,7 @@ import time
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric import Fabric
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train, check, to_dict
 from cfnseg.data.dataset import Dataset
+from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.loader import StepBatches, steps_per_epoch, train_batches
 from cfnseg.engine.accumulate import fewest_parts, random_batch, split
 from cfnseg.engine.checkpoint import Start, load_checkpoint, save_checkpoint, save_weights, start_from
@@ -50,6 +51,18 @@ FREE_TO_CHANGE = {"workers", "download", "save_every", "val_every", "pictures", 
                   "cudnn_benchmark", "epochs", "max_steps"}
 
 
+class Trained(NamedTuple):
+    """What a finished run hands over.
+
+    Attributes:
+        weights: the best weights' file, on rank 0.
+        validation: the data that chose them.
+    """
+
+    weights: Path
+    validation: Dataset | ImageSet
+
+
 class Run:
     """One training run: its parts, and the loop over its steps.
 
@@ -58,13 +71,14 @@ class Run:
         resume: continue from the run folder's last.ckpt.
         fabric: the processes; None = as the config and torchrun's environment say.
         data: training and validation data; None = as the config says.
+        stopping: the requests to stop; None = those that arrive during `train`.
 
     Raises:
         UserError: settings, data or files that do not fit; the same one in every process.
     """
 
     def __init__(self, config: Config, resume: bool = False, fabric: Fabric | None = None,
-                 data: tuple[Dataset, Dataset] | None = None) -> None:
+                 data: tuple[Dataset, Dataset] | None = None, stopping: Stopping | None = None) -> None:
         check(config)
         self.config, self.folder = config, Path(config.runs) / config.name
         self.fabric = fabric or build_fabric(config.train)
@@ -91,7 +105,7 @@ class Run:
         self.task.prepare(self.data, self.fabric, self.folder, self.log)
         self.record = StepRecord(self.fabric, train.log_every)
         self.known: Read | None = None
-        self.stopping = Stopping()
+        self.stopping = stopping or Stopping()
 
     def _saved(self, resume: bool) -> dict[str, Any] | None:
         if resume:
@@ -188,7 +202,7 @@ class Run:
         """The network that is validated and kept: the moving average where there is one."""
         return self.ema.module if self.ema else self.network
 
-    def train(self) -> None:
+    def train(self) -> Trained:
         """Run to the end, or raise `Stopped` with everything saved."""
         self._introduce()
         began, waited = time.perf_counter(), 0.0
@@ -221,7 +235,9 @@ class Run:
                     self._save()
                 if stop:
                     raise Stopped(stop)
-        self.waiting = waited / max(time.perf_counter() - began, 1e-9)
+        waiting = waited / max(time.perf_counter() - began, 1e-9)
+        self.log.say(f"waited for data {waiting:.1%} of the training time")
+        return Trained(self.folder / "best.safetensors", self.val)
 
     def _introduce(self) -> None:
         config, parts = self.config, self.state["parts"]

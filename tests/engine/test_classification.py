@@ -25,7 +25,7 @@ from cfnseg.engine.train import Run
 from cfnseg.errors import UserError
 from cfnseg.metrics.classification import top_errors
 from cfnseg.models.build import build_model
-from cfnseg.tasks import score_image_weights, train
+from cfnseg.workflows import score_weights, train
 from tests.conftest import ENCODER, run_tool
 
 
@@ -66,7 +66,7 @@ def test_a_run_learns_and_leaves_everything(small):
     assert loaded.score["crop"] == [32, 32]
     with pytest.raises(UserError, match="makes no masks"):
         Predictor(folder / "best.safetensors")
-    again = score_image_weights(folder / "best.safetensors", "", small.data.root, "test", folder / "again", 0, "cpu")
+    again = score_weights(folder / "best.safetensors", "", small.data.root, "test", folder / "again", 0, "cpu", level="image")
     assert again["top1_error"] == report["top1_error"] and again["confusion"] == report["confusion"]
 
 
