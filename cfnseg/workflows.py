@@ -11,24 +11,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from cfnseg.config import Config, Data, check
 from cfnseg.data.dataset import Dataset, open_dataset, read_sample, read_truth
 from cfnseg.data.formats.class_folders import ImageSet, open_images
+from cfnseg.data.loader import Batch
 from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.engine.checkpoint import Weights, check_labels, load
 from cfnseg.engine.classification import evaluate_images
-from cfnseg.engine.evaluate import evaluate
+from cfnseg.engine.evaluate import evaluate, predicted
 from cfnseg.engine.hardware import build_fabric
 from cfnseg.engine.hosts import file_from_main, from_main, together
 from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.masks import evaluate_masks
 from cfnseg.engine.memory import resident, through_windows
 from cfnseg.engine.predict import pick_device
-from cfnseg.engine.segmentation import predicted
 from cfnseg.engine.stopping import Stopping
 from cfnseg.engine.train import Run
 from cfnseg.errors import UserError, first_line
+from cfnseg.models.segmenter import Output
 from cfnseg.report.build import write_report
 from cfnseg.report.files import report_folder
 from cfnseg.report.labels import write_label_report
@@ -38,7 +40,8 @@ LEVELS = {"pixel": "a segmentation model", "image": "a classification model"}
 TOOLS = {"pixel": "tools/eval_seg.py", "image": "tools/eval_cls.py"}
 
 
-def train(config: Config, resume: bool = False, data: tuple[Dataset, Dataset] | None = None) -> Path:
+def train(config: Config, resume: bool = False, data: tuple[Dataset, Dataset] | None = None,
+          model: nn.Module | None = None, loss: Callable[[Output, Batch], Tensor] | None = None) -> Path:
     """Train, keep the best weights, and report on them as on any weights file, in float32.
 
     In the main thread SIGINT and SIGTERM finish the step, save and raise `Stopped`, a
@@ -51,6 +54,13 @@ def train(config: Config, resume: bool = False, data: tuple[Dataset, Dataset] | 
         data: training and validation data of your own: objects with the four members of
             `cfnseg.data.dataset.Dataset`. The weights and the report call them
             ``config.data.name``. None = as ``config.data`` says.
+        model: a network of your own: ``forward(images, region=None)`` takes images (N, 3, H, W)
+            uint8 RGB and their regions, see `cfnseg.models.cfn.CFN.forward`, and returns
+            `cfnseg.models.segmenter.Output`. It is trained in place and holds the best weights
+            afterwards. None = as ``config.model`` says.
+        loss: a loss of your own, (output, batch) -> scalar, a mean over the batch's images.
+            ``batch`` has image, mask (N, H, W) uint8 train ids with 255 = ignore, region and
+            names. None = as ``config.loss`` says.
 
     Returns:
         The run folder: config.json, log.jsonl, last.ckpt, best.safetensors, pictures/, report/.
@@ -66,9 +76,9 @@ def train(config: Config, resume: bool = False, data: tuple[Dataset, Dataset] | 
         on_main = fabric.global_rank == 0
         together(fabric, lambda: on_main and held.enter_context(locked(folder / ".lock", busy)))
         try:
-            trained = Run(config, resume, fabric, data, stopping).train()
+            trained = Run(config, resume, fabric, data, model, loss, stopping).train()
             with stopping:
-                best = together(fabric, lambda: file_from_main(fabric, trained.weights, load))
+                best = together(fabric, lambda: file_from_main(fabric, trained.weights, functools.partial(load, model=model)))
                 facts = _facts(config.data.name, "", best.score["split"], weights=trained.weights)
                 write = _score(best, trained.validation, folder / "report", facts, run_folder=folder,
                                stopping=stopping, device=fabric.device, workers=config.data.workers,

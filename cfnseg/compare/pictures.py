@@ -17,9 +17,9 @@ from cfnseg.data.formats.class_folders import ImageSet, open_images
 from cfnseg.data.labels import IGNORE, LabelMap
 from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.engine.checkpoint import check_labels, load
+from cfnseg.engine.evaluate import predicted
 from cfnseg.engine.inference import Inference
 from cfnseg.engine.predict import pick_device
-from cfnseg.engine.segmentation import predicted
 from cfnseg.errors import UserError
 
 CLOSE = 0.01  # share of an image's pixels by which a prediction made again may differ: another device rounds otherwise
