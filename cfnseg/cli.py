@@ -55,7 +55,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "recipes": Command("cfnseg.commands:recipes", "list the configs that ship, copy one"),
     "bench": BENCH,
     "check": Command("cfnseg.check:check", "what runs on this machine, and whether it is right"),
-    "completion": Command("cfnseg.commands:completion", "print the script of bash, zsh or tcsh"),
+    "completion": Command("cfnseg.commands:completion", "print the script of bash or zsh"),
     "eval_seg": Command("cfnseg.commands:eval_seg"),
     "eval_cls": Command("cfnseg.commands:eval_cls"),
 }

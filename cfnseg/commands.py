@@ -6,13 +6,10 @@ Imports that take seconds are inside the functions; --help needs none of them.
 from __future__ import annotations
 
 import functools
-import inspect
 import shlex
 import signal
-import typing
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import FlagConversionOff, FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress
@@ -203,38 +200,20 @@ def recipes(*, copy: tuple[str, Path] | None = None) -> None:
         print(f"{name:20}{shipped.about(path)}")
 
 
-def completion(shell: Positional[Literal["bash", "zsh", "tcsh"]]) -> None:
-    """Print the script that completes commands, recipes and options.
+def completion(shell: Positional[Literal["bash", "zsh"]]) -> None:
+    """Print the script that completes commands and options.
 
-    bash: eval "$(cfnseg completion bash)". zsh: cfnseg completion zsh > a folder of $fpath/_cfnseg.
+    bash: eval "$(cfnseg completion bash)". zsh: cfnseg completion zsh > DIR/_cfnseg, with a folder
+    DIR of $fpath.
 
     Args:
         shell: whose script.
     """
-    from cfnseg.cli import COMMANDS, function_of
+    from cfnseg.cli import COMMANDS, Command, function_of
 
-    names = Literal[tuple(shipped.recipes())]  # type: ignore[valid-type]
-    subcommands = {}
-    for name, entry in COMMANDS.items():
-        if isinstance(entry, dict):
-            subcommands[name] = _with(lambda **_: None, {"benchmark": Literal[tuple(entry)]})
-        elif entry.about:
-            subcommands[name] = _with(function_of(entry), {"recipe": names} if entry.recipe else {})
+    shown = {name: entry for name, entry in COMMANDS.items()
+             if isinstance(entry, Command) and entry.about}
+    subcommands = {name: functools.partial(function_of(entry), config=Config()) if entry.recipe
+                   else function_of(entry) for name, entry in shown.items()}
     tyro.extras.subcommand_cli_from_dict(subcommands, prog="cfnseg",
                                          args=["--tyro-print-completion", shell])
-
-
-def _with(function: Callable, first: dict[str, Any]) -> Callable:
-    """The function with more parameters before its own, for its options' names alone."""
-    signature = inspect.signature(function)
-    hints = typing.get_type_hints(function, include_extras=True)
-    own = [p.replace(default=Config()) if name == "config" else p
-           for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD]
-    more = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in first]
-
-    def stand_in(**_: object) -> None:
-        pass
-
-    stand_in.__signature__ = signature.replace(parameters=[*more, *own])
-    stand_in.__annotations__ = {name: Positional[kind] for name, kind in first.items()} | hints
-    return stand_in

@@ -1,4 +1,4 @@
-"""The authors' CFN on CIFAR-100: 192 channels and 3x3 branches from the start.
+"""The authors' CFN on CIFAR-100: 192 channels from stage 1 on, 3x3 branches.
 
     cfnseg classify cifar100_cfn --data.download True
 

@@ -157,10 +157,8 @@ def ablation(
 
     loaded = load_suite(suite)
     folder = out or Path("runs") / loaded.name
-    if table_only:
-        results = finished(loaded, folder, seeds, list(only))
-    else:
-        results = run_suite(loaded, folder, seeds, root, list(only))
+    results = (finished(loaded, folder, seeds, list(only)) if table_only
+               else run_suite(loaded, folder, seeds, root, list(only)))
     print(write_table(loaded, results, folder))
 
 

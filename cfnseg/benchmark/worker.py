@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cfnseg.benchmark.cost import cost_of
-from cfnseg.cli import run_tool
 from cfnseg.config import Config, config_from_dict
 from cfnseg.storage import write_atomic
+from cfnseg.streams import run_tool
 from cfnseg.workflows import train
 
 
