@@ -13,13 +13,13 @@ import cfnseg
 PACKAGE = Path(cfnseg.__file__).parent
 ROOMS = (  # the foundation first; a room imports rooms of its own row and of the rows before it
     ("errors",),
-    ("config", "storage", "streams"),
+    ("config", "shipped", "storage", "streams"),
     ("data", "ops"),
     ("drawing", "models", "metrics"),
     ("inference", "evaluation", "training"),
     ("export", "report"),
     ("workflows",),
-    ("cli",),
+    ("cli", "commands"),
     ("cfnseg", "__main__"),  # the public API
 )
 WINGS = {"doctor", "lab", "demo"}  # they import any room but the last two rows; nothing imports them
