@@ -38,7 +38,7 @@ __all__ = [
     "train",
 ]
 
-if TYPE_CHECKING:  # editors and type checkers read these; __getattr__ imports the same
+if TYPE_CHECKING:  # editors and type checkers read these, and flag every other name
     from cfnseg.config import Config, Data, Loss, Model, Optim, Train
     from cfnseg.data.dataset import open_dataset
     from cfnseg.data.files import read_image
@@ -49,6 +49,15 @@ if TYPE_CHECKING:  # editors and type checkers read these; __getattr__ imports t
     from cfnseg.models.region import region_of
     from cfnseg.ops import dense_argmax, dense_cross_entropy, dense_scores, lc_fuse
     from cfnseg.workflows import train
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is asked for."""
+        for module, names in _MODULES.items():
+            if name in names:
+                return getattr(import_module(module), name)
+        raise AttributeError(f"module 'cfnseg' has no attribute {name!r}")
+
 
 # torch, timm and Lightning take seconds to import; --help should not
 _MODULES = {
@@ -63,13 +72,6 @@ _MODULES = {
     "cfnseg.ops": ("dense_argmax", "dense_cross_entropy", "dense_scores", "lc_fuse"),
     "cfnseg.workflows": ("train",),
 }
-
-
-def __getattr__(name: str) -> object:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(module), name)
-    raise AttributeError(f"module 'cfnseg' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -63,8 +63,8 @@ def train_level(level: Literal["pixel", "image"], config: Config, resume: bool) 
     if config.model.level != level:
         own = config.model.level
         raise UserError(f"{config.name} has model.level {own}; train it with {TRAIN[own]}", code=2)
-    from cfnseg import train as start
     from cfnseg.engine.hardware import leave_processes
+    from cfnseg.workflows import train as start
 
     try:
         folder = start(config, resume)
@@ -111,7 +111,7 @@ def evaluate(
     if weights:
         score_weights(weights, dataset, root, split, out, workers, device, inference,
                       explain_metric, pictures, level)
-    else:
+    elif predictions:
         score_predictions(predictions, dataset, root, split or "val", out, workers,
                           explain_metric, pictures)
 
@@ -140,7 +140,7 @@ def infer(
     if weights is None:
         weights = shipped.shipped_weights()
         print(f"no --weights: {weights.name} is used, trained on {shipped.WEIGHTS[weights]}; "
-              "a run of yours has others in runs/<name>/best.safetensors")
+              "others: data/weights in the repository, runs/<name>/best.safetensors of a run")
     return int(infer_files(paths, weights, out, device, inference, compile) > 0)
 
 

@@ -13,7 +13,9 @@ import pytest
 
 from cfnseg import cli, commands, shipped
 from cfnseg.cli import BENCH, COMMANDS, call, dispatch, function_of, split_recipe
-from cfnseg.config import load_config
+from cfnseg.config import Model, load_config
+from cfnseg.data.formats.shapes import ShapesDataset
+from cfnseg.data.labels import ClassNames
 from cfnseg.engine.checkpoint import save_weights
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
@@ -173,9 +175,6 @@ def test_a_file_comes_before_a_recipe_only_by_its_path(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A small model of the built-in scenes, with random weights."""
-    from cfnseg.config import Model
-    from cfnseg.data.formats.shapes import ShapesDataset
-
     path = tmp_path_factory.mktemp("weights") / "shapes_cfn.safetensors"
     settings, labels = Model(encoder=ENCODER, encoder_weights=None, width=8), ShapesDataset("val").labels
     save_weights(path, build_model(settings, len(labels)), settings, labels, {"data": "shapes"})
@@ -216,6 +215,17 @@ def test_eval_scores_what_the_file_holds(monkeypatch):
     call(COMMANDS["eval_seg"], "eval_seg.py", ["w", "--split", "val"])
     call(COMMANDS["eval_cls"], "eval_cls.py", ["w", "--root", "x"])
     assert levels == [("", ""), ("val", "pixel"), ("", "image")]
+
+
+def test_eval_knows_classification_by_the_file(tmp_path):
+    path, settings = tmp_path / "c.safetensors", Model(level="image", encoder=ENCODER, encoder_weights=None, width=8)
+    save_weights(path, build_model(settings, 3), settings, ClassNames("abc"), {"data": "image_folder", "crop": [32, 32]})
+    with pytest.raises(UserError, match=r"nowhere"):
+        cfnseg("eval", path, "--root", tmp_path / "nowhere")
+    for more in (["--window", "64", "64"], ["--explain-metric"]):
+        with pytest.raises(UserError, match="are for segmentation") as caught:
+            cfnseg("eval", path, *more)
+        assert caught.value.code == 2
 
 
 def test_every_tool_is_three_lines():
