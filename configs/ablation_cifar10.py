@@ -9,8 +9,8 @@ the systems learn, not where they end: configs/cifar10_cfn.py has the authors' 1
 from dataclasses import replace
 from pathlib import Path
 
-from cfnseg.benchmark.suite import Suite
 from cfnseg.config import Config, load_config
+from cfnseg.lab.ablation import Suite
 
 short = load_config(Path(__file__).with_name("cifar10_cfn_short.py"))
 base = replace(short, train=replace(short.train, batch=50, max_steps=600, val_every=100, precision="bf16-mixed"))

@@ -2,11 +2,8 @@
 
 import numpy as np
 
-from cfnseg.encoding.bow import BagOfWords
-from cfnseg.encoding.crosslayer import CrossLayerPooling
-from cfnseg.encoding.fisher import FisherVector
-from cfnseg.encoding.pooled import AveragePooling, FusedFeature
-from cfnseg.encoding.vlad import VLAD
+from cfnseg.lab.local_codes import VLAD, BagOfWords, FisherVector
+from cfnseg.lab.pooled_codes import AveragePooling, CrossLayerPooling, FusedFeature
 
 CHANNELS, NEXT = 10, 4
 LOCAL = {"bow": BagOfWords(words=12, dimensions=6), "vlad": VLAD(centres=5, dimensions=6),

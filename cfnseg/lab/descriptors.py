@@ -34,7 +34,7 @@ def stage_descriptors(net: nn.Module, images: np.ndarray, stage: int, batch: int
 
 def stage_pair(net: nn.Module, images: np.ndarray, stage: int, batch: int = 64,
                device: torch.device | str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """A stage and the next one at the same places, for `cfnseg.encoding.crosslayer.CrossLayerPooling`.
+    """A stage and the next one at the same places, for `cfnseg.lab.pooled_codes.CrossLayerPooling`.
 
     The next stage is upsampled bilinearly to the cells of the first, as a side branch is sent; the layers of the method's paper
     have one size. Arguments and errors are those of `stage_descriptors`; ``stage`` cannot be the last.

@@ -15,7 +15,9 @@ from typing import Any
 
 from cfnseg.config import Config, Model, Train, to_dict
 from cfnseg.errors import UserError, unknown
+from cfnseg.lab.plots import plot_ratios
 from cfnseg.models.build import MODELS
+from cfnseg.report.text import write_json, write_text
 from cfnseg.storage import write_atomic
 
 ROW = "| {} |"
@@ -44,13 +46,13 @@ def cases(models: Iterable[str], sizes: Iterable[tuple[int, int]], batches: Iter
 
 
 def measure(case: Case, encoder: str, classes: int, precision: str, rounds: int) -> dict[str, Any]:
-    """The case with what `cfnseg.benchmark.cost.cost_of` says of it, measured in a process of its own; or its "error" in a line."""
+    """The case with what `cfnseg.lab.cost.cost_of` says of it, measured in a process of its own; or its "error" in a line."""
     config = Config(model=Model(name=case.model, encoder=encoder, encoder_weights=None),
                     train=Train(batch=case.batch, precision=precision, compile=case.compile, channels_last=True))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "cost.json"
         job = {"config": to_dict(config), "out": str(out), "size": case.size, "classes": classes, "rounds": rounds, "parent": os.getpid()}
-        done = subprocess.run([sys.executable, "-m", "cfnseg.benchmark.worker", json.dumps(job)], stderr=subprocess.PIPE, text=True,
+        done = subprocess.run([sys.executable, "-m", "cfnseg.lab.worker", json.dumps(job)], stderr=subprocess.PIPE, text=True,
                               check=False)
         if done.returncode in (130, -2):
             raise KeyboardInterrupt
@@ -101,30 +103,16 @@ def _times(row: dict[str, Any], kind: str, alone: float | None = None) -> list[s
 def write_results(rows: list[dict[str, Any]], encoder: str, folder: Path) -> str:
     """Write models.md, models.json and models.png; returns the table's text."""
     text = table_of(rows, encoder)
-    write_atomic(folder / "models.md", lambda beside: beside.write_text(text, encoding="utf-8"))
-    write_atomic(folder / "models.json", lambda beside: beside.write_text(json.dumps(rows, indent=1)))
-    if measured := [row for row in rows if "error" not in row]:
-        write_atomic(folder / "models.png", lambda beside: _plot(beside, measured))
+    write_text(folder / "models.md", text)
+    write_json(folder / "models.json", rows)
+    bars = [
+        (
+            "{}, {} x {}x{}{}".format(row["model"], row["batch"], *row["size"], ", compiled" * row["compile"]),
+            {"training step": row["step_ratio"], "inference": row["infer_ratio"]},
+        )
+        for row in rows
+        if "error" not in row
+    ]
+    if bars:
+        write_atomic(folder / "models.png", lambda temporary: plot_ratios(temporary, bars, "time over the bare encoder's"))
     return text
-
-
-def _plot(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Bars of time over the encoder's, a row per case."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(9, 1.5 + 0.45 * len(rows)), layout="constrained")
-    for shift, (kind, title) in zip((-0.2, 0.2), (("step", "training step"), ("infer", "inference"))):
-        bars = axis.barh([i + shift for i in range(len(rows))], [row[f"{kind}_ratio"] for row in rows], 0.38, label=title)
-        axis.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
-    axis.axvline(1, color="0.3", lw=1, ls="--")
-    names = ["{}, {} x {}x{}{}".format(row["model"], row["batch"], *row["size"], ", compiled" * row["compile"]) for row in rows]
-    axis.set_yticks(range(len(rows)), names)
-    axis.invert_yaxis()
-    axis.margins(x=0.12)
-    axis.set_xlabel("time over the bare encoder's (dashed: the limit)")
-    axis.legend(loc="lower right")
-    figure.savefig(path, format="png", dpi=110)
-    plt.close(figure)

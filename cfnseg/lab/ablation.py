@@ -1,8 +1,4 @@
-"""Running a suite: each system and seed once, whatever is killed, and by as many processes as are started.
-
-A result is a file, so what is there is done. A run belongs to whoever holds the lock on its file; the system frees it when
-the process and its worker are gone, however they die, and the run is then taken up from its last checkpoint.
-"""
+"""A suite of systems, each trained once for each seed, by as many processes as are started."""
 
 from __future__ import annotations
 
@@ -13,13 +9,47 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cfnseg.benchmark.suite import Suite
-from cfnseg.config import Config, to_dict
+from cfnseg.config import Config, load_module, to_dict
 from cfnseg.errors import UserError, first_line, unknown
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What `tools/benchmark.py` compares.
+
+    Attributes:
+        systems: config by the system's name; names are file names as well.
+        reference: the system that the others are tested against.
+        name: the suite's name; its folder is runs/<name>.
+        size: (H, W) of the images that cost is measured with.
+        classes: C of the data set.
+    """
+
+    systems: dict[str, Config]
+    reference: str
+    size: tuple[int, int]
+    classes: int
+    name: str = ""
+
+    def run(self, system: str, seed: int, folder: Path, root: str = "") -> Config:
+        """The config of one run in ``folder``."""
+        config = self.systems[system]
+        data = replace(config.data, root=root) if root else config.data
+        return replace(config, name=f"{system}-s{seed}", runs=str(folder), data=data, train=replace(config.train, seed=seed))
+
+
+def load_suite(path: str | Path) -> Suite:
+    """The ``suite`` of a config file, named after the file. Raises UserError if there is none."""
+    suite = getattr(load_module(path), "suite", None)
+    if not isinstance(suite, Suite):
+        raise UserError(f"{path} defines no `suite = cfnseg.lab.ablation.Suite(...)`", code=2)
+    if suite.reference not in suite.systems:
+        raise UserError(f"{path}: the reference {suite.reference!r} is none of its systems {', '.join(suite.systems)}", code=2)
+    return suite if suite.name else replace(suite, name=Path(path).stem)
 
 
 @dataclass(frozen=True)
@@ -27,8 +57,8 @@ class Results:
     """What is known of a suite's systems.
 
     Attributes:
-        runs: finished runs by system, in the order of their seeds; see `cfnseg.benchmark.worker.score_of`.
-        costs: see `cfnseg.benchmark.cost.cost_of`; a system without has not been measured.
+        runs: finished runs by system, in the order of their seeds; see `cfnseg.lab.worker.score_of`.
+        costs: see `cfnseg.lab.cost.cost_of`; a system without has not been measured.
     """
 
     runs: dict[str, list[dict[str, Any]]]
@@ -154,7 +184,7 @@ def _lock(path: Path) -> Iterator[int | None]:
 def _in_a_process(job: dict[str, Any], lock: int) -> bool:
     """Do a job in a process of its own, which shares the lock: memory is then that of one system alone. False if it failed."""
     stopped = False
-    with subprocess.Popen([sys.executable, "-m", "cfnseg.benchmark.worker", json.dumps(job)], pass_fds=[lock]) as worker:
+    with subprocess.Popen([sys.executable, "-m", "cfnseg.lab.worker", json.dumps(job)], pass_fds=[lock]) as worker:
         while True:
             try:
                 code = worker.wait()

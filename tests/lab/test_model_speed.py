@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from cfnseg.benchmark.models import Case, cases, table_of
-from cfnseg.benchmark.timing import Peak, in_turns
 from cfnseg.errors import UserError
+from cfnseg.lab.model_speed import Case, cases, table_of
+from cfnseg.lab.timing import Peak, in_turns
 from tests.conftest import ENCODER, run_tool
 
 

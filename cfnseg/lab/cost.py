@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cfnseg.benchmark.timing import Peak, in_turns
 from cfnseg.config import Config
 from cfnseg.data.loader import Batch
 from cfnseg.engine.hardware import keep_freed_memory
 from cfnseg.engine.tasks import classification, forward, segmentation
+from cfnseg.lab.timing import Peak, in_turns
 from cfnseg.models.build import build_model
 from cfnseg.ops import dense_argmax
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 from sklearn.svm import LinearSVC
 
-from cfnseg.encoding import compare
-from cfnseg.encoding.compare import Row, compare_encoders, linear_svm_accuracy, markdown_table, retrieval_map
-from tests.encoding.samples import ENCODERS, LENGTHS, inputs, scenes
+from cfnseg.lab import encodings as compare
+from cfnseg.lab.encodings import Row, compare_encoders, linear_svm_accuracy, markdown_table, retrieval_map
+from tests.lab.samples import ENCODERS, LENGTHS, inputs, scenes
 
 
 def by_sklearn(database_x, database_y, queries_x=None, queries_y=None) -> float:

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from cfnseg.benchmark.step import whole_then_crop
 from cfnseg.config import Data
+from cfnseg.lab.pipeline_speed import whole_then_crop
 from tests.conftest import run_tool
 
 

@@ -5,12 +5,9 @@ import pytest
 from scipy.stats import norm
 from sklearn.mixture import GaussianMixture
 
-from cfnseg.encoding.bow import BagOfWords
-from cfnseg.encoding.crosslayer import CrossLayerPooling
-from cfnseg.encoding.fisher import FisherVector, fisher_gradients
-from cfnseg.encoding.pooled import AveragePooling, FusedFeature
-from cfnseg.encoding.vlad import VLAD
-from tests.encoding.samples import scenes
+from cfnseg.lab.local_codes import VLAD, BagOfWords, FisherVector, fisher_gradients
+from cfnseg.lab.pooled_codes import AveragePooling, CrossLayerPooling, FusedFeature
+from tests.lab.samples import scenes
 
 X, INDICATORS, _ = scenes(12, 11, places=15)
 with_pca = pytest.mark.parametrize("dimensions", [None, 4])

@@ -1,4 +1,4 @@
-"""One job of a benchmark in a process of its own: python -m cfnseg.benchmark.worker JOB (JSON; see `cfnseg.benchmark.runs`)."""
+"""One job of a benchmark in a process of its own: python -m cfnseg.lab.worker JOB (JSON; see `cfnseg.lab.ablation`)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cfnseg.benchmark.cost import cost_of
 from cfnseg.cli import run_tool
 from cfnseg.config import Config, config_from_dict
+from cfnseg.lab.cost import cost_of
 from cfnseg.storage import write_atomic
 from cfnseg.workflows import train
 

@@ -10,17 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from cfnseg.benchmark.runs import Results, finished, run_suite
-from cfnseg.benchmark.suite import Suite, load_suite
-from cfnseg.benchmark.table import table_of, write_table
 from cfnseg.config import Config, to_dict
 from cfnseg.engine.checkpoint import load_checkpoint
 from cfnseg.errors import UserError
+from cfnseg.lab.ablation import Results, Suite, finished, load_suite, run_suite
+from cfnseg.lab.ablation_table import table_of, write_table
 from tests.conftest import ENCODER, REPO, run_tool
 
 SUITE = """
 from dataclasses import replace
-from cfnseg.benchmark.suite import Suite
+from cfnseg.lab.ablation import Suite
 from cfnseg.config import Config, Data, Model, Optim, Train
 
 base = Config(model=Model(encoder={encoder!r}, encoder_weights=None, width=16, grid=(2, 3)),
@@ -190,19 +189,22 @@ def test_table_by_hand():
     suite = Suite(systems={"lc": Config(), "sum": Config(), "new": Config()}, reference="sum", size=(4, 6), classes=1)
     runs = {"lc": [result(0.5, half), result(0.7, more, 1)], "sum": [result(0.4, less), result(0.4, less, 1)],
             "new": [result(0.7, more, 1)]}
-    rows = {line.split("|")[1].strip(" *"): [c.strip() for c in line.split("|")[2:-1]]
-            for line in table_of(suite, Results(runs, {"lc": COST})).splitlines() if line.startswith("| ")}
-    assert rows["lc"][:6] == ["60.00", "14.14", "2", "+20.00 (+20.00 to +20.00)", "-107.06 to +147.06", "30.00"]  # t(1) = 12.706
-    assert rows["lc"][6:] == ["100", "90", "5", "1.50", "1.20", "100 ms", "30 MiB"]
-    assert rows["sum"][:5] == ["40.00", "0.00", "2", "-", "-"] and rows["sum"][6:] == ["-"] * 7
-    assert rows["new"][:5] == ["70.00", "-", "1", "+30.00 (+30.00 to +30.00)", "-"]  # against the seed that both have
+    short, folded = ({line.split("|")[1].strip(" *"): [c.strip() for c in line.split("|")[2:-1]]
+                      for line in part.splitlines() if line.startswith("| ")}
+                     for part in table_of(suite, Results(runs, {"lc": COST})).split("<details>"))
+    assert short["lc"] == ["60.0 (-67.1 to 187.1)", "100", "1.50", "1.20"]  # t(1) = 12.706
+    assert short["sum"] == ["40.0 (40.0 to 40.0)", "-", "-", "-"] and short["new"][0] == "70.0"
+    assert folded["lc"][:5] == ["2", "14.1", "+20.0 (+20.0 to +20.0)", "-107.1 to +147.1", "30.0"]
+    assert folded["lc"][5:] == ["90", "5", "100 ms", "30 MiB"]
+    assert folded["sum"][:4] == ["2", "0.0", "-", "-"] and folded["sum"][5:] == ["-"] * 4
+    assert folded["new"][:4] == ["1", "-", "+30.0 (+30.0 to +30.0)", "-"]  # against the seed that both have
 
 
 def test_error_table_and_plot(tmp_path):
     suite = load_suite(write_suite(tmp_path))
     runs = {"lc": [result(0.25, [0, 0, 0, 1], 0, "top1_error")], "sum": [result(0.5, [0, 1, 0, 1], 0, "top1_error")]}
     text = write_table(suite, Results(runs, {"lc": COST, "sum": COST}), tmp_path)
-    assert "top-1 error" in text and "| sum | 50.00 | - | 1 | +25.00 (" in text and "| 25.00 |" in text
+    assert "top-1 error" in text and "| sum | 50.0 |" in text and "| sum | 1 | - | +25.0 (" in text and "| 25.0 |" in text
     assert (tmp_path / "table.md").read_text() == text
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
 

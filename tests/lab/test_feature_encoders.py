@@ -12,8 +12,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from cfnseg.encoding.local import sampled
-from tests.encoding.samples import CHANNELS, ENCODERS, LENGTHS, LOCAL, NEXT, inputs, scenes
+from cfnseg.lab.local_codes import sampled
+from tests.lab.samples import CHANNELS, ENCODERS, LENGTHS, LOCAL, NEXT, inputs, scenes
 
 TRAIN = scenes(150, 0)
 FITTED = {name: clone(encoder).fit(inputs(name, *TRAIN[:2])) for name, encoder in ENCODERS.items()}
@@ -78,8 +78,8 @@ def test_pca_is_bounded_by_the_channels_and_can_be_left_out(name):
 def test_blocks_do_not_show(name, monkeypatch):
     given_x = inputs(name, *scenes(9, 4)[:2])
     whole = FITTED[name].transform(given_x)
-    for module in ("local", "crosslayer"):
-        monkeypatch.setattr(f"cfnseg.encoding.{module}.BLOCK", 40)  # two images of 20 places
+    for module in ("local_codes", "pooled_codes"):
+        monkeypatch.setattr(f"cfnseg.lab.{module}.BLOCK", 40)  # two images of 20 places
     np.testing.assert_allclose(FITTED[name].transform(given_x), whole, atol=1e-6)
 
 

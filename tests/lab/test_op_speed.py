@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from cfnseg.benchmark.ops import Case, cases, measure, moved_bytes, versions
-from cfnseg.benchmark.ops_table import table_of
+from cfnseg.lab.op_speed import Case, cases, measure, moved_bytes, table_of, versions
 from tests.conftest import run_tool
 
 
@@ -32,7 +31,7 @@ def test_every_version_runs_on_the_same_inputs(op):
 
 
 def test_rows_and_table(monkeypatch):
-    import cfnseg.benchmark.ops as ops
+    import cfnseg.lab.op_speed as ops
 
     monkeypatch.setattr(ops, "_peak", lambda case, version, device, dtype: {"eager": 2**22, "lean": 2**20, "unfold": 2**23}[version])
     case = Case("lc_fuse", 1, (8, 8), 4, (2, 2))

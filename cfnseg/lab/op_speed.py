@@ -1,4 +1,4 @@
-"""The operations of cfnseg.ops against what one would write without them: the work of tools/bench_ops.py."""
+"""The operations of cfnseg.ops against the composition of torch operations."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import itertools
 import multiprocessing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfnseg.benchmark.timing import Peak, in_turns
 from cfnseg.errors import first_line
+from cfnseg.lab.plots import plot_ratios
+from cfnseg.lab.timing import Peak, in_turns
 from cfnseg.ops import dense_argmax, dense_cross_entropy, lc_fuse, lc_fuse_reference, upsample
 from cfnseg.ops import dense_reference as reference
 from cfnseg.ops.dispatch import forced
+from cfnseg.report.text import write_text
+from cfnseg.storage import write_atomic
 
 Work = Callable[[], object]
 
@@ -168,3 +173,46 @@ def _added(case: Case, version: str, device: str, dtype: torch.dtype) -> int:
     peak = Peak(device == "cuda")
     work()
     return peak.added()
+
+
+def table_of(rows: list[dict[str, Any]], device: str, dtype: torch.dtype) -> str:
+    """Rows of `cfnseg.lab.op_speed.measure`; ratios are to the eager composition's, of times the median of the turns'."""
+    lines = ["| operation | version | time | 10 to 90 % | over eager | extra memory | over eager |", "|:--|:--|--:|--:|--:|--:|--:|"]
+    for name, group in groupby(rows, key=lambda row: row["case"]):
+        group = list(group)
+        eager = next((row for row in group if row["version"] == "eager" and "error" not in row), None)
+        lines += [f"| {name} | {row['version']} | {' | '.join(_cells(row, eager))} |" for row in group]
+    shares = [f"{row['case']}: {row['bandwidth_share']:.0%} of the device's copy bandwidth, on the bytes that must move."
+              for row in rows if "bandwidth_share" in row]
+    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    note = (f"{where}, {str(dtype).removeprefix('torch.')}, torch {torch.__version__}. Forward and backward (of argmax: forward), in "
+            "turns; memory is what the first call adds at its peak to that of the inputs, gradients and result included.")
+    return "\n".join([*lines, "", note, *shares, ""])
+
+
+def _cells(row: dict[str, Any], eager: dict[str, Any] | None) -> list[str]:
+    if "error" in row:
+        return ["failed: " + row["error"].replace("|", "/"), *["-"] * 4]
+    times = 1000 * np.array(row["times"])
+    low, middle, high = np.percentile(times, [10, 50, 90])
+    cells = [f"{middle:.1f} ms", f"{low:.1f} to {high:.1f} ms", "-", "-" if row["peak"] is None else f"{row['peak'] / 2**20:,.0f} MiB", "-"]
+    if eager:
+        cells[2] = f"{np.median(times / (1000 * np.array(eager['times']))):.2f}"
+        if row["peak"] is not None and eager["peak"]:
+            cells[4] = f"{row['peak'] / eager['peak']:.2f}"
+    return cells
+
+
+def write_results(rows: list[dict[str, Any]], device: str, dtype: torch.dtype, folder: Path) -> str:
+    """Write ops.md and ops.png; returns the table's text."""
+    text = table_of(rows, device, dtype)
+    write_text(folder / "ops.md", text)
+    eager = {row["case"]: np.array(row["times"]) for row in rows if row["version"] == "eager" and "times" in row}
+    bars = [
+        (f"{row['case']}: {row['version']}", {"time": float(np.median(np.array(row["times"]) / eager[row["case"]]))})
+        for row in rows
+        if "times" in row and row["version"] != "eager" and row["case"] in eager
+    ]
+    if bars:
+        write_atomic(folder / "ops.png", lambda temporary: plot_ratios(temporary, bars, "time over the eager composition's"))
+    return text

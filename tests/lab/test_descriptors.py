@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cfnseg.encoding.descriptors import stage_descriptors, stage_pair
+from cfnseg.lab.descriptors import stage_descriptors, stage_pair
 from cfnseg.models.encoder import Encoder
 from tests.conftest import ENCODER
 
