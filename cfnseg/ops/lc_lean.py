@@ -58,7 +58,10 @@ def backward(
     walk = _Walk(weight, bias, region, tuple(result.shape[2:]), branches)
     grad, result = grad.permute(0, 2, 3, 1), result.permute(0, 2, 3, 1)
     grid_grad = torch.zeros_like(walk.grid)
-    grads = [torch.zeros(b.shape, dtype=walk.kind) for b in walk.branches]
+    grads = []
+    for b in walk.branches:  # a branch of the result's size is written row by row, once
+        make = torch.empty if b.shape[1:3] == walk.size else torch.zeros
+        grads.append(make(b.shape, dtype=walk.kind))
     for rows, images, (y, x), weights, taps in walk.strips():
         sums: list[Tensor] = []
         for n in images:
