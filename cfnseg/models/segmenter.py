@@ -51,11 +51,9 @@ class Segmenter(Protocol):
 
     def __call__(self, images: Tensor, region: Tensor | None = None) -> Output:
         """Predict; see `cfnseg.models.cfn.CFN.forward`."""
-        ...
 
     def parameter_table(self) -> dict[str, int]:
         """Number of parameters by part, and their total."""
-        ...
 
 
 class Network(nn.Module):
@@ -65,7 +63,6 @@ class Network(nn.Module):
         test_scale: see `Segmenter`.
     """
 
-    encoder: nn.Module
     side_fades = False
 
     def __init__(self, test_scale: float = 1.0) -> None:
