@@ -1,4 +1,4 @@
-"""Training step and inference of CFN, rivals and peers over the same bare encoder: python tools/bench_models.py [--models ...]"""
+"""Training step and inference of CFN, baselines and decoders over the same bare encoder: python tools/bench_models.py [--models ...]"""
 
 from pathlib import Path
 from typing import Literal

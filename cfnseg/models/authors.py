@@ -20,8 +20,8 @@ class CifarNet(nn.Module):
     """3x3-96 x2, max-pool, 3x3-192 x2, average-pool, 3x3-192 x2; dropout .5 after either pool.
 
     Stages: after each pool with its dropout, and the last convolution. No batch norm; weights start
-    N(0, .05). The input has global contrast normalisation (Goodfellow et al. 2013): per image, mean 0
-    and length 55.
+    N(0, .05). Each image has global contrast normalisation (Goodfellow et al. 2013): mean 0, length
+    55.
 
     Args:
         first: channels of the first stage; 96 for CIFAR-10, 192 for CIFAR-100.
@@ -60,7 +60,7 @@ def _maps(stages: nn.ModuleList, x: Tensor) -> list[Tensor]:
 
 
 def global_contrast(images: Tensor, length: float = 55.0) -> Tensor:
-    """(N, 3, H, W) images less their mean, at Euclidean ``length`` each; a constant image becomes 0."""
+    """(N, 3, H, W) images less their mean, each at Euclidean ``length``; a constant one is 0."""
     x = images.float()
     x = x - x.mean((1, 2, 3), keepdim=True)
     norm = x.square().sum((1, 2, 3), keepdim=True).sqrt()

@@ -1,4 +1,4 @@
-"""timm backbones: how each is built to take images of any size, found by a dry run without memory."""
+"""timm backbones: a dry run without memory finds how each takes images of any size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Fit:
         settings: arguments of ``timm.create_model``.
         multiple: image sides must be multiples of it.
         channels_last: maps are (N, h, w, C).
-        exact: a map at stride s of an image with height H has H / s rows; else the border lacks some.
+        exact: a map at stride s of an image with height H has H / s rows; else the border lacks
+            some.
         reductions: output stride of each stage, without dilation.
     """
 
@@ -63,7 +64,8 @@ def fit(name: str, output_stride: int = 32) -> Fit:
         output_stride: 8 or 16 dilates the later stages.
 
     Raises:
-        UserError: an unknown name (with the nearest), no stages, no dilation, or one image size only.
+        UserError: an unknown name (with the nearest), no stages, no dilation, or a fixed image
+            size.
     """
     what = f"model.encoder {name!r}"
     if ":" in name:  # timm would fetch and run a configuration from a hub
@@ -124,7 +126,7 @@ def _layout(body: nn.Module, strides: Sequence[int], multiple: int) -> tuple[boo
 
 
 def _form(stage: Tensor, channels: int, cells: tuple[int, ...]) -> tuple[bool, bool] | None:
-    """Is a map (1, h, w, C), and are h, w exactly ``cells``? None: more than LOSS cells are missing."""
+    """Is a map (1, h, w, C), and are h, w exactly ``cells``? None: more than LOSS are missing."""
     if stage.ndim != 4:
         return None
     for last, own, shape in ((False, 1, stage.shape[2:]), (True, 3, stage.shape[1:3])):

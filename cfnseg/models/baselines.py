@@ -38,7 +38,7 @@ class FCN(Network):
     """Sum of the class scores of every stage, no side branches (Long, Shelhamer, Darrell 2015).
 
     Scores are upsampled bilinearly to the finest stage and summed at once. The paper's FCN-8s adds
-    its skips stage by stage, with learnt upsampling. Arguments as `CFN`; the rest of them are ignored.
+    its skips stage by stage, with learnt upsampling. Other arguments of `CFN` are ignored.
     """
 
     def __init__(

@@ -37,8 +37,8 @@ def build_model(settings: Model, classes: int, pretrained: bool = True) -> Netwo
         pretrained: load ``settings.encoder_weights``; False where a weights file follows.
 
     Raises:
-        UserError: an unknown name (with the nearest), a stride that the encoder lacks, or pretrained
-            weights that are not available.
+        UserError: an unknown name (with the nearest), a stride that the encoder lacks, or
+            pretrained weights that are not available.
     """
     pixel = settings.level == "pixel"
     models = MODELS if pixel else IMAGE_MODELS

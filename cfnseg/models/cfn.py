@@ -58,9 +58,9 @@ class CFN(Network):
         >>> tuple(output.pixel.shape), tuple(output.image.shape)
         ((2, 5, 25, 33), (2, 5))
 
-    Source: MMM 2017 slides and the authors' configuration for the image head. The pixel head follows
-    the abstract of Liu, Guo, Lew 2018, "fully convolutional fusion network"; the grid of weights is
-    our construction.
+    Source: MMM 2017 slides and the authors' configuration for the image head. The pixel head
+    follows the abstract of Liu, Guo, Lew 2018, "fully convolutional fusion network"; the grid of
+    weights is our construction.
     """
 
     def __init__(

@@ -56,12 +56,13 @@ class Encoder(Normalised):
         channels, strides: of each returned stage.
         padding: the maps cover the image with sides rounded up to a multiple of it: 32, or the
             coarsest stride.
-        multiple: the backbone's own input is rounded up to it; more where attention windows ask for it.
+        multiple: the backbone's own input is rounded up to it, further than ``padding`` where
+            attention windows ask for it.
         receive_norm, head_std: how side branches and classifiers on it are built.
 
     Raises:
-        UserError: an unknown backbone (with the nearest names), one with a fixed image size, a stride
-            that it lacks, or unusable weights.
+        UserError: an unknown backbone (with the nearest names), one with a fixed image size, a
+            stride that it lacks, or unusable weights.
     """
 
     receive_norm, head_std = True, 0.01
@@ -111,8 +112,8 @@ class Encoder(Normalised):
             images: (N, 3, H, W) RGB, uint8 in 0..255 or float in 0..1; H, W >= 32.
 
         Returns:
-            One (N, C_s, H'/s, W'/s) map per stride s, where H', W' are H, W rounded up to a multiple
-            of ``padding``.
+            One (N, C_s, H'/s, W'/s) map per stride s, where H', W' are H, W rounded up to a
+            multiple of ``padding``.
 
         Raises:
             ValueError: another shape.
@@ -131,7 +132,7 @@ class Encoder(Normalised):
     def _map(
         self, stage: Tensor, stride: int, seen: tuple[int, int], size: tuple[int, int]
     ) -> Tensor:
-        """The map that `forward` returns for a stage of the backbone's own input of size ``seen``."""
+        """The map that `forward` returns for a stage of the backbone's input of size ``seen``."""
         if self.channels_last:
             stage = stage.permute(0, 3, 1, 2)
         if not self.exact:  # convolutions without padding lose the border's cells

@@ -117,7 +117,7 @@ class Head(nn.Module):
         return self.fusion(maps, region)
 
     def predict(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Logits (N, C, h, w) of each (N, K, h, w): of the fused map (EFLP) or S branches (EPLF)."""
+        """Logits (N, C, h, w) of each map (N, K, h, w): one in EFLP, S in EPLF."""
         return [predict(x) for predict, x in zip(self.predictors, maps, strict=True)]
 
     def forward(

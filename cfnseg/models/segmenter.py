@@ -1,4 +1,4 @@
-"""What the package expects of a segmentation model, and defaults for a module that has `forward` alone."""
+"""What the package expects of a segmentation model, and defaults for a plain module."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Output(NamedTuple):
 
 
 class Segmenter(Protocol):
-    """A segmentation model as the rest of the package sees it. `as_segmenter` makes one of a module.
+    """A segmentation model as the rest of the package sees it; `as_segmenter` adapts a module.
 
     Attributes:
         encoder: maps images to stage maps. Training reads ``encoder.mean`` (the colour of padding),

@@ -109,7 +109,7 @@ def _failure(
 
 
 def _size_limit(model: nn.Module) -> Exception | None:
-    """What a transformer with a fixed size raises for a larger image: its positions may end there."""
+    """What a fixed-size transformer raises for a larger image: its positions may end there."""
     encoder = model.encoder
     if not isinstance(encoder, Encoder) or not encoder.body.pretrained_cfg.get("fixed_input_size"):
         return None

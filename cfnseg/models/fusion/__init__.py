@@ -1,4 +1,4 @@
-"""Fusions of side branches, one file each. A new one is a `Fusion` in a file here and a line below."""
+"""Fusions of side branches. A new one is a subclass of `Fusion` in a file here and a line below."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from cfnseg.ops import upsample
 class AdaptiveFusion(Fusion):
     """f = ReLU(c sum_s a_s U_s), a = softmax over branches of 1x1 convolutions of the branches.
 
-    After ASFF (Liu, Huang, Wang 2019, section 3.2): the weights are shared over channels and sum to
-    1. c is S ("sum") or 1 ("mean"), and the convolutions start at 0, so every branch starts with its
-    weight in the other fusions. Arguments as `Fusion`.
+    After ASFF (Liu, Huang, Wang 2019, section 3.2): the weights are shared over channels and sum
+    to 1. c is S ("sum") or 1 ("mean"), and the convolutions start at 0: every branch starts with
+    its weight in the other fusions. Arguments as `Fusion`.
     """
 
     def __init__(self, branches: int, width: int, **settings) -> None:

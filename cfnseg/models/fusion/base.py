@@ -15,7 +15,7 @@ NORMS = ("none", "channel", "single")
 
 
 class SingleChannelNorm(nn.Module):
-    """Batch norm with one mean and one variance over (N, K, h, w), as in the authors' ImageNet net."""
+    """Batch norm with one mean and variance over (N, K, h, w), as in the authors' ImageNet net."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,8 +29,8 @@ class SingleChannelNorm(nn.Module):
 class Fusion(nn.Module):
     """Base of fusions: S branches in, one map at the finest branch's size out.
 
-    A subclass defines ``forward`` and ends it with ``self.finish(fused)``. At the start every branch
-    has the weight ``self.start``.
+    A subclass defines ``forward`` and ends it with ``self.finish(fused)``. At the start every
+    branch has the weight ``self.start``.
 
     Args:
         branches: S.

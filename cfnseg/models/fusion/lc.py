@@ -21,8 +21,8 @@ class LocallyConnectedFusion(Fusion):
 
     A weight is ``start`` + delta, and delta starts at 0: weight decay pulls towards equal fusion.
 
-    Arguments as `Fusion`. Source: MMM 2017 slides and the authors' configuration for the image head;
-    the grid is our construction.
+    Arguments as `Fusion`. Source: MMM 2017 slides and the authors' configuration for the image
+    head; the grid is our construction.
     """
 
     def __init__(
