@@ -21,7 +21,7 @@ from cfnseg.errors import UserError, first_line
 FLEXIBLE = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
 LOSS = 4  # cells that a map may lack: unpadded convolutions (Inception) lose some at the border
 
-ANOTHER = "choose another encoder: tf_efficientnet_lite0, resnet50, swin_tiny_patch4_window7_224"
+ANOTHER = "choose another, such as tf_efficientnet_lite0, resnet50 or swin_tiny_patch4_window7_224"
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,10 @@ def fit(name: str, output_stride: int = 32) -> Fit:
                 builds.append((dilation | flexible, backbone(name, **dilation, **flexible).eval()))
         except Exception as error:  # backbones without stages fail in many ways
             reason = first_line(error)
-    needed = f"an output stride of {output_stride}, which this model needs"
-    cannot = f"{what} cannot be dilated to {needed}"
+    cannot = f"cannot be dilated to an output stride of {output_stride}, which this model needs"
     if not builds:
-        if not dilation:
-            cannot = f"{what} is not a timm backbone with stages ({reason})"
-        raise UserError(f"{cannot}; {ANOTHER}", code=2)
+        cannot = cannot if dilation else f"is not a timm backbone with stages ({reason})"
+        raise UserError(f"{what} {cannot}; {ANOTHER}", code=2)
     body = builds[0][1]
     reductions = fit(name).reductions if dilation else tuple(body.feature_info.reduction())
     if not all(isinstance(r, int) and r > 0 and r & (r - 1) == 0 for r in reductions):
@@ -101,8 +99,8 @@ def fit(name: str, output_stride: int = 32) -> Fit:
                 return Fit(settings, multiple, *layout, reductions)
     if not dilation:
         only = f"takes images of {height} x {width} only"
-        cannot = f"{what} {only}, and training and inference need any size"
-    raise UserError(f"{cannot}; {ANOTHER}", code=2)
+        cannot = f"{only}, and training and inference need any size"
+    raise UserError(f"{what} {cannot}; {ANOTHER}", code=2)
 
 
 def _layout(body: nn.Module, strides: Sequence[int], multiple: int) -> tuple[bool, bool] | None:

@@ -44,9 +44,7 @@ def build_model(settings: Model, classes: int, pretrained: bool = True) -> Netwo
     models = MODELS if pixel else IMAGE_MODELS
     if settings.name not in models:
         raise unknown("model.name", settings.name, models)
-    own = {"kernel": settings.kernel}
-    if pixel:
-        own = {"grid": tuple(settings.grid), "test_scale": settings.test_scale}
+    own = {"grid": tuple(settings.grid), "test_scale": settings.test_scale}
     return models[settings.name](
         settings.encoder,
         classes,
@@ -58,5 +56,5 @@ def build_model(settings: Model, classes: int, pretrained: bool = True) -> Netwo
         start=settings.start,
         fusion_norm=settings.fusion_norm,
         dropout=settings.dropout,
-        **own,
+        **(own if pixel else {"kernel": settings.kernel}),
     )

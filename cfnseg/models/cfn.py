@@ -104,16 +104,16 @@ class CFN(Network):
         """
         size, strides = images.shape[-2:], self.encoder.strides
         region = padded_region(region, size, images, self.encoder.padding)
-        stages, early, side = self.encoder(images), self.pixel.early_fusion, ()
-        maps = [receive(stage) for receive, stage in zip(self.branches, stages)]
+        early = self.pixel.early_fusion
+        maps = [receive(stage) for receive, stage in zip(self.branches, self.encoder(images))]
         cells = [send(x, s, size) for x, s in zip(maps, strides)]  # pixels: the fusion upsamples
         if not early:  # EPLF
             maps, cells = self.pixel.predict(maps), self.image.predict(cells)
         pixel, image = self.pixel.fuse(maps, region), self.image.fuse(cells)
         if early:  # EFLP
             (pixel,), (image,) = self.pixel.predict([pixel]), self.image.predict([image])
-        elif self.side_losses and self.training:
-            side = tuple(cropped(x, s, size) for x, s in zip(maps, strides))
+        kept = maps if self.side_losses and self.training and not early else ()
+        side = tuple(cropped(x, s, size) for x, s in zip(kept, strides))
         return Output(cropped(pixel, strides[0], size), image.flatten(1), side)
 
 

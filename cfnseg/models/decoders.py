@@ -56,10 +56,11 @@ class Decoder(Network):
                 code=2,
             )
         self.encoder = Encoder(encoder, strides, encoder_weights, (SMP | TORCHVISION)[name])
-        if name in SMP:
-            self.decoder: nn.Module = SmpDecoder(name, encoder, num_classes)
-        else:
-            self.decoder = TorchvisionDecoder(name, self.encoder, num_classes)
+        self.decoder = (
+            SmpDecoder(name, encoder, num_classes)
+            if name in SMP
+            else TorchvisionDecoder(name, self.encoder, num_classes)
+        )
         self.image = predictor(self.encoder.channels[-1], num_classes, dropout)
 
     def forward(self, images: Tensor, region: Tensor | None = None) -> Output:

@@ -100,8 +100,7 @@ class Encoder(Normalised):
         self.strides = tuple(min(s, output_stride) for s in strides)
         self.padding, self.multiple = max(32, *strides), form.multiple
         self.channels_last, self.exact = form.channels_last, form.exact
-        channels = self.body.feature_info.channels()
-        self.channels = [channels[i] for i in self.index]
+        self.channels = [self.body.feature_info.channels()[i] for i in self.index]
         if weights:
             load_encoder_weights(self.body, name, weights)
 

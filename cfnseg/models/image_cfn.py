@@ -55,8 +55,8 @@ class ImageCFN(Network):
         if main_only:
             order, fusion, fusion_norm = "eflp", "sum", "none"
         settings = {"start": start, "norm": fusion_norm, "dropout": dropout, "std": std}
-        count = len(self.branches)
-        self.image = Head(count, width, num_classes, order, fusion=fusion, **settings)
+        shape = len(self.branches), width, num_classes, order
+        self.image = Head(*shape, fusion=fusion, **settings)
         self.companions = nn.ModuleList(
             predictor(c, num_classes, dropout, std) for c in lower * companions
         )

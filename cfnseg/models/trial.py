@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from cfnseg.config import Model
 from cfnseg.errors import UserError, first_line
+from cfnseg.models.backbone import ANOTHER
 from cfnseg.models.encoder import Encoder
 
 SIDE = 128  # pixels: even a stage at stride 64 then has more than one cell
@@ -51,8 +52,7 @@ def try_model(model: nn.Module, settings: Model, crop: tuple[int, int], images: 
     if error:
         raise UserError(
             f"{name} does not run with model.encoder {settings.encoder} on images of any size "
-            f"({first_line(error)}); choose another encoder, such as tf_efficientnet_lite0 or "
-            "resnet50",
+            f"({first_line(error)}); {ANOTHER}",
             code=2,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from cfnseg.errors import unknown
 from cfnseg.ops import upsample
-
-NORMS = ("none", "channel", "single")
 
 
 class SingleChannelNorm(nn.Module):
@@ -24,6 +22,13 @@ class SingleChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, K, h, w) to the same shape."""
         return self.norm(x.reshape(len(x), 1, x.shape[1], -1)).view(x.shape)
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "none": nn.Identity,
+    "channel": nn.BatchNorm2d,
+    "single": lambda width: SingleChannelNorm(),
+}
 
 
 class Fusion(nn.Module):
@@ -59,9 +64,8 @@ class Fusion(nn.Module):
             raise unknown("model.fusion_norm", norm, NORMS)
         self.start = 1.0 if start == "sum" else 1.0 / branches
         self.relu = relu
-        self.norm: nn.Module = nn.Identity()
-        if norm != "none":
-            self.norm = nn.BatchNorm2d(width) if norm == "channel" else SingleChannelNorm()
+        self.norm = NORMS[norm](width)
+        self.biased = norm != "single"
 
     def forward(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
         """Fuse.
@@ -96,8 +100,7 @@ class ConvFusion(Fusion):
     def __init__(self, branches: int, width: int, **settings) -> None:
         super().__init__(branches, width, **settings)
         self.delta = nn.Parameter(torch.zeros(branches))
-        single = isinstance(self.norm, SingleChannelNorm)
-        self.bias = None if single else nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(())) if self.biased else None
 
     def forward(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
         """See `Fusion.forward`."""

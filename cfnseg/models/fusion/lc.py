@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cfnseg.models.fusion.base import Fusion, SingleChannelNorm
+from cfnseg.models.fusion.base import Fusion
 from cfnseg.ops import lc_fuse
 
 
@@ -30,8 +30,7 @@ class LocallyConnectedFusion(Fusion):
     ) -> None:
         super().__init__(branches, width, **settings)
         self.delta = nn.Parameter(torch.zeros(branches, width, *grid))
-        single = isinstance(self.norm, SingleChannelNorm)
-        self.bias = None if single else nn.Parameter(torch.zeros(width, *grid))
+        self.bias = nn.Parameter(torch.zeros(width, *grid)) if self.biased else None
 
     def forward(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
         """See `Fusion.forward`."""
