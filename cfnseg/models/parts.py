@@ -17,7 +17,7 @@ class SideBranch(nn.Sequential):
     """Receive: F_s = ReLU([BN] conv_K(P_s)).
 
     The convolution is 1x1, which keeps a branch cheap (MMM 2017 slides, "efficient side branches").
-    The batch norm is in the authors' ImageNet net only.
+    The batch norm follows the authors' ImageNet net.
 
     Args:
         in_channels: channels of the stage.
