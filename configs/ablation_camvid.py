@@ -1,4 +1,4 @@
-"""Fusions, orders, rivals and peers on CamVid: the same encoder, data, schedule and start, one thing changed at a time.
+"""Fusions, orders, baselines and decoders on CamVid: the same encoder, data, schedule and start, one thing changed at a time.
 
     python tools/benchmark.py configs/ablation_camvid.py --seeds 3 --root DIR
 

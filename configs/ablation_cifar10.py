@@ -1,4 +1,4 @@
-"""Fusions, orders and rivals on CIFAR-10 with the authors' net, for two CPU cores: 600 steps of 50 images, bfloat16.
+"""Fusions, orders and baselines on CIFAR-10 with the authors' net, for two CPU cores: 600 steps of 50 images, bfloat16.
 
     python tools/benchmark.py configs/ablation_cifar10.py --seeds 2 --root DIR_OR_ZIP
 

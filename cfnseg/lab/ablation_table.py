@@ -11,7 +11,7 @@ from cfnseg.config import Model
 from cfnseg.lab.ablation import Results, Suite
 from cfnseg.lab.plots import Dot, plot_systems
 from cfnseg.metrics.uncertainty import paired_difference, seed_difference
-from cfnseg.models.rivals import RIVALS
+from cfnseg.models.baselines import BASELINES
 from cfnseg.report.text import table, write_text
 from cfnseg.storage import write_atomic
 
@@ -101,7 +101,7 @@ def _difference(runs: list[dict[str, Any]], reference: list[dict[str, Any]]) -> 
 
 
 def _family(model: Model) -> str:
-    return "CFN" if model.name == "cfn" else "baseline" if model.name in RIVALS else "decoder"
+    return "CFN" if model.name == "cfn" else "baseline" if model.name in BASELINES else "decoder"
 
 
 def _plot(path: Path, suite: Suite, results: Results) -> None:

@@ -1,4 +1,4 @@
-"""The rivals: each does what its paper's one sentence says, and nothing of what CFN adds."""
+"""The baselines: each does what its paper's one sentence says, and nothing of what CFN adds."""
 
 import inspect
 
@@ -8,9 +8,9 @@ import torch.nn.functional as F
 
 from cfnseg.config import Loss, Model
 from cfnseg.engine.loss import batch_loss, side_weight
-from cfnseg.models import rivals
+from cfnseg.models import baselines
+from cfnseg.models.baselines import BASELINES
 from cfnseg.models.build import build_model
-from cfnseg.models.rivals import RIVALS
 from tests.conftest import ENCODER
 
 SIZE, STRIDES, C = (40, 72), (4, 8, 16, 32), 5
@@ -23,7 +23,7 @@ def images() -> torch.Tensor:
     return torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8)
 
 
-def rival(name: str, **settings) -> torch.nn.Module:
+def baseline(name: str, **settings) -> torch.nn.Module:
     """One with scores that are not near 0, in eval mode."""
     torch.manual_seed(0)
     net = build_model(Model(name=name, encoder=ENCODER, encoder_weights=None, width=8, grid=(2, 3), **settings), C)
@@ -37,15 +37,15 @@ def up(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_each_is_short(name):
-    lines = [line for line in inspect.getsource(RIVALS[name]).splitlines() if line.strip()]
+    lines = [line for line in inspect.getsource(BASELINES[name]).splitlines() if line.strip()]
     assert len(lines) <= 40, f"{name} takes {len(lines)} lines"
-    assert len(inspect.getsource(rivals).splitlines()) <= 120
+    assert len(inspect.getsource(baselines).splitlines()) <= 120
 
 
 def test_plain_has_the_main_branch_alone(images):
-    net = rival("plain", fusion="adaptive", order="eplf")
+    net = baseline("plain", fusion="adaptive", order="eplf")
     assert len(net.branches) == 1
     assert net.parameter_table()["fusion"] == 0
     stages = net.encoder(images)
@@ -59,7 +59,7 @@ def test_plain_has_the_main_branch_alone(images):
 
 def test_plain_ignores_other_branches(images):
     """It is CFN with the other branches at weight 0, less the upsampling to a finer stage."""
-    net, whole = rival("plain"), rival("cfn")
+    net, whole = baseline("plain"), baseline("cfn")
     whole.encoder.load_state_dict(net.encoder.state_dict())
     whole.branches[-1].load_state_dict(net.branches[0].state_dict())
     whole.pixel.predictors.load_state_dict(net.pixel.predictors.state_dict())
@@ -71,7 +71,7 @@ def test_plain_ignores_other_branches(images):
 
 
 def test_fcn_by_hand(images):
-    net = rival("fcn")
+    net = baseline("fcn")
     assert not hasattr(net, "branches")
     with torch.no_grad():
         stages = net.encoder(images)
@@ -87,7 +87,7 @@ def test_fcn_by_hand(images):
 
 @pytest.mark.parametrize("start, factor", [("sum", 1.0), ("mean", 0.25)])
 def test_dag_cnn_is_the_sum_of_a_classifier_per_branch(images, start, factor):
-    net = rival("dag_cnn", start=start, order="eflp", fusion="lc")
+    net = baseline("dag_cnn", start=start, order="eflp", fusion="lc")
     with torch.no_grad():
         branches = [b(s) for b, s in zip(net.branches, net.encoder(images))]
         expected = factor * sum(up(p(b), (16, 24)) for p, b in zip(net.pixel.predictors, branches))
@@ -96,7 +96,7 @@ def test_dag_cnn_is_the_sum_of_a_classifier_per_branch(images, start, factor):
 
 
 def test_hed_has_a_weight_per_branch_and_scores_of_each_in_training_only(images):
-    net = rival("hed")
+    net = baseline("hed")
     assert net.pixel.fusion.delta.shape == (4,)
     assert net(images).side == ()
     side = net.train()(images).side
@@ -110,7 +110,7 @@ def test_hed_has_a_weight_per_branch_and_scores_of_each_in_training_only(images)
 
 
 def test_dsn_has_companions_in_training_only(images):
-    net = rival("dsn")
+    net = baseline("dsn")
     assert net(images).side == ()
     out = net.train()(images)
     assert [tuple(x.shape) for x in out.side] == [(2, C, *cells) for cells in CELLS[:-1]]
@@ -118,7 +118,7 @@ def test_dsn_has_companions_in_training_only(images):
 
 
 def test_companions_do_not_change_inference(images):
-    net = rival("dsn")
+    net = baseline("dsn")
     with torch.no_grad():
         before = net(images)
         for p in net.companions.parameters():
@@ -129,7 +129,7 @@ def test_companions_do_not_change_inference(images):
 
 
 def test_dsn_is_the_plain_net_at_inference(images):
-    dsn, plain = rival("dsn"), rival("plain")
+    dsn, plain = baseline("dsn"), baseline("plain")
     plain.encoder.load_state_dict(dsn.encoder.state_dict())
     plain.branches[0].load_state_dict(dsn.branch.state_dict())
     for level in ("pixel", "image"):
@@ -144,7 +144,7 @@ def test_dsn_is_the_plain_net_at_inference(images):
 
 def test_companions_fade_and_hed_does_not():
     settings = Loss(side=0.4)
-    dsn, hed, cfn = rival("dsn"), rival("hed"), rival("cfn")
+    dsn, hed, cfn = baseline("dsn"), baseline("hed"), baseline("cfn")
     assert [side_weight(dsn, settings, p) for p in (0, 0.5, 1)] == [0.4, 0.2, 0.0]
     assert [side_weight(hed, settings, p) for p in (0, 0.5, 1)] == [0.4] * 3
     assert [side_weight(cfn, settings, p) for p in (0, 1)] == [0.4] * 2  # it has no side outputs to weigh
@@ -152,7 +152,7 @@ def test_companions_fade_and_hed_does_not():
 
 @pytest.mark.parametrize("name", ["hed", "dsn"])
 def test_the_loss_is_linear_in_the_side_weight_and_each_side_counts(name, images):
-    net = rival(name).train()
+    net = baseline(name).train()
     torch.manual_seed(1)
     out = net(images)
     mask = torch.randint(0, C, (2, *SIZE), dtype=torch.uint8)
@@ -166,7 +166,7 @@ def test_the_loss_is_linear_in_the_side_weight_and_each_side_counts(name, images
 
 
 def test_companions_teach_the_lower_stages_and_stop_at_weight_0(images):
-    net = rival("dsn").train()
+    net = baseline("dsn").train()
     mask = torch.randint(0, C, (2, *SIZE), dtype=torch.uint8)
     for side, taught in ((0.3, True), (0.0, False)):
         net.zero_grad()

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from cfnseg.errors import UserError
-from cfnseg.models.head import Head
+from cfnseg.models.parts import Head
 
 N, S, K, C = 2, 3, 4, 5
 SIZES = [(6, 8), (3, 4), (2, 2)]
