@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from cfnseg.report.text import percent, score, share, signed
+from cfnseg.report.text import Cell, percent, score, share, signed
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 440, 230, 44, 12, 10, 30  # of a chart and its margins
 SQUARE, SHARES = 200, 40  # side of the reliability diagram, height of the shares below it
 FIFTHS = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
 
-Cell = tuple[int, int, float, int]  # row, column, share of the row in 0..1, count
 
 
 @dataclass(frozen=True)

@@ -19,19 +19,6 @@ SMALL_BUDGET = 2_500_000  # bytes of all tiles; with 1,000 classes the rest weig
 
 
 @dataclass(frozen=True)
-class Panel:
-    """An image's row of report.json, its size in pixels, and four layers as data: addresses."""
-
-    row: dict[str, Any]
-    width: int
-    height: int
-    image: str
-    truth: str
-    prediction: str
-    errors: str
-
-
-@dataclass(frozen=True)
 class Tile:
     """An image's row of report.json, its picture as a data: address, and its size in pixels."""
 
@@ -54,38 +41,39 @@ def choose(images: list[dict[str, Any]], each: int = 4) -> tuple[list[int], list
 
 
 def gallery(images: list[dict[str, Any]], picture: Callable[[int], Picture],
-            labels: LabelMap) -> dict[str, list[Panel]]:
-    """Panels of the worst and the best images.
+            labels: LabelMap) -> dict[str, list[dict[str, Any]]]:
+    """The pictures of the worst and the best images.
 
     Args:
         images: of report.json.
         picture: index -> picture of an image.
         labels: the classes, for their colours.
+
+    Returns:
+        "worst" and "best": row (of report.json), width, height (pixels), and the data: addresses
+        of image, truth, prediction and errors, to lay over each other.
     """
     worst, best = choose(images)
-    small = {i: shrink_all(picture(i), SIDES[0]) for i in (*worst, *best)}
+    small = {i: _shrunk(picture(i), SIDES[0]) for i in (*worst, *best)}
 
-    def draw(side: int) -> dict[int, Panel]:
-        return {i: panel(images[i], shrink_all(small[i], side), labels) for i in small}
+    def draw(side: int) -> dict[int, dict[str, Any]]:
+        return {i: _panel(images[i], _shrunk(found, side), labels) for i, found in small.items()}
 
-    def size(panels: dict[int, Panel]) -> int:
-        return sum(len(p.image + p.truth + p.prediction + p.errors) for p in panels.values())
-
-    panels = fitted(draw, SIDES, size)
+    panels = fitted(draw, SIDES, lambda drawn: sum(
+        len(p[layer]) for p in drawn.values() for layer in ("image", "truth", "prediction", "errors")))
     return {"worst": [panels[i] for i in worst], "best": [panels[i] for i in best]}
 
 
-def shrink_all(picture: Picture, side: int) -> Picture:
-    """The picture with its longest side at most ``side`` pixels."""
+def _shrunk(picture: Picture, side: int) -> Picture:
     image, truth, prediction = picture
     return shrink(image, side), shrink(truth, side, ids=True), shrink(prediction, side, ids=True)
 
 
-def panel(row: dict[str, Any], picture: Picture, labels: LabelMap) -> Panel:
-    """The image and the layers to lay over it."""
+def _panel(row: dict[str, Any], picture: Picture, labels: LabelMap) -> dict[str, Any]:
     image, truth, prediction = picture
-    return Panel(row, truth.shape[1], truth.shape[0], photo(image), mask_layer(truth, labels),
-                 mask_layer(prediction, labels), error_layer(truth, prediction))
+    return {"row": row, "width": truth.shape[1], "height": truth.shape[0], "image": photo(image),
+            "truth": mask_layer(truth, labels), "prediction": mask_layer(prediction, labels),
+            "errors": error_layer(truth, prediction)}
 
 
 def choose_tiles(images: list[dict[str, Any]], each: int = 12) -> tuple[list[int], list[int]]:

@@ -102,7 +102,7 @@ def test_markdown(tmp_path):
     low, high = report["top1_error_ci95"]
     low, high, error = (100 * x for x in (low, high, report["top1_error"]))
     assert f"**top-1 error {error:.1f} (95 % interval {low:.1f} to {high:.1f}, bootstrap over 200 images)**" in text
-    assert "| nowhere | 0 | - | - | - |" in text and "car \\| van" in text and "- split: `test`" in text
+    assert "| nowhere | - | - | - | 0 |" in text and "car \\| van" in text and "- split: `test`" in text
     for name in ("top-5 error", "mean class error"):
         assert re.search(rf"{name} \d+\.\d\b", text)
     assert "loss 0.7500" in text

@@ -58,13 +58,11 @@ def _strips(images: list[dict[str, Any]], a: Side, b: Side) -> dict[str, Any]:
     """The images of a segmentation that gained most ("up") and lost most ("down")."""
     parts = {"up": [row for row in images if row["difference"] > 0][:EACH],
              "down": [row for row in images if row["difference"] < 0][:EACH]}
-    found = find_pictures(a, b, [row["name"] for rows in parts.values() for row in rows])
-    by_name = {row["name"]: row for row in images}
-    drawn = strips(found.shown, by_name, found.labels) if found.labels else []
-    sides = {which: [s for row in rows for s in drawn if s.row is by_name[row["name"]]]
-             for which, rows in parts.items()}
-    return {"strips": sides, "missing": found.missing,
-            "legend": found.labels.labels if found.labels else []}
+    rows = {row["name"]: row for which in parts.values() for row in which}
+    shown, labels, missing = find_pictures(a, b, list(rows))
+    drawn = strips(shown, rows, labels) if labels else []
+    sides = {which: [s for s in drawn if s["row"] in part] for which, part in parts.items()}
+    return {"strips": sides, "missing": missing, "legend": labels.labels if labels else []}
 
 
 def _tiles(images: list[dict[str, Any]], a: Side, b: Side) -> dict[str, Any]:
@@ -91,8 +89,8 @@ def verdict(numbers: dict[str, Any]) -> str:
         return (f"No clear difference: the interval includes 0, so these {numbers['num_images']:,} "
                 "images cannot separate A and B.")
     better = "B" if (numbers["difference"] > 0) == (numbers["metric"] == "miou") else "A"
-    return (f"{better} is better: the interval excludes 0, so the choice of images does not "
-            "explain the difference.")
+    points = signed(abs(numbers["difference"])).lstrip("+")
+    return f"{better} is better by {points} points of {name}; the 95 % interval excludes 0."
 
 
 def remarks(numbers: dict[str, Any]) -> list[str]:
