@@ -88,20 +88,6 @@ class Heatmap:
     frequent: list[Cell]
 
 
-@dataclass(frozen=True)
-class Axis:
-    """A score on an axis around its interval.
-
-    Places are in 0..1 of the axis, ticks are (place, text); zero = None on the axis of a score.
-    """
-
-    score: float
-    low: float
-    high: float
-    zero: float | None
-    ticks: list[tuple[float, str]]
-
-
 def charts(log: list[dict[str, Any]]) -> list[Chart]:
     """Learning curves of loss, mIoU and top-1 error from the rows of log.jsonl, where known."""
     train, val = ("train", "training", series(log, "loss")), "validation"
@@ -197,12 +183,16 @@ def heatmap(confusion: list[list[int]], names: list[str], mistakes: int = 6,
 
 
 def interval_axis(value: float | None, interval: Sequence[float | None],
-                  difference: bool = False) -> Axis | None:
+                  difference: bool = False) -> dict[str, Any] | None:
     """An axis about three times as wide as the interval; None if nothing was counted.
 
     Args:
         value, interval: a score and its ends in 0..1, or a difference and its ends in -1..1.
         difference: include 0 and give the ticks signs.
+
+    Returns:
+        score, low, high and zero (None for a score): places in 0..1 of the axis; ticks: place and
+        text of each.
     """
     low, high = interval
     if value is None or low is None or high is None:
@@ -219,7 +209,8 @@ def interval_axis(value: float | None, interval: Sequence[float | None],
 
     marks = [(place(k * step), signed(k * step) if difference else f"{100 * k * step:.4g}")
              for k in range(first, last + 1)]
-    return Axis(place(value), place(low), place(high), place(0) if difference else None, marks)
+    return {"score": place(value), "low": place(low), "high": place(high), "ticks": marks,
+            "zero": place(0) if difference else None}
 
 
 def compact(count: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cfnseg.data.labels import LabelMap
-from cfnseg.drawing import error_layer, fitted, mask_layer, photo, shrink, thumbnail
+from cfnseg.drawing import error_layer, fitted, mask_picture, photo, shrink, thumbnail
 
 # RGB (H, W, 3), truth and prediction (H, W) train ids, all uint8
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -72,7 +72,7 @@ def _shrunk(picture: Picture, side: int) -> Picture:
 def _panel(row: dict[str, Any], picture: Picture, labels: LabelMap) -> dict[str, Any]:
     image, truth, prediction = picture
     return {"row": row, "width": truth.shape[1], "height": truth.shape[0], "image": photo(image),
-            "truth": mask_layer(truth, labels), "prediction": mask_layer(prediction, labels),
+            "truth": mask_picture(truth, labels, clear=True), "prediction": mask_picture(prediction, labels, clear=True),
             "errors": error_layer(truth, prediction)}
 
 

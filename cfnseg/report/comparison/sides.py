@@ -24,6 +24,10 @@ class Side:
         content: what it holds.
         run: the run folder that made it, or None.
         settings: the content of the run's config.json; {} without a run.
+        level: "pixel" or "image", as model.level.
+        facts: what was scored, by the report.
+        classes: their names, in the order of train ids.
+        images: the report's row of each image, by name.
     """
 
     name: str
@@ -31,26 +35,10 @@ class Side:
     content: dict[str, Any]
     run: Path | None
     settings: dict[str, Any]
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What was scored, by the report."""
-        return self.content.get("facts", {})
-
-    @property
-    def level(self) -> str:
-        """ "pixel" or "image", as model.level."""
-        return "image" if "top1_error" in self.content else "pixel"
-
-    @property
-    def classes(self) -> list[str]:
-        """Their names, in the order of train ids."""
-        return [row["name"] for row in self.content["classes"]]
-
-    @property
-    def images(self) -> dict[str, dict[str, Any]]:
-        """The report's row of each image, by name."""
-        return {row["name"]: row for row in self.content["images"]}
+    level: str
+    facts: dict[str, str]
+    classes: list[str]
+    images: dict[str, dict[str, Any]]
 
 
 def read_side(path: Path) -> Side:
@@ -71,10 +59,11 @@ def read_side(path: Path) -> Side:
                 f" A run writes its report when it ends. {AGAIN}")
     content = _read_json(report)
     _check(report, content)
-    run, settings = _run_of(path, report, content.get("facts", {}))
-    folder = report.resolve().parent
-    name = folder.parent.name if folder.name == "report" else folder.name
-    return Side(name, report, content, run, settings)
+    folder, facts = report.resolve().parent, content.get("facts", {})
+    return Side(
+        folder.parent.name if folder.name == "report" else folder.name, report, content,
+        *_run_of(path, report, facts), "image" if "top1_error" in content else "pixel", facts,
+        [row["name"] for row in content["classes"]], {row["name"]: row for row in content["images"]})
 
 
 def _read_json(path: Path) -> Any:
