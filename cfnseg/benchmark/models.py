@@ -16,6 +16,7 @@ from typing import Any
 from cfnseg.config import Config, Model, Train, to_dict
 from cfnseg.errors import UserError, unknown
 from cfnseg.models.build import MODELS
+from cfnseg.report.charts import figure, ratio_bars
 from cfnseg.storage import write_atomic
 
 ROW = "| {} |"
@@ -104,27 +105,13 @@ def write_results(rows: list[dict[str, Any]], encoder: str, folder: Path) -> str
     write_atomic(folder / "models.md", lambda beside: beside.write_text(text, encoding="utf-8"))
     write_atomic(folder / "models.json", lambda beside: beside.write_text(json.dumps(rows, indent=1)))
     if measured := [row for row in rows if "error" not in row]:
-        write_atomic(folder / "models.png", lambda beside: _plot(beside, measured))
+        _plot(folder / "models.png", measured)
     return text
 
 
 def _plot(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Bars of time over the encoder's, a row per case."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(9, 1.5 + 0.45 * len(rows)), layout="constrained")
-    for shift, (kind, title) in zip((-0.2, 0.2), (("step", "training step"), ("infer", "inference"))):
-        bars = axis.barh([i + shift for i in range(len(rows))], [row[f"{kind}_ratio"] for row in rows], 0.38, label=title)
-        axis.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
-    axis.axvline(1, color="0.3", lw=1, ls="--")
+    """Bars of time relative to the encoder, a row per case."""
     names = ["{}, {} x {}x{}{}".format(row["model"], row["batch"], *row["size"], ", compiled" * row["compile"]) for row in rows]
-    axis.set_yticks(range(len(rows)), names)
-    axis.invert_yaxis()
-    axis.margins(x=0.12)
-    axis.set_xlabel("time over the bare encoder's (dashed: the limit)")
-    axis.legend(loc="lower right")
-    figure.savefig(path, format="png", dpi=110)
-    plt.close(figure)
+    series = {title: [row[f"{kind}_ratio"] for row in rows] for kind, title in (("step", "training step"), ("infer", "inference"))}
+    with figure(path, 9, 1.5 + 0.45 * len(rows)) as axis:
+        ratio_bars(axis, names, series, "time / bare encoder (dashed: the limit)")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cfnseg.report.charts import figure, ratio_bars
 from cfnseg.storage import write_atomic
 
 
@@ -44,27 +45,15 @@ def write_results(rows: list[dict[str, Any]], device: str, dtype: torch.dtype, f
     """Write ops.md and ops.png; returns the table's text."""
     text = table_of(rows, device, dtype)
     write_atomic(folder / "ops.md", lambda beside: beside.write_text(text, encoding="utf-8"))
-    write_atomic(folder / "ops.png", lambda beside: _plot(beside, [row for row in rows if "times" in row]))
+    _plot(folder / "ops.png", [row for row in rows if "times" in row])
     return text
 
 
 def _plot(path: Path, rows: list[dict[str, Any]]) -> None:
-    """A bar of time for each version of each case, over the eager composition's."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    """A bar of time for each version of each case, relative to the eager composition."""
     eager = {row["case"]: np.array(row["times"]) for row in rows if row["version"] == "eager"}
     shown = [row for row in rows if row["version"] != "eager" and row["case"] in eager]
-    figure, axis = plt.subplots(figsize=(9, 1.5 + 0.35 * len(shown)), layout="constrained")
-    bars = axis.barh([f"{row['case']}: {row['version']}" for row in shown],
-                     [float(np.median(np.array(row["times"]) / eager[row["case"]])) for row in shown])
-    axis.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
-    axis.axvline(1, color="0.3", lw=1, ls="--")
-    axis.invert_yaxis()
-    axis.margins(x=0.12)
-    axis.tick_params(axis="y", labelsize=8)
-    axis.set_xlabel("time over the eager composition's (dashed)")
-    figure.savefig(path, format="png", dpi=110)
-    plt.close(figure)
+    names = [f"{row['case']}: {row['version']}" for row in shown]
+    ratios = [float(np.median(np.array(row["times"]) / eager[row["case"]])) for row in shown]
+    with figure(path, 9, 1.5 + 0.35 * len(shown)) as axis:
+        ratio_bars(axis, names, {"time": ratios}, "time / eager composition (dashed)")

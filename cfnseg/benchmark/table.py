@@ -11,6 +11,8 @@ from cfnseg.benchmark.runs import Results
 from cfnseg.benchmark.suite import Suite
 from cfnseg.metrics.paired import paired_difference
 from cfnseg.metrics.seeds import seed_difference
+from cfnseg.models.rivals import RIVALS
+from cfnseg.report.charts import FAMILIES, figure
 from cfnseg.storage import write_atomic
 
 TITLES = {"miou": "mIoU", "top1_error": "top-1 error"}
@@ -21,7 +23,7 @@ def write_table(suite: Suite, results: Results, folder: Path) -> str:
     """Write table.md and plot.png of what is finished; returns the table's text."""
     text = table_of(suite, results)
     write_atomic(folder / "table.md", lambda beside: beside.write_text(text, encoding="utf-8"))
-    write_atomic(folder / "plot.png", lambda beside: _plot(beside, results))
+    _plot(folder / "plot.png", results)
     return text
 
 
@@ -75,26 +77,30 @@ def _difference(runs: list[dict[str, Any]], reference: list[dict[str, Any]]) -> 
 
 def _plot(path: Path, results: Results) -> None:
     """Score with its deviation over seeds against multiply-accumulates and against the training step."""
-    import matplotlib
+    with figure(path, 12, 6, columns=2) as axes:
+        for axis, key, title in zip(axes, ("gmacs", "step_ratio"), ("GMACs of an image", "training step / bare encoder")):
+            points = []
+            for name, cost in results.costs.items():
+                if name in results.runs:
+                    scores, color = _scores(results.runs[name]), FAMILIES[_family(results.runs[name])]
+                    spread = scores.std(ddof=1) if len(scores) > 1 else 0
+                    axis.errorbar(cost[key], scores.mean(), spread, fmt="o", capsize=3, color=color)
+                    points.append((cost[key], scores.mean(), name))
+            _label(axis, points)
+            axis.set_xlabel(title)
+            axis.grid()
+        metric = next(iter(results.runs.values()))[0]["metric"]
+        axes[0].set_ylabel(f"{TITLES[metric]} (%), bars: deviation over seeds")
+        used = {_family(runs) for runs in results.runs.values()}
+        for family, color in FAMILIES.items():
+            if family in used:
+                axes[0].scatter([], [], color=color, label=family)
+        axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(used))
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(12, 6), sharey=True, layout="constrained")
-    for axis, key, title in zip(axes, ("gmacs", "step_ratio"), ("GMACs of an image", "training step over the encoder's")):
-        points = []
-        for name, cost in results.costs.items():
-            if name in results.runs:
-                scores = _scores(results.runs[name])
-                axis.errorbar(cost[key], scores.mean(), scores.std(ddof=1) if len(scores) > 1 else 0, fmt="o", capsize=3)
-                points.append((cost[key], scores.mean(), name))
-        _label(axis, points)
-        axis.set_xlabel(title)
-        axis.grid(alpha=0.3)
-    metric = next(iter(results.runs.values()))[0]["metric"]
-    axes[0].set_ylabel(f"{TITLES[metric]} (%), bars: deviation over seeds")
-    figure.savefig(path, format="png", dpi=110)
-    plt.close(figure)
+def _family(runs: list[dict[str, Any]]) -> str:
+    name = runs[0]["config"]["model"]["name"]
+    return "cfn" if name == "cfn" else "baselines" if name in RIVALS else "decoders"
 
 
 def _label(axis, points: list[tuple[float, float, str]]) -> None:
