@@ -79,7 +79,7 @@ class Report:
         return document([
             f"# {self.kind} report", "", self.lead, "", f"**{' '.join(filter(None, head))}**", "",
             *(f"- {name} {value} ({note})" for name, value, note in self.cards), "",
-            *table(["class", *(column.title for column in columns)], rows), "", same, "",
+            *table(["Class", *(column.title for column in columns)], rows), "", same, "",
             *(["Mistakes by rate:", "", *table(titles, wrong, left=2), ""] if wrong else []),
             *details, "", f"How it is counted: {self.rule}", "",
             *(f"- {key}: `{' '.join(value.split())}`" for key, value in facts.items())])

@@ -103,6 +103,16 @@ def test_a_heading_sorts(browser, page):
     assert column(0) == [0, 1, 2, 3, 4]
 
 
+def test_tables_say_that_they_scroll(browser, page):
+    hints = """return [...document.querySelectorAll(".swipe")].filter((hint) => hint.getClientRects().length)
+      .map((hint) => [hint.textContent.trim(), hint.nextElementSibling.scrollWidth > hint.nextElementSibling.clientWidth]);"""
+    opened(browser, page, PHONE)
+    found = browser.execute_script(hints)
+    assert found[0] == ["Swipe sideways for more columns →", True] and all(scrolls for _, scrolls in found)
+    opened(browser, page, DESKTOP)
+    assert browser.execute_script(hints) == []
+
+
 @pytest.mark.parametrize("size", [PHONE, DESKTOP])
 def test_views_toggle(browser, page, size):
     assert opened(browser, page, size)["shown"] == ["prediction"] * 8
