@@ -35,7 +35,9 @@ class View:
     height: int
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelMap, strength: float = 0.55) -> np.ndarray:
+def overlay(
+    image: np.ndarray, mask: np.ndarray, labels: LabelMap, strength: float = 0.55
+) -> np.ndarray:
     """The image under the colours of its train ids; ignored pixels show the image alone."""
     mixed = blend(image, labels.colorize(mask), strength)
     mixed[mask == IGNORE] = image[mask == IGNORE]
@@ -83,8 +85,9 @@ def shrink(image: np.ndarray, side: int, ids: bool = False) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if ids else cv2.INTER_AREA)
 
 
-def fitted(draw: Callable[[int], T], sides: Sequence[int], size: Callable[[T], int],
-           budget: int = BUDGET) -> T:
+def fitted(
+    draw: Callable[[int], T], sides: Sequence[int], size: Callable[[T], int], budget: int = BUDGET
+) -> T:
     """``draw(side)`` for the first side whose pictures fit the budget, else for the last.
 
     Args:

@@ -24,7 +24,6 @@ FIFTHS = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
 FAMILIES = {"cfn": "#1d5fd1", "baselines": "#7b8494", "decoders": "#d8702b"}
 
 
-
 @dataclass(frozen=True)
 class Line:
     """One curve: CSS class, caption, SVG points, and (x, y, text) marks to hover over."""
@@ -99,9 +98,11 @@ class Heatmap:
 def charts(log: list[dict[str, Any]]) -> list[Chart]:
     """Learning curves of loss, mIoU and top-1 error from the rows of log.jsonl, where known."""
     train, val = ("train", "training", series(log, "loss")), "validation"
-    wanted = [("Loss", [train, ("val", val, series(log, "val_loss"))], np.argmin),
-              ("Validation mIoU", [("val", val, series(log, "val_miou"))], np.argmax),
-              ("Validation top-1 error", [("val", val, series(log, "val_top1_error"))], np.argmin)]
+    wanted = [
+        ("Loss", [train, ("val", val, series(log, "val_loss"))], np.argmin),
+        ("Validation mIoU", [("val", val, series(log, "val_miou"))], np.argmax),
+        ("Validation top-1 error", [("val", val, series(log, "val_top1_error"))], np.argmin),
+    ]
     drawn = []
     for title, curves, best in wanted:
         curves = [curve for curve in curves if len(curve[2])]
@@ -117,7 +118,11 @@ def series(log: list[dict[str, Any]], key: str, most: int = 240) -> np.ndarray:
     """
     known = [(row["epoch"], row[key]) for row in log if row.get(key) is not None]
     rows = np.array(known, np.float64).reshape(-1, 2)
-    return np.array([part.mean(0) for part in np.array_split(rows, most)]) if len(rows) > most else rows
+    return (
+        np.array([part.mean(0) for part in np.array_split(rows, most)])
+        if len(rows) > most
+        else rows
+    )
 
 
 def ticks(high: float, most: int = 5) -> np.ndarray:
@@ -139,11 +144,14 @@ def trimap_chart(trimap: list[dict[str, Any]] | None, miou: float | None) -> Cha
     band = np.array([(x, row["miou"]) for x, row in zip(places, known)])
     notes = [f"within {row['width']} px: {percent(row['miou'])}" for row in known]
     first = f"in the band, {percent(known[0]['miou'])} at {known[0]['width']} px"
-    curves = [("train", f"whole images, {percent(miou)}", np.array([(0, miou), (len(known), miou)]), []),
-              ("val", first, band, notes)]
+    curves = [
+        ("train", f"whole images, {percent(miou)}", np.array([(0, miou), (len(known), miou)]), []),
+        ("val", first, band, notes),
+    ]
     widths = [(x, f"{row['width']} px") for x, row in zip(places, known)]
-    return _chart("mIoU near boundaries", curves, len(known), widths,
-                  [(t, f"{100 * t:g}") for t in FIFTHS])
+    return _chart(
+        "mIoU near boundaries", curves, len(known), widths, [(t, f"{100 * t:g}") for t in FIFTHS]
+    )
 
 
 def reliability(calibration: dict[str, Any] | None) -> Reliability | None:
@@ -152,24 +160,36 @@ def reliability(calibration: dict[str, Any] | None) -> Reliability | None:
     if not bins:
         return None
     pixels = np.array([row["pixels"] for row in bins])
-    sure, right = (float(np.average([row[key] for row in bins], weights=pixels))
-                   for key in ("confidence", "accuracy"))
+    sure, right = (
+        float(np.average([row[key] for row in bins], weights=pixels))
+        for key in ("confidence", "accuracy")
+    )
     gap = sure - right
-    kind = "about as sure as it is right" if abs(gap) < 0.01 else (
-        "too sure" if gap > 0 else "not sure enough")
-    bars = [Bar(round(SQUARE * row["low"], 2), round(SQUARE * (row["high"] - row["low"]), 2),
-                round(SQUARE * (1 - row["accuracy"]), 2), round(SQUARE * (1 - row["confidence"]), 2),
-                round(max(0.5, SHARES * row["pixels"] / float(pixels.max())), 2),
-                f"{percent(row['low'])} to {percent(row['high'])} % sure: "
-                f"on average {share(row['confidence'])} sure, {share(row['accuracy'])} right; "
-                f"{row['pixels']:,} px, {share(row['pixels'] / float(pixels.sum()))} of all")
-            for row in bins]
+    kind = (
+        "about as sure as it is right"
+        if abs(gap) < 0.01
+        else ("too sure" if gap > 0 else "not sure enough")
+    )
+    bars = [
+        Bar(
+            round(SQUARE * row["low"], 2),
+            round(SQUARE * (row["high"] - row["low"]), 2),
+            round(SQUARE * (1 - row["accuracy"]), 2),
+            round(SQUARE * (1 - row["confidence"]), 2),
+            round(max(0.5, SHARES * row["pixels"] / float(pixels.max())), 2),
+            f"{percent(row['low'])} to {percent(row['high'])} % sure: "
+            f"on average {share(row['confidence'])} sure, {share(row['accuracy'])} right; "
+            f"{row['pixels']:,} px, {share(row['pixels'] / float(pixels.sum()))} of all",
+        )
+        for row in bins
+    ]
     verdict = f"On average {share(sure)} sure and {share(right)} right: {kind}."
     return Reliability(bars, calibration["ece"], verdict)
 
 
-def heatmap(confusion: list[list[int]], names: list[str], mistakes: int = 6,
-            drawn: int = 4000) -> Heatmap:
+def heatmap(
+    confusion: list[list[int]], names: list[str], mistakes: int = 6, drawn: int = 4000
+) -> Heatmap:
     """The heatmap of a C x C confusion matrix, rows = truth.
 
     Only the ``drawn`` non-empty cells with the largest shares of their rows are drawn: 171 classes
@@ -177,21 +197,31 @@ def heatmap(confusion: list[list[int]], names: list[str], mistakes: int = 6,
     """
     matrix = np.array(confusion, np.int64)
     part = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    cells = [(int(r), int(c), float(part[r, c]), int(matrix[r, c]))
-             for r, c in zip(*np.nonzero(matrix))]
+    cells = [
+        (int(r), int(c), float(part[r, c]), int(matrix[r, c])) for r, c in zip(*np.nonzero(matrix))
+    ]
     by_share = sorted(cells, key=lambda cell: (-cell[2], -cell[3], cell))
     by_count = sorted(cells, key=lambda cell: (-cell[3], cell))
-    wrong, frequent = ([cell for cell in order if cell[0] != cell[1]][:mistakes]
-                       for order in (by_share, by_count))
+    wrong, frequent = (
+        [cell for cell in order if cell[0] != cell[1]][:mistakes] for order in (by_share, by_count)
+    )
     short = [name if len(name) <= 18 else name[:17] + "…" for name in names]
     side = min(44, max(9, 520 // len(names)))
     letter = 6.6 if side >= 12 else 5  # small cells have small names
-    return Heatmap(short, side, 16 + round(letter * max(map(len, short))), sorted(by_share[:drawn]),
-                   int(matrix.max(initial=0)), wrong, frequent)
+    return Heatmap(
+        short,
+        side,
+        16 + round(letter * max(map(len, short))),
+        sorted(by_share[:drawn]),
+        int(matrix.max(initial=0)),
+        wrong,
+        frequent,
+    )
 
 
-def interval_axis(value: float | None, interval: Sequence[float | None],
-                  difference: bool = False) -> dict[str, Any] | None:
+def interval_axis(
+    value: float | None, interval: Sequence[float | None], difference: bool = False
+) -> dict[str, Any] | None:
     """An axis about three times as wide as the interval; None if nothing was counted.
 
     Args:
@@ -215,10 +245,17 @@ def interval_axis(value: float | None, interval: Sequence[float | None],
     def place(x: float) -> float:
         return (x / step - first) / (last - first)
 
-    marks = [(place(k * step), signed(k * step) if difference else f"{100 * k * step:.4g}")
-             for k in range(first, last + 1)]
-    return {"score": place(value), "low": place(low), "high": place(high), "ticks": marks,
-            "zero": place(0) if difference else None}
+    marks = [
+        (place(k * step), signed(k * step) if difference else f"{100 * k * step:.4g}")
+        for k in range(first, last + 1)
+    ]
+    return {
+        "score": place(value),
+        "low": place(low),
+        "high": place(high),
+        "ticks": marks,
+        "zero": place(0) if difference else None,
+    }
 
 
 def compact(count: int) -> str:
@@ -245,10 +282,19 @@ def figure(path: Path, width: float, height: float, columns: int = 1) -> Iterato
     from matplotlib import rc_context
     from matplotlib.figure import Figure  # not pyplot: no display, no global state
 
-    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-             "axes.edgecolor": "#5c6472", "axes.labelcolor": "#5c6472", "xtick.color": "#5c6472",
-             "ytick.color": "#171a21", "axes.prop_cycle": cycler(color=FAMILIES.values()),
-             "grid.color": "#e1e4ea", "axes.axisbelow": True, "legend.frameon": False}
+    style = {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#5c6472",
+        "axes.labelcolor": "#5c6472",
+        "xtick.color": "#5c6472",
+        "ytick.color": "#171a21",
+        "axes.prop_cycle": cycler(color=FAMILIES.values()),
+        "grid.color": "#e1e4ea",
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+    }
     with rc_context(style):
         drawn = Figure((width, height), layout="constrained")
         yield drawn.subplots(1, columns, sharey=True)
@@ -292,16 +338,23 @@ def _learning_curve(title: str, curves: list[tuple], best) -> Chart:
         drawn.append((style, text, rows, notes))
     unit = 1 if title == "Loss" else 100
     epochs = [(t, f"{t:g}") for t in ticks(last) if t <= last * (1 + 1e-9)]
-    return _chart(f"{title} by epoch", drawn, last, epochs,
-                  [(t, f"{unit * t:g}") for t in ticks(high)])
+    return _chart(
+        f"{title} by epoch", drawn, last, epochs, [(t, f"{unit * t:g}") for t in ticks(high)]
+    )
 
 
-def _chart(title: str, curves: list[tuple[str, str, np.ndarray, list[str]]], right: float,
-           across: list[tuple[float, str]], up: list[tuple[float, str]]) -> Chart:
+def _chart(
+    title: str,
+    curves: list[tuple[str, str, np.ndarray, list[str]]],
+    right: float,
+    across: list[tuple[float, str]],
+    up: list[tuple[float, str]],
+) -> Chart:
     """A chart over 0..``right`` and 0..the last tick of ``up``.
 
     A curve is its CSS class, caption, (n, 2) points, and a text for each point or none.
     """
+
     def x(value: float) -> float:
         return round(LEFT + value / right * (WIDTH - LEFT - RIGHT), 1)
 
@@ -313,7 +366,9 @@ def _chart(title: str, curves: list[tuple[str, str, np.ndarray, list[str]]], rig
         points = [(x(a), y(b)) for a, b in rows]
         marks = [(*point, note) for point, note in zip(points, notes)]
         lines.append(Line(style, text, " ".join(f"{a},{b}" for a, b in points), marks))
-    return Chart(title, lines, [(x(t), text) for t, text in across], [(y(t), text) for t, text in up])
+    return Chart(
+        title, lines, [(x(t), text) for t, text in across], [(y(t), text) for t, text in up]
+    )
 
 
 def _round_step(least: float) -> float:

@@ -33,15 +33,18 @@ def choose(images: list[dict[str, Any]], each: int = 4) -> tuple[list[int], list
 
     Images without a counted pixel are left out. No image is in both lists.
     """
-    order = sorted((i for i, row in enumerate(images) if row["miou"] is not None),
-                   key=lambda i: (images[i]["miou"], images[i]["name"]))
+    order = sorted(
+        (i for i, row in enumerate(images) if row["miou"] is not None),
+        key=lambda i: (images[i]["miou"], images[i]["name"]),
+    )
     worst = order[: min(each, (len(order) + 1) // 2)]
-    best = sorted(order[len(worst):], key=lambda i: (-images[i]["miou"], images[i]["name"]))
+    best = sorted(order[len(worst) :], key=lambda i: (-images[i]["miou"], images[i]["name"]))
     return worst, best[:each]
 
 
-def gallery(images: list[dict[str, Any]], picture: Callable[[int], Picture],
-            labels: LabelMap) -> dict[str, list[dict[str, Any]]]:
+def gallery(
+    images: list[dict[str, Any]], picture: Callable[[int], Picture], labels: LabelMap
+) -> dict[str, list[dict[str, Any]]]:
     """The pictures of the worst and the best images.
 
     Args:
@@ -59,8 +62,15 @@ def gallery(images: list[dict[str, Any]], picture: Callable[[int], Picture],
     def draw(side: int) -> dict[int, dict[str, Any]]:
         return {i: _panel(images[i], _shrunk(found, side), labels) for i, found in small.items()}
 
-    panels = fitted(draw, SIDES, lambda drawn: sum(
-        len(p[layer]) for p in drawn.values() for layer in ("image", "truth", "prediction", "errors")))
+    panels = fitted(
+        draw,
+        SIDES,
+        lambda drawn: sum(
+            len(p[layer])
+            for p in drawn.values()
+            for layer in ("image", "truth", "prediction", "errors")
+        ),
+    )
     return {"worst": [panels[i] for i in worst], "best": [panels[i] for i in best]}
 
 
@@ -71,23 +81,31 @@ def _shrunk(picture: Picture, side: int) -> Picture:
 
 def _panel(row: dict[str, Any], picture: Picture, labels: LabelMap) -> dict[str, Any]:
     image, truth, prediction = picture
-    return {"row": row, "width": truth.shape[1], "height": truth.shape[0], "image": photo(image),
-            "truth": mask_picture(truth, labels, clear=True), "prediction": mask_picture(prediction, labels, clear=True),
-            "errors": error_layer(truth, prediction)}
+    return {
+        "row": row,
+        "width": truth.shape[1],
+        "height": truth.shape[0],
+        "image": photo(image),
+        "truth": mask_picture(truth, labels, clear=True),
+        "prediction": mask_picture(prediction, labels, clear=True),
+        "errors": error_layer(truth, prediction),
+    }
 
 
 def choose_tiles(images: list[dict[str, Any]], each: int = 12) -> tuple[list[int], list[int]]:
     """Indices of the most confident mistakes and the least confident right images, ties by name."""
     known = [i for i, row in enumerate(images) if row["confidence"] is not None]
-    wrong, right = ([i for i in known if (images[i]["rank"] > 1) == mistake]
-                    for mistake in (True, False))
+    wrong, right = (
+        [i for i in known if (images[i]["rank"] > 1) == mistake] for mistake in (True, False)
+    )
     wrong.sort(key=lambda i: (-images[i]["confidence"], images[i]["name"]))
     right.sort(key=lambda i: (images[i]["confidence"], images[i]["name"]))
     return wrong[:each], right[:each]
 
 
-def tiles(images: list[dict[str, Any]],
-          image: Callable[[int], np.ndarray]) -> dict[str, list[Tile]]:
+def tiles(
+    images: list[dict[str, Any]], image: Callable[[int], np.ndarray]
+) -> dict[str, list[Tile]]:
     """Tiles of `choose_tiles` as "wrong" and "right".
 
     Args:
@@ -100,6 +118,7 @@ def tiles(images: list[dict[str, Any]],
     def draw(side: int) -> dict[int, Tile]:
         return {i: Tile(images[i], *thumbnail(small[i], side)) for i in small}
 
-    drawn = fitted(draw, SMALL_SIDES, lambda found: sum(len(t.image) for t in found.values()),
-                   SMALL_BUDGET)
+    drawn = fitted(
+        draw, SMALL_SIDES, lambda found: sum(len(t.image) for t in found.values()), SMALL_BUDGET
+    )
     return {"wrong": [drawn[i] for i in wrong], "right": [drawn[i] for i in right]}

@@ -19,8 +19,8 @@ MANY = 40  # longer tables, and matrices of more classes, scroll in boxes of the
 def render(template: str, **values: object) -> str:
     """The page of ``<template>.html.jinja``, which extends base.html.jinja.
 
-    Templates have the filters percent, share, score, signed and ends of `cfnseg.report.text`, compact
-    of `cfnseg.report.charts`, count (1,234), css (#rrggbb), place (0..1 as a CSS length)
+    Templates have the filters percent, share, score, signed and ends of `cfnseg.report.text`,
+    compact of `cfnseg.report.charts`, count (1,234), css (#rrggbb), place (0..1 as a CSS length)
     and initial (a capital, except for mIoU).
     ``ui`` has the macros of macros.html.jinja. A missing value raises.
     """
@@ -29,21 +29,37 @@ def render(template: str, **values: object) -> str:
 
 @functools.cache
 def _templates() -> Environment:
-    made = Environment(loader=PackageLoader("cfnseg.report", "templates"), autoescape=True,
-                       undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(
+        loader=PackageLoader("cfnseg.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     made.filters |= {
-        "percent": text.percent, "share": text.share, "score": text.score, "signed": text.signed,
-        "ends": text.ends, "compact": charts.compact, "count": "{:,}".format,
+        "percent": text.percent,
+        "share": text.share,
+        "score": text.score,
+        "signed": text.signed,
+        "ends": text.ends,
+        "compact": charts.compact,
+        "count": "{:,}".format,
         "css": lambda color: "#{:02x}{:02x}{:02x}".format(*color),
         "initial": lambda name: name if name == "mIoU" else name[0].upper() + name[1:],
-        "place": lambda part: f"{100 * part:.2f}%"}
+        "place": lambda part: f"{100 * part:.2f}%",
+    }
     made.globals |= {"chart": charts, "MANY": MANY}
     made.globals["ui"] = made.get_template("macros.html.jinja").module
     return made
 
 
-def report_page(template: str, page: Report, facts: dict[str, str],
-                run_folder: str | Path | None, **more: object) -> str:
+def report_page(
+    template: str,
+    page: Report,
+    facts: dict[str, str],
+    run_folder: str | Path | None,
+    **more: object,
+) -> str:
     """report.html.
 
     Args:
@@ -60,11 +76,18 @@ def report_page(template: str, page: Report, facts: dict[str, str],
     columns, same = text.varying([column for column in page.columns if column.on_page])
     shown = (config.get("name"), facts.get("data"), facts.get("split"))
     return render(
-        template, page=page, columns=columns, hint=" ".join(filter(None, [page.hint, same])),
+        template,
+        page=page,
+        columns=columns,
+        hint=" ".join(filter(None, [page.hint, same])),
         axis=charts.interval_axis(page.score, page.ends),
         title=" · ".join(name for name in shown if name),
-        curves=charts.charts(read_log(run / "log.jsonl")) if run else [], facts=facts,
-        settings=_sections(config), environment=_texts(home), **more)
+        curves=charts.charts(read_log(run / "log.jsonl")) if run else [],
+        facts=facts,
+        settings=_sections(config),
+        environment=_texts(home),
+        **more,
+    )
 
 
 def _read_config(run: Path | None) -> dict[str, Any]:
@@ -80,5 +103,6 @@ def _sections(config: dict[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _texts(values: dict[str, Any]) -> dict[str, str]:
-    return {key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in values.items()}
+    return {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()
+    }

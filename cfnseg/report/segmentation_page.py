@@ -16,7 +16,8 @@ RULE = (
     "All scores are in percent. One int64 confusion matrix over the whole split, at the truth's "
     "native size, ignored pixels left out; IoU = TP / (TP + FP + FN). mIoU is the mean over the "
     "classes with a non-empty union. Images of one video are not independent; the interval is "
-    "then too narrow.")
+    "then too narrow."
+)
 
 
 def weakest(summary: dict[str, Any]) -> str:
@@ -35,7 +36,9 @@ def weakest(summary: dict[str, Any]) -> str:
         return f"{start}; it is in no truth, but predicted for {predicted:,} px."
     missed, false = matrix[worst], [row[worst] for row in matrix]
     counts, total = (false, predicted) if predicted > truth else (missed, truth)
-    other = max((c for c in range(len(classes)) if c != worst), key=lambda c: counts[c], default=worst)
+    other = max(
+        (c for c in range(len(classes)) if c != worst), key=lambda c: counts[c], default=worst
+    )
     if other == worst or not counts[other]:
         return f"{start}."
     part, name = share(counts[other] / total), classes[other]["name"]
@@ -57,26 +60,46 @@ def describe(summary: dict[str, Any]) -> Report:
 
     ids = [row["id"] for row in classes]
     intervals = ["-" if row["iou"] is None else ends(row["iou_ci95"]) for row in classes]
-    sizes = [score_column(size["name"], [row["sizes"][size["name"]] for row in classes], on_page=False)
-             for size in summary["sizes"] or ()]
+    sizes = [
+        score_column(size["name"], [row["sizes"][size["name"]] for row in classes], on_page=False)
+        for size in summary["sizes"] or ()
+    ]
     columns = [
         Column("Id", ids, [str(value) for value in ids], on_page=False, needed=True),
-        scores("IoU", "iou", needed=True), Column("95 %", ids, intervals, on_page=False),
-        scores("Recall", "recall"), scores("Precision", "precision"),
-        scores("Boundary IoU", "boundary_iou"), *sizes, scores("Image AP", "image_ap"),
-        counts("Truth", "truth_pixels"), counts("Predicted", "predicted_pixels")]
+        scores("IoU", "iou", needed=True),
+        Column("95 %", ids, intervals, on_page=False),
+        scores("Recall", "recall"),
+        scores("Precision", "precision"),
+        scores("Boundary IoU", "boundary_iou"),
+        *sizes,
+        scores("Image AP", "image_ap"),
+        counts("Truth", "truth_pixels"),
+        counts("Predicted", "predicted_pixels"),
+    ]
     return Report(
-        "Segmentation", weakest(summary), "mIoU",
-        f"over {summary['miou_divisor']} of {len(classes)} classes", summary["miou"],
-        summary["miou_ci95"], summary["num_images"], _cards(summary),
+        "Segmentation",
+        weakest(summary),
+        "mIoU",
+        f"over {summary['miou_divisor']} of {len(classes)} classes",
+        summary["miou"],
+        summary["miou_ci95"],
+        summary["num_images"],
+        _cards(summary),
         " ".join([RULE, *_unpredicted(summary)]),
         "A heading sorts by its column. The line on a bar is the 95 % interval over images.",
-        names, columns, heatmap(summary["confusion"], names).mistakes, _pixels)
+        names,
+        columns,
+        heatmap(summary["confusion"], names).mistakes,
+        _pixels,
+    )
 
 
-def segmentation_page(summary: dict[str, Any], labels: LabelMap,
-                      picture: Callable[[int], Picture] | None,
-                      run_folder: str | Path | None) -> str:
+def segmentation_page(
+    summary: dict[str, Any],
+    labels: LabelMap,
+    picture: Callable[[int], Picture] | None,
+    run_folder: str | Path | None,
+) -> str:
     """report.html.
 
     Args:
@@ -88,17 +111,26 @@ def segmentation_page(summary: dict[str, Any], labels: LabelMap,
     page, sizes = describe(summary), summary["sizes"] or []
     total = max(1, sum(row["truth_pixels"] for row in sizes))
     return report_page(
-        "segmentation", page, summary["facts"], run_folder,
+        "segmentation",
+        page,
+        summary["facts"],
+        run_folder,
         bars=[row["iou"] or 0 for row in summary["classes"]],
         whiskers=[row["iou"] is not None and row["iou_ci95"] for row in summary["classes"]],
         colors=[label.color for label in labels.labels],
         heatmap=heatmap(summary["confusion"], page.names),
         gallery=gallery(summary["images"] if picture else [], picture, labels),
         trimap=trimap_chart(summary["trimap"], summary["miou"]),
-        reliability=reliability(summary["calibration"]), conventions=summary.get("conventions"),
-        sizes=[(row["name"], _size_limits(row), row["miou"], row["truth_pixels"] / total)
-               for row in sizes],
-        class_sizes=[column for column in page.columns if column.title in {r["name"] for r in sizes}])
+        reliability=reliability(summary["calibration"]),
+        conventions=summary.get("conventions"),
+        sizes=[
+            (row["name"], _size_limits(row), row["miou"], row["truth_pixels"] / total)
+            for row in sizes
+        ],
+        class_sizes=[
+            column for column in page.columns if column.title in {r["name"] for r in sizes}
+        ],
+    )
 
 
 def markdown_of(summary: dict[str, Any]) -> str:
@@ -108,17 +140,24 @@ def markdown_of(summary: dict[str, Any]) -> str:
         bands = (f"{row['width']} px {percent(row['miou'])}" for row in summary["trimap"])
         lines += [f"mIoU within a distance of a true boundary: {', '.join(bands)}", ""]
     if summary["sizes"] is not None:
-        sizes = (f"{row['name']} ({_size_limits(row)}) {percent(row['miou'])}"
-                 for row in summary["sizes"])
+        sizes = (
+            f"{row['name']} ({_size_limits(row)}) {percent(row['miou'])}"
+            for row in summary["sizes"]
+        )
         lines += [f"mIoU by size of segment: {', '.join(sizes)}", ""]
     if summary["calibration"] is not None:
         error, bins = percent(summary["calibration"]["ece"]), len(summary["calibration"]["bins"])
         lines += [f"Expected calibration error {error}, over pixels in {bins} bins", ""]
     if "conventions" in summary:
-        rows = [[row["library"], percent(row["miou"]), row["rule"], row["why"]]
-                for row in summary["conventions"]]
-        lines += ["What others would call mIoU, from the same counts:", "",
-                  *table(["library", "mIoU", "rule", "why it differs"], rows)]
+        rows = [
+            [row["library"], percent(row["miou"]), row["rule"], row["why"]]
+            for row in summary["conventions"]
+        ]
+        lines += [
+            "What others would call mIoU, from the same counts:",
+            "",
+            *table(["library", "mIoU", "rule", "why it differs"], rows),
+        ]
     return describe(summary).markdown(lines, summary["facts"])
 
 
@@ -126,13 +165,18 @@ def _cards(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Name, number and note of each score next to mIoU; uncounted scores have none."""
     pixels = sum(row["truth_pixels"] for row in summary["classes"])
     boundary = ends(summary["boundary_miou_ci95"])
-    scores = [("pixel accuracy", "pixel_accuracy", "of all counted pixels"),
-              ("mean accuracy", "mean_accuracy", "mean recall of the classes"),
-              ("boundary mIoU", "boundary_miou", f"{boundary}, edges 2\u00a0% of the diagonal wide"),
-              ("image-head mAP", "image_map", "classes in an image"),
-              ("loss", "loss", "mean cross-entropy")]
-    cards = [(name, score(summary[key], name), note) for name, key, note in scores
-             if summary[key] is not None]
+    scores = [
+        ("pixel accuracy", "pixel_accuracy", "of all counted pixels"),
+        ("mean accuracy", "mean_accuracy", "mean recall of the classes"),
+        ("boundary mIoU", "boundary_miou", f"{boundary}, edges 2\u00a0% of the diagonal wide"),
+        ("image-head mAP", "image_map", "classes in an image"),
+        ("loss", "loss", "mean cross-entropy"),
+    ]
+    cards = [
+        (name, score(summary[key], name), note)
+        for name, key, note in scores
+        if summary[key] is not None
+    ]
     return [*cards, ("images", f"{summary['num_images']:,}", f"{pixels:,} counted pixels")]
 
 

@@ -70,19 +70,41 @@ class Report:
 
     def markdown(self, details: list[str], facts: dict[str, str]) -> str:
         """The text of report.md. ``details``: more lines, ``facts``: what was scored."""
-        head = [self.metric, percent(self.score), f"({self.interval})" * bool(self.images), self.over]
+        head = [
+            self.metric,
+            percent(self.score),
+            f"({self.interval})" * bool(self.images),
+            self.over,
+        ]
         columns, same = varying(self.columns)
         rows = list(zip(self.names, *(column.texts for column in columns)))
-        wrong = [[self.names[r], self.names[c], share(part), self.amount(count)]
-                 for r, c, part, count in self.mistakes]
+        wrong = [
+            [self.names[r], self.names[c], share(part), self.amount(count)]
+            for r, c, part, count in self.mistakes
+        ]
         titles = ["truth", "taken for", "share of the truth", "count"]
-        return document([
-            f"# {self.kind} report", "", self.lead, "", f"**{' '.join(filter(None, head))}**", "",
-            *(f"- {name} {value} ({note})" for name, value, note in self.cards), "",
-            *table(["Class", *(column.title for column in columns)], rows), "", same, "",
-            *(["Mistakes by rate:", "", *table(titles, wrong, left=2), ""] if wrong else []),
-            *details, "", f"How it is counted: {self.rule}", "",
-            *(f"- {key}: `{' '.join(value.split())}`" for key, value in facts.items())])
+        return document(
+            [
+                f"# {self.kind} report",
+                "",
+                self.lead,
+                "",
+                f"**{' '.join(filter(None, head))}**",
+                "",
+                *(f"- {name} {value} ({note})" for name, value, note in self.cards),
+                "",
+                *table(["Class", *(column.title for column in columns)], rows),
+                "",
+                same,
+                "",
+                *(["Mistakes by rate:", "", *table(titles, wrong, left=2), ""] if wrong else []),
+                *details,
+                "",
+                f"How it is counted: {self.rule}",
+                "",
+                *(f"- {key}: `{' '.join(value.split())}`" for key, value in facts.items()),
+            ]
+        )
 
 
 def score_column(title: str, values: list[float | None], **more: bool) -> Column:
@@ -164,8 +186,9 @@ def document(lines: list[str]) -> str:
     return "\n".join(kept).rstrip() + "\n"
 
 
-def write_files(folder: str | Path, stem: str, summary: dict[str, Any], markdown: str,
-                page: Callable[[], str]) -> None:
+def write_files(
+    folder: str | Path, stem: str, summary: dict[str, Any], markdown: str, page: Callable[[], str]
+) -> None:
     """Write ``<stem>.json`` for programs, ``.md`` for a pull request and ``.html`` for people.
 
     Args:

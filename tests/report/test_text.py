@@ -13,8 +13,17 @@ def test_numbers():
     assert (score(0.5, "Loss"), score(0.5, "mIoU")) == ("0.5000", "50.0")
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (0.0129, "+1.3"), (-0.2, "-20.0"), (0.0, "0.0"), (None, "-"), (-0.0003, "-0.03"), (1e-9, "0.0")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0129, "+1.3"),
+        (-0.2, "-20.0"),
+        (0.0, "0.0"),
+        (None, "-"),
+        (-0.0003, "-0.03"),
+        (1e-9, "0.0"),
+    ],
+)
 def test_differences(value, text):
     assert signed(value) == text
 
@@ -27,7 +36,10 @@ def test_columns_of_one_value_are_left_out():
     iou = score_column("IoU", [0.5, 0.5], needed=True)
     same, empty = Column("Images", [10, 10], ["10", "10"]), score_column("AP", [None, None])
     other = score_column("Recall", [0.5, 0.7])
-    assert varying([iou, same, empty, other]) == ([iou, other], "The same for all classes: Images 10.")
+    assert varying([iou, same, empty, other]) == (
+        [iou, other],
+        "The same for all classes: Images 10.",
+    )
     assert varying([iou, other]) == ([iou, other], "")
     single = Column("Images", [10], ["10"])
     assert varying([single]) == ([single], "")
@@ -43,36 +55,70 @@ def segmentation(confusion) -> dict:
     classes = []
     for c, name in enumerate("abc"[: len(confusion)]):
         hit, union = confusion[c][c], truth[c] + predicted[c] - confusion[c][c]
-        classes.append({"name": name, "iou": hit / union if union else None,
-                        "truth_pixels": truth[c], "predicted_pixels": predicted[c]})
+        classes.append(
+            {
+                "name": name,
+                "iou": hit / union if union else None,
+                "truth_pixels": truth[c],
+                "predicted_pixels": predicted[c],
+            }
+        )
     return {"classes": classes, "confusion": confusion}
 
 
-@pytest.mark.parametrize(("confusion", "sentence"), [
-    ([[90, 0, 0], [41, 50, 9], [0, 0, 50]], "Weakest: b, IoU 50.0; 41.0 % of its pixels are taken for a."),
-    ([[60, 40, 0], [0, 10, 0], [0, 0, 9]],
-     "Weakest: b, IoU 20.0; 80.0 % of the pixels taken for it are a."),
-    ([[60, 0, 5], [0, 10, 0], [0, 0, 0]], "Weakest: c, IoU 0.0; it is in no truth, but predicted for 5 px."),
-    ([[5, 0], [0, 5]], "Weakest: a, IoU 100.0."), ([[7]], "Weakest: a, IoU 100.0."),
-    ([[0, 0], [0, 0]], "No pixel was counted.")])
+@pytest.mark.parametrize(
+    ("confusion", "sentence"),
+    [
+        (
+            [[90, 0, 0], [41, 50, 9], [0, 0, 50]],
+            "Weakest: b, IoU 50.0; 41.0 % of its pixels are taken for a.",
+        ),
+        (
+            [[60, 40, 0], [0, 10, 0], [0, 0, 9]],
+            "Weakest: b, IoU 20.0; 80.0 % of the pixels taken for it are a.",
+        ),
+        (
+            [[60, 0, 5], [0, 10, 0], [0, 0, 0]],
+            "Weakest: c, IoU 0.0; it is in no truth, but predicted for 5 px.",
+        ),
+        ([[5, 0], [0, 5]], "Weakest: a, IoU 100.0."),
+        ([[7]], "Weakest: a, IoU 100.0."),
+        ([[0, 0], [0, 0]], "No pixel was counted."),
+    ],
+)
 def test_a_segmentation_opens_with_what_is_weak(confusion, sentence):
     assert segmentation_page.weakest(segmentation(confusion)) == sentence
 
 
 def test_a_classification_opens_with_what_is_weak():
-    classes = [{"name": "cat", "error": 0.4, "images": 10}, {"name": "dog", "error": 0.1, "images": 10},
-               {"name": "frog", "error": None, "images": 0}]
+    classes = [
+        {"name": "cat", "error": 0.4, "images": 10},
+        {"name": "dog", "error": 0.1, "images": 10},
+        {"name": "frog", "error": None, "images": 0},
+    ]
     summary = {"classes": classes, "confusion": [[6, 3, 1], [1, 9, 0], [0, 0, 0]]}
     expected = "Weakest: cat, error 40.0; 30.0 % of its images are taken for dog."
     assert classification_page.weakest(summary) == expected
     classes[0]["error"] = classes[1]["error"] = 0.0
     assert classification_page.weakest(summary) == "Weakest: cat, error 0.0."
-    assert classification_page.weakest({"classes": classes[2:], "confusion": [[0]]}) == "No image was counted."
+    assert (
+        classification_page.weakest({"classes": classes[2:], "confusion": [[0]]})
+        == "No image was counted."
+    )
 
 
-@pytest.mark.parametrize(("value", "ends", "difference"), [
-    (0.766, (0.76, 0.772), False), (0.0, (0.0, 0.0), False), (1.0, (0.98, 1.0), False), (0.5, (0.1, 0.9), False),
-    (0.019, (0.016, 0.022), True), (-0.3, (-0.35, -0.2), True), (0.0, (0.0, 0.0), True)])
+@pytest.mark.parametrize(
+    ("value", "ends", "difference"),
+    [
+        (0.766, (0.76, 0.772), False),
+        (0.0, (0.0, 0.0), False),
+        (1.0, (0.98, 1.0), False),
+        (0.5, (0.1, 0.9), False),
+        (0.019, (0.016, 0.022), True),
+        (-0.3, (-0.35, -0.2), True),
+        (0.0, (0.0, 0.0), True),
+    ],
+)
 def test_the_interval_is_zoomed(value, ends, difference):
     axis = interval_axis(value, ends, difference)
     places = [place for place, _ in axis["ticks"]]

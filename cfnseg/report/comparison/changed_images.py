@@ -33,8 +33,9 @@ Predict = Callable[[Dataset, int], np.ndarray]
 Shown = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 
-def strips(shown: dict[str, Shown], rows: dict[str, dict[str, Any]],
-           labels: LabelMap) -> list[dict[str, Any]]:
+def strips(
+    shown: dict[str, Shown], rows: dict[str, dict[str, Any]], labels: LabelMap
+) -> list[dict[str, Any]]:
     """The pictures of each image, as the page shows them.
 
     Args:
@@ -46,15 +47,26 @@ def strips(shown: dict[str, Shown], rows: dict[str, dict[str, Any]],
         row, views, and as shares of the counted pixels in 0..1 fixed (A wrong, B right) and broken
         (A right, B wrong), or None if a prediction is missing.
     """
-    return fitted(lambda side: [{"row": rows[name], **_strip(*found, labels, side)}
-                                for name, found in shown.items()],
-                  SIDES, lambda drawn: sum(len(v.picture or "") for s in drawn for v in s["views"]))
+    return fitted(
+        lambda side: [
+            {"row": rows[name], **_strip(*found, labels, side)} for name, found in shown.items()
+        ],
+        SIDES,
+        lambda drawn: sum(len(v.picture or "") for s in drawn for v in s["views"]),
+    )
 
 
-def _strip(image: np.ndarray, truth: np.ndarray, masks: dict[str, np.ndarray], labels: LabelMap,
-           side: int) -> dict[str, Any]:
+def _strip(
+    image: np.ndarray, truth: np.ndarray, masks: dict[str, np.ndarray], labels: LabelMap, side: int
+) -> dict[str, Any]:
     small = shrink(image, side)
-    pictures = {"image": photo(small), "truth": None, "A": None, "B": None, "B fixes and breaks": None}
+    pictures = {
+        "image": photo(small),
+        "truth": None,
+        "A": None,
+        "B": None,
+        "B fixes and breaks": None,
+    }
     for heading, mask in {"truth": truth, **masks}.items():
         pictures[heading] = mask_picture(shrink(mask, side, ids=True), labels)
     found: dict[str, Any] = {"fixed": None, "broken": None}
@@ -63,13 +75,20 @@ def _strip(image: np.ndarray, truth: np.ndarray, masks: dict[str, np.ndarray], l
         both = {"fixed": counted & new & ~old, "broken": counted & old & ~new}
         found = {key: float(mask.sum() / max(1, counted.sum())) for key, mask in both.items()}
         pictures["B fixes and breaks"] = changes(
-            small, *(shrink(mask.astype(np.uint8), side, ids=True) > 0 for mask in both.values()))
-    return {"views": [View(heading, picture, "not available", small.shape[1], small.shape[0])
-                      for heading, picture in pictures.items()], **found}
+            small, *(shrink(mask.astype(np.uint8), side, ids=True) > 0 for mask in both.values())
+        )
+    return {
+        "views": [
+            View(heading, picture, "not available", small.shape[1], small.shape[0])
+            for heading, picture in pictures.items()
+        ],
+        **found,
+    }
 
 
-def find_pictures(a: Side, b: Side,
-                  names: list[str]) -> tuple[dict[str, Shown], LabelMap | None, list[str]]:
+def find_pictures(
+    a: Side, b: Side, names: list[str]
+) -> tuple[dict[str, Shown], LabelMap | None, list[str]]:
     """The images ``names`` of two segmentations, their labels, and why something is missing."""
     missing: list[str] = []
     with _noted(missing, "No picture"):
@@ -113,8 +132,9 @@ def find_images(a: Side, b: Side, names: list[str]) -> tuple[dict[str, np.ndarra
     return found, missing
 
 
-def _first_that_opens(a: Side, b: Side, names: list[str],
-                      opener: Callable[[str, str, str], Any]) -> Dataset | ImageSet:
+def _first_that_opens(
+    a: Side, b: Side, names: list[str], opener: Callable[[str, str, str], Any]
+) -> Dataset | ImageSet:
     """The data set with ``names`` by either side's report or its run's settings."""
     reasons = []
     for name, root, split in dict.fromkeys(place for side in (a, b) for place in _places(side)):
@@ -139,10 +159,16 @@ def _places(side: Side) -> list[tuple[str, str, str]]:
     A run scores its own data; a report may name another root.
     """
     facts, data = side.facts, side.settings.get("data")
-    own = [(data["name"], data["root"], data["train_split" if data["holdout"] else "val_split"])
-           ] if data else []
-    named = [(facts["data"], facts.get("root", ""), facts["split"])
-             ] if {"data", "split"} <= facts.keys() else []
+    own = (
+        [(data["name"], data["root"], data["train_split" if data["holdout"] else "val_split"])]
+        if data
+        else []
+    )
+    named = (
+        [(facts["data"], facts.get("root", ""), facts["split"])]
+        if {"data", "split"} <= facts.keys()
+        else []
+    )
     return named + own if "root" in facts else own + named
 
 
@@ -171,14 +197,17 @@ def predictor_of(side: Side, data: Dataset) -> Predict:
     loaded = load(weights)
     check_labels(loaded, data.labels, weights, "the data")
     model = loaded.model.to(pick_device("auto"))
-    settings = {f.name: ast.literal_eval(facts[f.name]) for f in fields(Inference) if f.name in facts}
+    settings = {
+        f.name: ast.literal_eval(facts[f.name]) for f in fields(Inference) if f.name in facts
+    }
     return lambda data, index: predicted(model, data, index, Inference(**settings))[2]
 
 
 def _check_truth(truth: np.ndarray, pixels: list[int]) -> None:
     if np.bincount(truth[truth != IGNORE], minlength=len(pixels)).tolist() != pixels:
-        raise UserError("its truth is not the one that was scored; other data, or its mask has "
-                        "changed since")
+        raise UserError(
+            "its truth is not the one that was scored; other data, or its mask has changed since"
+        )
 
 
 def _as_counted(prediction: np.ndarray, truth: np.ndarray, counts: list[list[int]]) -> np.ndarray:
@@ -187,6 +216,8 @@ def _as_counted(prediction: np.ndarray, truth: np.ndarray, counts: list[list[int
     gap = np.abs(np.bincount(right, minlength=len(counts[0])) - counts[0]).sum()
     share = gap / max(1, sum(counts[1]))
     if share > CLOSE:
-        raise UserError("its weights or masks have changed since: the pixels that are right differ "
-                        f"by {share:.1%} of the image")
+        raise UserError(
+            "its weights or masks have changed since: the pixels that are right differ "
+            f"by {share:.1%} of the image"
+        )
     return prediction
