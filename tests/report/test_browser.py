@@ -56,6 +56,7 @@ def browser(tmp_path_factory):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    found.get("about:blank")  # ends what the start page still loads
     yield found
     found.quit()
 
@@ -85,7 +86,7 @@ def opened(browser, page, size, dark=False):
     browser.get(page.as_uri())
     assert (
         browser.get_log("browser") == []
-    )  # an error of the script, or something that the page's policy refused
+    )  # no error of the script, nothing that the page's policy refused
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     fetched = [
         m["params"]["request"]["url"]
