@@ -122,14 +122,11 @@ def share(value: float) -> str:
     return "< 0.1 %" if 0 < value < 0.0005 else f"{100 * value:.1f} %"
 
 
-def number(value: float | None) -> str:
-    """A loss with four decimals; "-" for None."""
-    return "-" if value is None else f"{value:.4f}"
-
-
 def score(value: float | None, name: str) -> str:
-    """A value as text by its name: a loss is no percentage."""
-    return number(value) if name.lower() == "loss" else percent(value)
+    """A value as text by its name: a loss has four decimals, a score is in percent."""
+    if value is not None and name.lower() == "loss":
+        return f"{value:.4f}"
+    return percent(value)
 
 
 def signed(value: float | None, name: str = "") -> str:
@@ -156,15 +153,13 @@ def plural(count: int, name: str) -> str:
     return f"{count:,} {name}{'s'[: count != 1]}"
 
 
-def cell(text: str) -> str:
-    """Text for a cell of a Markdown table."""
-    return " ".join(text.split()).replace("|", "\\|")
-
-
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """Lines of a Markdown table; the first ``left`` columns are aligned to the left."""
     sides = [":--"] * left + ["--:"] * (len(titles) - left)
-    lines = [f"| {' | '.join(map(cell, row))} |" for row in (titles, *rows)]
+    cells = [
+        [" ".join(text.split()).replace("|", "\\|") for text in row] for row in (titles, *rows)
+    ]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
     return [lines[0], f"|{'|'.join(sides)}|", *lines[1:]]
 
 
