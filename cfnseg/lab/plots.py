@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FAMILIES = {"CFN": "#c05621", "baseline": "#2b6cb0", "decoder": "#6b46c1"}
+FAMILIES = {"CFN": "#1d5fd1", "baseline": "#7b8494", "decoder": "#d8702b"}
 WIDE = 4  # largest cost over smallest from which an axis is logarithmic
 
 
@@ -31,11 +32,8 @@ def plot_systems(path: Path, dots: Sequence[Dot], score: str, costs: Sequence[st
         costs: titles of the costs' axes.
     """
 
-    def draw(pyplot: Any) -> Any:
-        ordered = sorted(dots, key=lambda dot: dot.score)
-        figure, axes = pyplot.subplots(
-            1, 1 + len(costs), figsize=(4.6 + 4.2 * len(costs), 1.4 + 0.25 * len(dots)), layout="constrained"
-        )
+    ordered = sorted(dots, key=lambda dot: dot.score)
+    with _figure(path, 4.6 + 4.2 * len(costs), 1.4 + 0.25 * len(dots), 1 + len(costs)) as axes:
         for row, dot in enumerate(ordered):
             color = FAMILIES[dot.family]
             axes[0].plot([dot.low, dot.high], [row, row], color=color, lw=2, alpha=0.45)
@@ -56,10 +54,7 @@ def plot_systems(path: Path, dots: Sequence[Dot], score: str, costs: Sequence[st
         seen = {dot.family for dot in dots}
         for family in (name for name in FAMILIES if name in seen):
             axes[0].plot([], [], "o", color=FAMILIES[family], label=family)
-        axes[0].legend(loc="lower right", frameon=False)
-        return figure
-
-    _save(path, draw)
+        axes[0].legend(loc="lower right")
 
 
 def _named(dots: Sequence[Dot], cost: int) -> list[Dot]:
@@ -86,9 +81,8 @@ def plot_ratios(path: Path, rows: Sequence[tuple[str, dict[str, float]]], title:
         title: of the axis.
     """
 
-    def draw(pyplot: Any) -> Any:
-        kinds = list(rows[0][1])
-        figure, axis = pyplot.subplots(figsize=(9, 1.3 + 0.28 * len(rows) * (0.5 + len(kinds) / 2)), layout="constrained")
+    kinds = list(rows[0][1])
+    with _figure(path, 9, 1.3 + 0.28 * len(rows) * (0.5 + len(kinds) / 2)) as axis:
         height = 0.8 / len(kinds)
         for i, (kind, color) in enumerate(zip(kinds, FAMILIES.values())):
             places = [row + (i - (len(kinds) - 1) / 2) * height for row in range(len(rows))]
@@ -103,20 +97,20 @@ def plot_ratios(path: Path, rows: Sequence[tuple[str, dict[str, float]]], title:
         axis.margins(x=0.12)
         axis.set_xlabel(title)
         if len(kinds) > 1:
-            axis.legend(loc="lower right", frameon=False)
-        return figure
-
-    _save(path, draw)
+            axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(kinds))
 
 
-def _save(path: Path, draw: Callable[[Any], Any]) -> None:
-    import matplotlib
+@contextmanager
+def _figure(path: Path, width: float, height: float, columns: int = 1) -> Iterator[Any]:
+    """Axes in one style, written to ``path`` as PNG at the end; sides in inches of 110 pixels."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure  # not pyplot: no display, no global state
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as pyplot
-
-    style = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 9}
-    with pyplot.rc_context(style):
-        figure = draw(pyplot)
-        figure.savefig(path, format="png", dpi=110)
-        pyplot.close(figure)
+    quiet = "#5c6472"
+    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": quiet}
+    style |= {"axes.labelcolor": quiet, "xtick.color": quiet, "axes.grid": True, "grid.color": "#e1e4ea"}
+    style |= {"axes.axisbelow": True, "legend.frameon": False}
+    with rc_context(style):
+        drawn = Figure((width, height), layout="constrained")
+        yield drawn.subplots(1, columns)
+        drawn.savefig(path, format="png", dpi=110)

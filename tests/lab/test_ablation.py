@@ -39,7 +39,7 @@ def write_suite(folder: Path, steps: int = 6, save_every: int = 5) -> Path:
 def result(score: float, counts: list, seed: int = 0, metric: str = "miou") -> dict:
     second = {"miou": "boundary_miou", "top1_error": "top5_error"}[metric]
     return {"metric": metric, "score": score, "counts": counts, "scores": {second: score / 2},
-            "config": {"train": {"seed": seed}}}
+            "config": {"train": {"seed": seed}, "model": {"name": "cfn"}}}
 
 
 COST = {"parameters": {"encoder": 90, "fusion": 5, "total": 100}, "gmacs": 1.5, "step_ratio": 1.2, "step_seconds": 0.1,
