@@ -25,9 +25,9 @@ from cfnseg.engine.predict import pick_device
 from cfnseg.engine.segmentation import predicted
 from cfnseg.engine.train import Run
 from cfnseg.errors import UserError, first_line
-from cfnseg.report.build import write_report
-from cfnseg.report.files import report_folder
-from cfnseg.report.labels import write_label_report
+from cfnseg.report.classification_report import write_classification_report
+from cfnseg.report.segmentation_report import write_report
+from cfnseg.report.text import report_folder
 from cfnseg.storage import locked
 
 
@@ -97,7 +97,7 @@ def _report(run: Run) -> None:
 
             write_report(run.folder / "report", result, run.labels, picture, facts=facts, run_folder=run.folder)
         else:
-            write_label_report(run.folder / "report", result, run.labels, run.val.image, facts=facts,
+            write_classification_report(run.folder / "report", result, run.labels, run.val.image, facts=facts,
                                run_folder=run.folder)
 
     from_main(fabric, write)
@@ -118,7 +118,7 @@ def score_image_weights(weights: Path, dataset: str, root: str, split: str, out:
     out = report_folder(out or weights.with_name(f"{weights.stem}_{split}"))
     result = evaluate_images(model, data, settings, device=place, workers=workers)
     facts = _facts(name, root, split, weights=weights)
-    return _shown(out, write_label_report(out, result, data.labels, data.image, facts=facts))
+    return _shown(out, write_classification_report(out, result, data.labels, data.image, facts=facts))
 
 
 def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,

@@ -13,12 +13,10 @@ from rich.progress import track
 
 from cfnseg.config import Config
 from cfnseg.data.loader import parallel
+from cfnseg.doctor import images, masks
 from cfnseg.doctor.findings import FEW, SEVERITIES, Case, tell
 from cfnseg.doctor.fix import guess_classes, write_fixed
 from cfnseg.doctor.forms import assign
-from cfnseg.doctor.images import (duplicate_findings, image_findings, size_findings,
-                                  training_findings)
-from cfnseg.doctor.masks import count, count_findings, mask_findings, totals
 from cfnseg.doctor.page import doctor_page
 from cfnseg.doctor.reading import examine
 from cfnseg.doctor.scan import scan
@@ -72,18 +70,18 @@ def examine_data(config: Config, out: Path | None = None, workers: int = 0,
 
 
 def _diagnose(case: Case, config: Config) -> None:
-    image_findings(case)
-    size_findings(case)
+    images.image_findings(case)
+    images.size_findings(case)
     if case.labels is None and case.data.name == "folder" and case.pairs:
         guess_classes(case)
     if case.labels is not None:
         for i, form in zip(case.masks, assign(list(case.masks.values()), case.labels)):
             case.forms[i] = form
-        case.rows = count(case)
-        mask_findings(case)
-        count_findings(case)
-    duplicate_findings(case)
-    training_findings(case, config)
+        case.rows = masks.count(case)
+        masks.mask_findings(case)
+        masks.count_findings(case)
+    images.duplicate_findings(case)
+    images.training_findings(case, config)
 
 
 def _complete(case: Case, command: str) -> None:
@@ -106,7 +104,7 @@ def _report(case: Case) -> dict[str, Any]:
         rows = case.rows[own]
         ignored, unknown = rows[:, -2:].sum(0).tolist()
         classes = [{"pixels": pixels, "share": share, "images": images} for pixels, images, share
-                   in zip(*(values.tolist() for values in totals(rows)))]
+                   in zip(*(values.tolist() for values in masks.totals(rows)))]
         splits.append({"name": split, "role": role, "pairs": sum(case.pairs[i].whole for i in own),
                        "classes": classes, "ignored_share": ignored / max(1, int(rows.sum())),
                        "unknown": unknown})

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import timm
 from numpy.typing import NDArray
@@ -267,19 +266,22 @@ def is_video(case: Case) -> bool:
 
 def distances(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> np.ndarray:
     """Hamming distances of (n,) hashes: (n,) uint8 in 0..64."""
-    return np.unpackbits((a ^ b)[:, None].view(np.uint8), axis=1).sum(1, dtype=np.uint8)
+    return _bits(a ^ b).sum(1, dtype=np.uint8)
 
 
 def near_pairs(hashes: NDArray[np.uint64], most: int) -> np.ndarray:
     """All (i, j), i < j, of (n,) hashes at most ``most`` bits apart, sorted: (k, 2) int64."""
     found = [np.empty((0, 2), np.int64)]
-    codes = hashes[:, None].view(np.uint8)
-    for start in range(0, len(codes), BLOCK):
-        apart, _ = cv2.batchDistance(codes[start : start + BLOCK], codes[start:], cv2.CV_32S,
-                                     normType=cv2.NORM_HAMMING)
-        pairs = np.argwhere(apart <= most)
+    signs = _bits(hashes) * np.float32(2) - 1  # a dot product is 64 - 2 x distance
+    for start in range(0, len(signs), BLOCK):
+        dots = signs[start : start + BLOCK] @ signs[start:].T
+        pairs = np.argwhere(dots >= 64 - 2 * most)
         found.append(pairs[pairs[:, 0] < pairs[:, 1]] + start)
     return np.concatenate(found)
+
+
+def _bits(hashes: NDArray[np.uint64]) -> np.ndarray:
+    return np.unpackbits(hashes[:, None].view(np.uint8), axis=1)
 
 
 def alike(a: np.ndarray, b: np.ndarray) -> float:

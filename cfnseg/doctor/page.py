@@ -16,7 +16,7 @@ from cfnseg.data.formats.voc import color
 from cfnseg.doctor.findings import FEW, Case, Finding, many
 from cfnseg.doctor.forms import decoded
 from cfnseg.doctor.images import apart
-from cfnseg.doctor.reading import pack_pixels, open_mask
+from cfnseg.doctor.reading import open_mask, pack_pixels
 from cfnseg.drawing import View, address, blend, fitted, photo, shrink
 from cfnseg.errors import UserError
 from cfnseg.report.html import render

@@ -11,9 +11,8 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
+from cfnseg.data import decode
 from cfnseg.data.dataset import Dataset, read_sample
-from cfnseg.data.decode import (FAULTS, NoIds, decode_image, palette_of, shown_pixels, stored_form,
-                                stored_samples)
 from cfnseg.data.files import read_bytes, read_mask
 from cfnseg.errors import UserError
 
@@ -134,8 +133,8 @@ def _read(function: Callable[[Path], T], path: Path | None) -> T | str | None:
 
 def _open_image(path: Path) -> ImageFacts:
     data = read_bytes(path)
-    image = decode_image(data, path, thorough=True)
-    return image_facts(image, *stored_form(data))
+    image = decode.decode_image(data, path, thorough=True)
+    return image_facts(image, *decode.stored_form(data))
 
 
 def open_mask(path: Path) -> tuple[np.ndarray, bool, np.ndarray | None, int]:
@@ -147,14 +146,14 @@ def open_mask(path: Path) -> tuple[np.ndarray, bool, np.ndarray | None, int]:
         return read_mask(path), False, None, 8
     data = read_bytes(path)
     try:
-        pixels, bits = stored_samples(data, path)
-        return pixels, False, palette_of(data), bits
-    except NoIds as error:
+        pixels, bits = decode.stored_samples(data, path)
+        return pixels, False, decode.palette_of(data), bits
+    except decode.NoIds as error:
         if not error.shown:
             raise UserError(f"{path}: {error}") from None
     try:
-        pixels, _, lossy = shown_pixels(data)
-    except FAULTS as error:
+        pixels, _, lossy = decode.shown_pixels(data)
+    except decode.FAULTS as error:
         raise UserError(f"{path}: not a readable mask ({error})") from None
     return pixels, lossy, None, 8
 

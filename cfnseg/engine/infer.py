@@ -13,9 +13,9 @@ import numpy as np
 
 from cfnseg.data.files import IMAGE_TYPES, existing, list_images, note_left_out, read_image
 from cfnseg.data.labels import LabelMap
+from cfnseg.drawing import overlay, write_jpeg
 from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.memory import resident, through_windows
-from cfnseg.engine.pictures import overlay, write_jpeg
 from cfnseg.engine.predict import Prediction, Predictor
 from cfnseg.errors import UserError
 from cfnseg.storage import write_atomic

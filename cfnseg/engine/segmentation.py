@@ -16,12 +16,12 @@ from cfnseg.config import Config
 from cfnseg.data.dataset import Dataset, fingerprint, hold_out, open_dataset, read_sample
 from cfnseg.data.loader import Batch, class_counts, class_frequency, median_frequency_weights
 from cfnseg.data.transforms import TrainTransform
+from cfnseg.drawing import sheet, write_jpeg
 from cfnseg.engine.evaluate import Evaluation, evaluate
 from cfnseg.engine.hosts import from_main
 from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.log import RunLog
 from cfnseg.engine.loss import Totals, batch_loss, loss_totals
-from cfnseg.engine.pictures import sheet, write_jpeg
 from cfnseg.engine.predict import segment
 from cfnseg.storage import write_atomic
 

@@ -10,7 +10,8 @@ from typing import Any
 from cfnseg.data.files import existing
 from cfnseg.errors import UserError
 
-AGAIN = "Score again with tools/eval_seg.py (image-level nets: tools/eval_cls.py)."
+AGAIN = "Score again with tools/eval_seg.py (classification: tools/eval_cls.py)."
+KINDS = {"pixel": "a segmentation (mIoU)", "image": "a classification (top-1 error)"}
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,11 @@ class Side:
     """One of the two.
 
     Attributes:
-        name: what the person calls it: the run's folder, or the report's.
+        name: the run folder's name, or the report folder's.
         report: the report.json.
         content: what it holds.
-        run: the run folder that made it, or None if there is none to be found.
-        settings: what the run's config.json holds; {} without a run.
+        run: the run folder that made it, or None.
+        settings: the content of the run's config.json; {} without a run.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Side:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What was scored, as the report says it."""
+        """What was scored, by the report."""
         return self.content.get("facts", {})
 
     @property
@@ -56,22 +57,24 @@ def read_side(path: Path) -> Side:
     """Read a run folder, a report's folder, or a report.json.
 
     Raises:
-        UserError: there is none, it is no report of cfnseg, or one without what was counted in each image.
+        UserError: no report is there, or it has no counts of each image.
     """
     existing(path, "the run", "Give a run folder, a report's folder, or a report.json.")
+    report = path
     if path.is_dir():
-        report = next((p for p in (path / "report" / "report.json", path / "report.json") if p.is_file()), None)
+        places = [path / "report" / "report.json", path / "report.json"]
+        report = next((place for place in places if place.is_file()), None)
         if report is None:
             near = ", ".join(sorted(p.name + "/" * p.is_dir() for p in path.iterdir())[:8])
-            raise UserError(f"{path} has neither report/report.json nor report.json; it has {near or 'nothing'}. A run writes its "
-                            f"report when it ends. {AGAIN}")
-    else:
-        report = path
+            raise UserError(
+                f"{path} has neither report/report.json nor report.json; it has {near or 'nothing'}."
+                f" A run writes its report when it ends. {AGAIN}")
     content = _read_json(report)
     _check(report, content)
     run, settings = _run_of(path, report, content.get("facts", {}))
     folder = report.resolve().parent
-    return Side(folder.parent.name if folder.name == "report" else folder.name, report, content, run, settings)
+    name = folder.parent.name if folder.name == "report" else folder.name
+    return Side(name, report, content, run, settings)
 
 
 def _read_json(path: Path) -> Any:
@@ -82,7 +85,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _check(path: Path, content: Any) -> None:
-    """UserError unless ``content`` is that of a report, with what this comparison needs of it."""
+    """UserError unless ``content`` is a report with the rows that a comparison needs."""
     try:
         needed = {"truth", "prediction", "rank"} if "top1_error" in content else {"counts"}
         lacking = [row["name"] for row in content["images"] if not needed <= row.keys()]
@@ -90,14 +93,19 @@ def _check(path: Path, content: Any) -> None:
     except (TypeError, KeyError, AttributeError):
         complete = False
     if not complete:
-        raise UserError(f"{path} is no report of cfnseg: expected classes and images, each with a name. {AGAIN}")
+        raise UserError(f"{path} is no report of cfnseg: expected classes and images, each with a "
+                        f"name. {AGAIN}")
     if lacking:
-        raise UserError(f"{path} does not say what was counted in each image ({lacking[0]} has no {', '.join(sorted(needed))}): it is of "
-                        f"an older cfnseg. {AGAIN}")
+        raise UserError(
+            f"{path} does not say what was counted in each image ({lacking[0]} has no "
+            f"{', '.join(sorted(needed))}): it is of an older cfnseg. {AGAIN}")
 
 
 def _run_of(path: Path, report: Path, facts: dict[str, str]) -> tuple[Path | None, dict[str, Any]]:
-    """The run folder of a report and its settings: what was named, what is around the report, or where the weights lie."""
+    """The run folder of a report, and its settings.
+
+    It is the named folder, the one around the report, or the one with the weights.
+    """
     places = [path] * path.is_dir()
     if "weights" in facts:
         places += [report.resolve().parents[1], Path(facts["weights"]).parent]
@@ -110,24 +118,29 @@ def _run_of(path: Path, report: Path, facts: dict[str, str]) -> tuple[Path | Non
 
 
 def match(a: Side, b: Side) -> list[str]:
-    """The names of the images that both have, sorted, so that the order of either report changes nothing.
+    """The names of the images that both have, sorted: the order in a report changes nothing.
 
     Raises:
-        UserError: a report of masks against one of image labels, other classes, no image in common, or other truths.
+        UserError: a segmentation against a classification, other classes, no image in common, or
+            other truths.
     """
     if a.level != b.level:
-        what = {"pixel": "a segmentation (mIoU)", "image": "image labels (top-1 error)"}
-        raise UserError(f"{a.report} is of {what[a.level]}, {b.report} of {what[b.level]}; compare two of one kind", code=2)
+        raise UserError(f"{a.report} is of {KINDS[a.level]}, {b.report} of {KINDS[b.level]}; "
+                        "compare two of one kind", code=2)
     if a.classes != b.classes:
-        raise UserError(f"the classes differ: {_other_classes(a, b)}; scores compare only over the same classes", code=2)
+        raise UserError(f"the classes differ: {_other_classes(a, b)}; scores compare only over the "
+                        "same classes", code=2)
     rows, others = a.images, b.images
     names = sorted(rows.keys() & others.keys())
     if not names:
-        have = [f"{side.report} ({len(r)} images, first {next(iter(r), 'none')})" for side, r in ((a, rows), (b, others))]
-        raise UserError(f"{' and '.join(have)} have no image in common; score both on the same split", code=2)
+        have = [f"{side.report} ({len(r)} images, first {next(iter(r), 'none')})"
+                for side, r in ((a, rows), (b, others))]
+        raise UserError(f"{' and '.join(have)} have no image in common; score both on the same "
+                        "split", code=2)
     if other := [n for n in names if _truth(rows[n], a.level) != _truth(others[n], a.level)]:
-        raise UserError(f"the truth of {len(other)} of {len(names)} images differs between {a.report} and {b.report}, first {other[0]}; "
-                        "score both against the same masks or labels", code=2)
+        raise UserError(f"the truth of {len(other)} of {len(names)} images differs between "
+                        f"{a.report} and {b.report}, first {other[0]}; score both against the same "
+                        "truth", code=2)
     return names
 
 
@@ -139,7 +152,8 @@ def _other_classes(a: Side, b: Side) -> str:
     lists = a.classes, b.classes
     only = [[name for name in ours if name not in theirs] for ours, theirs in (lists, lists[::-1])]
     if not any(only):
-        place = next(i for i, pair in enumerate(zip(*lists)) if pair[0] != pair[1])
-        return f"class {place} is {lists[0][place]!r} in {a.report} and {lists[1][place]!r} in {b.report}"
-    return " and ".join(f"{', '.join(map(repr, names[:5]))}{' ...' * (len(names) > 5)} only in {side.report}"
-                        for names, side in zip(only, (a, b)) if names)
+        place, one, two = next((i, *pair) for i, pair in enumerate(zip(*lists)) if pair[0] != pair[1])
+        return f"class {place} is {one!r} in {a.report} and {two!r} in {b.report}"
+    return " and ".join(
+        f"{', '.join(map(repr, names[:5]))}{' ...' * (len(names) > 5)} only in {side.report}"
+        for names, side in zip(only, (a, b)) if names)

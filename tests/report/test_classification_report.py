@@ -1,4 +1,4 @@
-"""The report on images with one label each."""
+"""The report on a classification."""
 
 import json
 import re
@@ -9,13 +9,14 @@ import sklearn.metrics
 from test_report import Loads, strict
 
 from cfnseg.data.labels import ClassNames
+from cfnseg.drawing import thumbnail
 from cfnseg.engine.classification import ImageEvaluation
 from cfnseg.errors import UserError
 from cfnseg.metrics.classification import average_precision
 from cfnseg.metrics.uncertainty import bootstrap_mean
-from cfnseg.report.curves import charts
-from cfnseg.report.labels import judged, write_label_report
-from cfnseg.report.thumbnails import pick, thumbnail, thumbnails
+from cfnseg.report.charts import charts
+from cfnseg.report.classification_report import judged, write_classification_report
+from cfnseg.report.gallery import choose_tiles, tiles
 
 KEYS = {"top1_error", "top1_error_ci95", "top5_error", "mean_class_error", "loss", "num_images", "classes", "confusion", "facts", "images"}
 NAMES = ClassNames(["cat", "car | van", "<script>alert(1)</script>", "sky", 'a "b" & c', "plane", "frog", "nowhere"])
@@ -38,7 +39,7 @@ def noise(side: int = 32):
 
 def test_numbers_are_those_of_scikit_learn(tmp_path):
     result = evaluation()
-    report = write_label_report(tmp_path / "new", result, NAMES, noise(), facts={"data": "toy", "images": 200})
+    report = write_classification_report(tmp_path / "new", result, NAMES, noise(), facts={"data": "toy", "images": 200})
     assert strict(tmp_path / "new" / "report.json") == report and set(report) == KEYS
     targets, scores, predicted = result.targets, result.scores, result.scores.argmax(1)
     assert report["top1_error"] == pytest.approx(1 - sklearn.metrics.accuracy_score(targets, predicted))
@@ -77,7 +78,7 @@ def test_equal_and_lost_scores_count_against_the_image():
 def test_interval(tmp_path):
     widths = []
     for count in (50, 400, 3200):
-        report = write_label_report(tmp_path, evaluation(count), NAMES, noise())
+        report = write_classification_report(tmp_path, evaluation(count), NAMES, noise())
         low, high = report["top1_error_ci95"]
         assert low < report["top1_error"] < high
         normal = 2 * 1.96 * (report["top1_error"] * (1 - report["top1_error"]) / count) ** 0.5
@@ -96,20 +97,22 @@ def test_bootstrap_mean():
 
 
 def test_markdown(tmp_path):
-    report = write_label_report(tmp_path, evaluation(), NAMES, noise(), facts={"split": "test"})
+    report = write_classification_report(tmp_path, evaluation(), NAMES, noise(), facts={"split": "test"})
     text = (tmp_path / "report.md").read_text()
     low, high = report["top1_error_ci95"]
-    assert f"**top-1 error {report['top1_error']:.4f} (95 % interval {low:.4f} to {high:.4f}, bootstrap over 200 images)**" in text
+    low, high, error = (100 * x for x in (low, high, report["top1_error"]))
+    assert f"**top-1 error {error:.1f} (95 % interval {low:.1f} to {high:.1f}, bootstrap over 200 images)**" in text
     assert "| nowhere | 0 | - | - | - |" in text and "car \\| van" in text and "- split: `test`" in text
-    for name in ("top-5 error", "mean class error", "loss"):
-        assert re.search(rf"{name} [01]\.\d{{4}}", text)
+    for name in ("top-5 error", "mean class error"):
+        assert re.search(rf"{name} \d+\.\d\b", text)
+    assert "loss 0.7500" in text
 
 
 def test_page_is_alone_and_escaped(tmp_path):
     result = evaluation()
     names = [f'<img src="https://x/{i}" onerror=alert(1)>' for i in range(200)]
     result = ImageEvaluation(names, result.targets, result.scores, result.loss)
-    write_label_report(tmp_path, result, NAMES, noise(), facts={"weights": "<b>https://x</b>"})
+    write_classification_report(tmp_path, result, NAMES, noise(), facts={"weights": "<b>https://x</b>"})
     page = (tmp_path / "report.html").read_text()
     loads = Loads(page)
     assert loads.fetched and all(value.startswith("data:image/png") for value in loads.fetched)
@@ -124,12 +127,12 @@ def test_page_is_alone_and_escaped(tmp_path):
 @pytest.mark.parametrize(("classes", "side"), [(100, 32), (1000, 400)])
 def test_page_stays_small(tmp_path, classes, side):
     labels = ClassNames(f"a class of some name {i}" for i in range(classes))
-    write_label_report(tmp_path, evaluation(5 * classes, classes, classes), labels, noise(side))
+    write_classification_report(tmp_path, evaluation(5 * classes, classes, classes), labels, noise(side))
     assert (tmp_path / "report.html").stat().st_size < 5e6
 
 
 def test_no_images(tmp_path):
-    report = write_label_report(tmp_path, EMPTY, NAMES, lambda index: pytest.fail("no image to draw"))
+    report = write_classification_report(tmp_path, EMPTY, NAMES, lambda index: pytest.fail("no image to draw"))
     assert strict(tmp_path / "report.json") == report
     assert report["top1_error"] is report["top5_error"] is report["mean_class_error"] is report["loss"] is None
     assert report["top1_error_ci95"] == [None, None] and report["num_images"] == 0 and report["images"] == []
@@ -145,10 +148,10 @@ def test_run_folder(tmp_path):
             {"step": 4, "epoch": 2, "val_loss": 1.2, "val_top1_error": 0.25, "val_top5_error": 0.1},
             {"step": 6, "epoch": 3, "val_loss": 1.3, "val_top1_error": 0.375, "val_top5_error": 0.1}]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    write_label_report(tmp_path / "report", evaluation(), NAMES, noise(), facts={"data": "toy"}, run_folder=tmp_path)
+    write_classification_report(tmp_path / "report", evaluation(), NAMES, noise(), facts={"data": "toy"}, run_folder=tmp_path)
     page = (tmp_path / "report" / "report.html").read_text()
     assert "toy_cifar · toy" in page and "abc123" in page and "<dt>lr</dt><dd>0.25</dd>" in page
-    assert "Validation top-1 error" in page and "best 0.2500 at epoch 2" in page and "best 1.2000 at epoch 2" in page
+    assert "Validation top-1 error" in page and "best 25.0 at epoch 2" in page and "best 1.2000 at epoch 2" in page
     assert [chart.title for chart in charts(rows)] == ["Loss by epoch", "Validation top-1 error by epoch"]
 
 
@@ -157,23 +160,23 @@ def test_failures(tmp_path):
         raise UserError("image_0.png: cannot be read")
 
     with pytest.raises(UserError, match="cannot be read"):
-        write_label_report(tmp_path / "report", evaluation(), NAMES, unreadable)
+        write_classification_report(tmp_path / "report", evaluation(), NAMES, unreadable)
     assert strict(tmp_path / "report" / "report.json")["num_images"] == 200 and not (tmp_path / "report" / "report.html").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/report.*cannot be made"):
-        write_label_report(tmp_path / "file" / "report", EMPTY, NAMES, noise())
+        write_classification_report(tmp_path / "file" / "report", EMPTY, NAMES, noise())
 
 
 def test_choice_of_images():
     rows = [{"name": n, "confidence": v, "rank": r} for n, v, r in [
         ("b", 0.9, 2), ("a", 0.9, 3), ("c", 0.3, 2), ("d", 0.2, 1), ("e", 0.8, 1), ("f", None, 4)]]
-    assert pick(rows) == ([1, 0, 2], [3, 4]) and pick(rows, each=1) == ([1], [3]) and pick([]) == ([], [])
+    assert choose_tiles(rows) == ([1, 0, 2], [3, 4]) and choose_tiles(rows, each=1) == ([1], [3]) and choose_tiles([]) == ([], [])
 
 
 def test_thumbnails():
     row = {"name": "a", "confidence": 0.9, "rank": 1}
-    tiny, wide = thumbnail(row, noise()(0), 320), thumbnail(row, np.zeros((100, 800, 3), np.uint8), 320)
-    assert (tiny.width, tiny.height) == (256, 256) and tiny.image.startswith("data:image/png")
-    assert (wide.width, wide.height) == (320, 40) and wide.image.startswith("data:image/jpeg")
-    drawn = thumbnails([dict(row, name=str(i), rank=i % 2 + 1) for i in range(24)], noise(500))
+    tiny, wide = thumbnail(noise()(0), 320), thumbnail(np.zeros((100, 800, 3), np.uint8), 320)
+    assert tiny[1:] == (256, 256) and tiny[0].startswith("data:image/png")
+    assert wide[1:] == (320, 40) and wide[0].startswith("data:image/jpeg")
+    drawn = tiles([dict(row, name=str(i), rank=i % 2 + 1) for i in range(24)], noise(500))
     assert len(drawn["wrong"]) == len(drawn["right"]) == 12 and {t.width for ts in drawn.values() for t in ts} <= {320, 200, 128}

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from cfnseg.metrics.calibration import calibration_counts, expected_calibration_error
-from cfnseg.report.curves import BOTTOM, HEIGHT, TOP
-from cfnseg.report.heatmap import compact
-from cfnseg.report.quality import SHARES, SQUARE, reliability, trimap_chart
+from cfnseg.report.charts import BOTTOM, HEIGHT, SHARES, SQUARE, TOP, compact, reliability, trimap_chart
 
 
 def calibration(confidence: np.ndarray, right: np.ndarray) -> dict:
@@ -34,7 +32,7 @@ def test_reliability_diagram():
 def test_trimap_chart():
     chart = trimap_chart([{"width": 1, "miou": 0.25}, {"width": 2, "miou": None}, {"width": 4, "miou": 0.5}], 0.75)
     whole, band = chart.lines
-    assert [text for _, text in chart.across] == ["1 px", "4 px"] and band.text == "in the band, 0.2500 at 1 px"
+    assert [text for _, text in chart.across] == ["1 px", "4 px"] and band.text == "in the band, 25.0 at 1 px"
     assert [HEIGHT - BOTTOM - y for _, y, _ in band.marks] == pytest.approx([s * (HEIGHT - TOP - BOTTOM) for s in (0.25, 0.5)], abs=0.1)
     assert {point.split(",")[1] for point in whole.points.split()} == {f"{HEIGHT - BOTTOM - 0.75 * (HEIGHT - TOP - BOTTOM):.1f}"}
     assert trimap_chart(None, 0.5) is None and trimap_chart([{"width": 1, "miou": None}], None) is None

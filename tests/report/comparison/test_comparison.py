@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from cfnseg.compare.build import compare
 from cfnseg.config import Config, Data, Model, Optim, to_dict
 from cfnseg.data.dataset import open_dataset, read_sample
 from cfnseg.data.labels import ClassNames
@@ -19,7 +18,8 @@ from cfnseg.engine.classification import ImageEvaluation
 from cfnseg.engine.inference import Inference
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
-from cfnseg.report.labels import write_label_report
+from cfnseg.report.classification_report import write_classification_report
+from cfnseg.report.comparison import compare
 from cfnseg.tasks import score_predictions, score_weights
 from tests.conftest import ENCODER, run_tool
 from tests.report.test_report import Loads
@@ -72,7 +72,7 @@ def test_the_better_one_is_found(pair, tmp_path, capsys):
     excluded = [row["ci95"][0] is not None and (row["ci95"][0] > 0 or row["ci95"][1] < 0) for row in found["classes"]]
     assert excluded == sorted(excluded, reverse=True) and any(excluded)
     assert [abs(row["difference"]) for row in found["images"]] == sorted((abs(r["difference"]) for r in found["images"]), reverse=True)
-    for text in (f"mIoU {one['miou']:.4f} (95 % interval", f"mIoU {two['miou']:.4f} (95 % interval", "p < 0.001", "B is better",
+    for text in (f"mIoU {100 * one['miou']:.1f} (95 % interval", f"mIoU {100 * two['miou']:.1f} (95 % interval", "p < 0.001", "B is better",
                  "excludes 0", f"| {found['images'][0]['name']} |", "predictions: `"):
         assert text in printed
     assert json.loads((tmp_path / "compare.json").read_text()) == found and (tmp_path / "compare.md").read_text() in printed
@@ -151,8 +151,8 @@ class TestRefusals:
         other = edited(pair[1], tmp_path / "other", rename)
         self.refused(pair[0], other, r"\(5 images, first s00\) and .* first s00x\) have no image in common")
 
-    def test_masks_against_labels(self, pair, labels):
-        self.refused(pair[0], labels[0], "is of a segmentation .* of image labels .*; compare two of one kind")
+    def test_segmentation_against_classification(self, pair, classified):
+        self.refused(pair[0], classified[0], "is of a segmentation .* of a classification .*; compare two of one kind")
 
     def test_what_is_no_report(self, pair, tmp_path):
         self.refused(pair[0], tmp_path / "nowhere", "the run not found at .*nowhere")
@@ -187,7 +187,7 @@ def test_pictures_of_masks(pair, tmp_path):
     found = compare(*pair, tmp_path)
     page = page_of(tmp_path)
     assert page.count("<img") == 5 * sum(row["difference"] > 0 for row in found["images"][:4]) and "not available" not in page
-    share = re.search(r"B mends ([0-9.]+) % of the pixels and breaks 0.0 %", page)  # the same blocks, and fewer of them
+    share = re.search(r"B fixes ([0-9.]+) % of the pixels and breaks 0.0 %", page)  # the same blocks, and fewer of them
     assert share and 10 < float(share[1]) < 40
 
 
@@ -206,7 +206,7 @@ def test_pictures_of_weights(pair, folder_data, tmp_path):
 
 
 def test_pictures_through_other_windows_and_views(folder_data, tmp_path, monkeypatch):
-    monkeypatch.setattr("cfnseg.compare.pictures.CLOSE", 0)  # not one pixel may be another than the one that was counted
+    monkeypatch.setattr("cfnseg.report.comparison.changed_images.CLOSE", 0)  # not one pixel may be another than the one that was counted
     labels = open_dataset("folder", str(folder_data), "val").labels
     settings = Model(encoder=ENCODER, encoder_weights=None, width=8)
     torch.manual_seed(0)
@@ -239,9 +239,9 @@ def test_pictures_that_are_not_those_that_were_scored(folder_data, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def labels(tmp_path_factory):
-    """Reports of two nets that give 60 images one label each: A has 20 wrong, B 6 of those and 2 others."""
-    home = tmp_path_factory.mktemp("labels")
+def classified(tmp_path_factory):
+    """Reports of two classifications of 60 images: A has 20 wrong, B has 6 of A's and 2 others."""
+    home = tmp_path_factory.mktemp("classified")
     targets = np.arange(60) % 3
     names = [f"{NAMES.names[t]}/{i}.png" for i, t in enumerate(targets)]
     for t, name in zip(targets, names):
@@ -253,12 +253,12 @@ def labels(tmp_path_factory):
         taken[list(wrong)] = (targets[list(wrong)] + 1) % 3
         result = ImageEvaluation(names, targets, np.where(np.arange(3) == taken[:, None], 0.8, 0.1).astype(np.float32), 0.5)
         facts = {"data": "image_folder", "root": str(home / "data"), "split": "val", "weights": f"{side}.safetensors"}
-        write_label_report(home / side, result, NAMES, lambda i: np.zeros((40, 40, 3), np.uint8), facts=facts)
+        write_classification_report(home / side, result, NAMES, lambda i: np.zeros((40, 40, 3), np.uint8), facts=facts)
     return home / "a", home / "b"
 
 
-def test_nets_that_give_one_label(labels, tmp_path):
-    found = compare(*labels, tmp_path)
+def test_classifications(classified, tmp_path):
+    found = compare(*classified, tmp_path)
     assert found["metric"] == "top1_error"
     assert found["a"]["score"] == pytest.approx(20 / 60) and found["b"]["score"] == pytest.approx(8 / 60)
     assert found["difference"] == pytest.approx(-12 / 60) and found["ci95"][1] < 0
@@ -267,7 +267,7 @@ def test_nets_that_give_one_label(labels, tmp_path):
     text = (tmp_path / "compare.md").read_text()
     assert "B is better" in text and "B has 14 images right that A has wrong, and 2 wrong that A has right" in text and "McNemar" in text
     page = page_of(tmp_path)
-    assert "Right in B alone" in page and "Right in A alone" in page and page.count("<img") == 12 + 2
-    same = compare(labels[0], labels[0], tmp_path / "same")
+    assert "Only B is right" in page and "Only A is right" in page and page.count("<img") == 12 + 2
+    same = compare(classified[0], classified[0], tmp_path / "same")
     assert same["difference"] == 0 and same["p_value"] == 1 and same["images"] == []
     page_of(tmp_path / "same")
