@@ -89,7 +89,7 @@ def _color_finding(case: Case, encoder: str, mean: np.ndarray, std: np.ndarray) 
 
 
 def _triple(values: np.ndarray, digits: int) -> str:
-    return "(" + ", ".join(f"{v:.{digits}f}" for v in values) + ")"
+    return "(" + ", ".join(f"{v:z.{digits}f}" for v in values) + ")"
 
 
 def _size(size: tuple[int, int]) -> str:

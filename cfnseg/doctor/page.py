@@ -13,7 +13,7 @@ from PIL import Image
 from cfnseg.data.dataset import read_sample
 from cfnseg.data.files import read_image
 from cfnseg.data.formats.voc import color
-from cfnseg.doctor.findings import FEW, Case, Finding, many
+from cfnseg.doctor.findings import ERROR, FEW, WARNING, Case, Finding, many
 from cfnseg.doctor.forms import decoded
 from cfnseg.doctor.images import apart
 from cfnseg.doctor.reading import open_mask, pack_pixels
@@ -47,18 +47,16 @@ def doctor_page(case: Case, report: dict[str, Any]) -> str:
 
 
 def lead(report: dict[str, Any]) -> str:
-    """The sentence that opens the page: what matters most."""
-    counts, findings = report["counts"], report["findings"]
-    errors, warnings = (many(counts[s], s) for s in ("error", "warning"))
-    if not findings or findings[0]["severity"] == "note":
+    """The sentence that opens the page: the finding of the worst severity with the most files."""
+    severity = next((s for s in (ERROR, WARNING) if report["counts"][s]), None)
+    if severity is None:
         return "Nothing is wrong with this data set. It is ready for training."
-    first = findings[0]
-    files = f" ({many(first['count'], 'file')})" if first["count"] else ""
-    if counts["error"]:
-        more = f"; {warnings} can wait" if counts["warning"] else ""
-        which = "It is" if counts["error"] == 1 else "The first is"
-        return f"Fix {errors} before you train{more}. {which}: {first['title']}{files}."
-    return f"A run works, but look at {warnings} first. To begin with: {first['title']}{files}."
+    found = [f for f in report["findings"] if f["severity"] == severity]
+    worst = max(found, key=lambda finding: finding["count"])
+    files = f" ({many(worst['count'], 'file')})" if worst["count"] else ""
+    count, above = many(len(found), severity), ", above all" if len(found) > 1 else ""
+    start = f"Fix {count} before you train" if severity == ERROR else f"Look at {count} first"
+    return f"{start}{above}: {worst['title']}{files}."
 
 
 def pictures(case: Case) -> tuple[list[list[Strip]], list[Strip]]:
