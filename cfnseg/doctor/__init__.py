@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from cfnseg.doctor.page import doctor_page
 from cfnseg.doctor.reading import examine
 from cfnseg.doctor.scan import scan
 from cfnseg.errors import UserError
-from cfnseg.storage import write_atomic
+from cfnseg.report.text import write_json, write_text
 
 
 def examine_data(config: Config, out: Path | None = None, workers: int = 0,
@@ -57,9 +56,9 @@ def examine_data(config: Config, out: Path | None = None, workers: int = 0,
     _diagnose(case, config)
     _complete(case, command if fix else f"{command} --fix {shlex.quote(f'{case.root}_fixed')}")
     report = _report(case)
-    _write(out / "doctor.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write_json(out / "doctor.json", report)
     tell(report, console)
-    _write(out / "doctor.html", doctor_page(case, report))
+    write_text(out / "doctor.html", doctor_page(case, report))
     print(f"page: {out / 'doctor.html'}")
     if fix:
         done = write_fixed(case, fix)
@@ -114,7 +113,3 @@ def _report(case: Case) -> dict[str, Any]:
             "findings": [finding.to_dict() for finding in case.findings],
             "classes": [{"id": x.id, "name": x.name, "color": list(x.color)} for x in labels],
             "splits": splits}
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -15,6 +15,7 @@ from cfnseg.config import Data
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.doctor.forms import Form
 from cfnseg.doctor.reading import ImageFacts, MaskFacts, Pair, Record
+from cfnseg.report.text import share
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = {ERROR: "bold red", WARNING: "bold yellow", NOTE: "bold blue"}  # first the worst
@@ -134,11 +135,6 @@ def few(names: Sequence[str], count: int | None = None) -> str:
     return ", ".join(names[:FEW]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-def percent(share: float) -> str:
-    """A share in 0..1 such as 41.3 %; one that rounds to 0 says so."""
-    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
-
-
 def verdict(report: dict[str, Any]) -> str:
     """How many findings of each severity."""
     counts = report["counts"]
@@ -184,8 +180,8 @@ def _histogram(report: dict[str, Any]) -> list[str]:
     for i, c in enumerate(report["classes"]):
         own = [s["classes"][i] for s in splits]
         rows.append((c["name"], f"{c['id']:3d}",
-                     *(f"{percent(k['share'])} ({k['images']:,})" for k in own)))
-    rows.append(("ignored", "", *(percent(s["ignored_share"]) for s in splits)))
+                     *(f"{share(k['share'])} ({k['images']:,})" for k in own)))
+    rows.append(("ignored", "", *(share(s["ignored_share"]) for s in splits)))
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  ".join([row[0].ljust(widths[0]),
                        *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:]))]) + "\n"

@@ -18,6 +18,7 @@ from cfnseg.doctor.forms import PLAIN, decoded, two_meanings
 from cfnseg.doctor.images import fitted, mismatch
 from cfnseg.doctor.reading import open_mask
 from cfnseg.errors import UserError
+from cfnseg.report.text import write_text
 from cfnseg.storage import write_atomic
 
 EXPECTED = ("a line `id name r g b` for each class, numbers in 0..255, each id, name and colour once; "
@@ -167,14 +168,15 @@ def write_fixed(case: Case, out: Path) -> dict[str, int]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} has files in it; give --fix a new or empty folder", code=2)
-    validated = {x.digest for i, x in case.images.items() if _role(case, i) == "val"}
+    roles = [case.roles[pair.split] for pair in case.pairs]
+    validated = {x.digest for i, x in case.images.items() if roles[i] == "val"}
     taken: set[tuple[str, str]] = set()
     unknown: set[int] = set()
     done = {"linked": 0, "written": 0, "left_out": 0}
     usable = set(_usable(case))
     for i, pair in enumerate(case.pairs):
         split = pair.split.removesuffix(f", {HELD}")
-        copied = _role(case, i) != "val" and i in usable and case.images[i].digest in validated
+        copied = roles[i] != "val" and i in usable and case.images[i].digest in validated
         if copied or i not in usable or (split, pair.name) in taken:
             done["left_out"] += 1
             continue
@@ -192,13 +194,8 @@ def write_fixed(case: Case, out: Path) -> dict[str, int]:
             done["written"] += 1
     if not taken:
         raise UserError("there is no pair that a copy could have")
-    text = classes_txt(case, more_void=unknown)
-    write_atomic(out / "classes.txt", lambda temporary: temporary.write_text(text, "utf-8"))
+    write_text(out / "classes.txt", classes_txt(case, more_void=unknown))
     return done
-
-
-def _role(case: Case, index: int) -> str:
-    return case.roles[case.pairs[index].split]
 
 
 def _usable(case: Case) -> Iterable[int]:

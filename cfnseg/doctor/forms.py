@@ -92,8 +92,16 @@ def assign(masks: list[MaskFacts], labels: LabelMap) -> list[Form | None]:
         for i in ids:
             forms[i] = whole
     _explain(forms, masks, [i for i in gray if forms[i] is None], _gray_forms(labels), ids)
-    _explain(forms, masks, deep, _deep_forms(labels))
-    _explain(forms, masks, colored, _colour_forms(labels))
+    wide = [Form("mask-deep", f"each id was multiplied by {factor} when 8 bits became 16",
+                 {v * factor: v for v in known}) for factor in (257, 256)]
+    instances = {1000 * v + k: v for v in known for k in range(1000)}
+    wide.append(Form("mask-deep", "the values are instance ids, 1000 x class + number",
+                     {v: v for v in known if v} | instances))
+    _explain(forms, masks, deep, wide)
+    _explain(forms, masks, colored, [
+        Form("mask-colors", "the colours are those of the classes", colour_table(labels)),
+        Form("mask-colors", "red, green and blue are equal and hold the id",
+             {pack((v, v, v)): v for v in known})])
     for i in colored:
         forms[i] = forms[i] or _smeared(masks[i], labels)
     return forms
@@ -116,24 +124,6 @@ def _gray_forms(labels: LabelMap) -> list[Form]:
         text = f"the gray values are the brightness of the {name}"
         forms.append(Form("mask-luminance", text, void | _grays(colors)))
     return forms
-
-
-def _deep_forms(labels: LabelMap) -> list[Form]:
-    """Forms of masks with values above 255."""
-    known = [*(label.id for label in labels.labels), *labels.ignore]
-    instances = {1000 * v + k: v for v in known for k in range(1000)}
-    scaled = [Form("mask-deep", f"each id was multiplied by {factor} when 8 bits became 16",
-                   {v * factor: v for v in known}) for factor in (257, 256)]
-    return [*scaled, Form("mask-deep", "the values are instance ids, 1000 x class + number",
-                          {v: v for v in known if v} | instances)]
-
-
-def _colour_forms(labels: LabelMap) -> list[Form]:
-    """Forms of masks with colours."""
-    known = [*(label.id for label in labels.labels), *labels.ignore]
-    return [Form("mask-colors", "the colours are those of the classes", colour_table(labels)),
-            Form("mask-colors", "red, green and blue are equal and hold the id",
-                 {pack((v, v, v)): v for v in known})]
 
 
 def colour_table(labels: LabelMap) -> dict[int, int]:

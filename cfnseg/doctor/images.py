@@ -14,7 +14,8 @@ from scipy.sparse.csgraph import connected_components
 
 from cfnseg.config import Config
 from cfnseg.data.decode import ORIENTATION
-from cfnseg.doctor.findings import ERROR, NOTE, WARNING, Case, few, many, percent
+from cfnseg.doctor.findings import ERROR, NOTE, WARNING, Case, few, many
+from cfnseg.report import text as words
 
 FLAT = 2.0  # standard deviation, of 255, below which an image shows nothing
 TINY = 8  # pixels; of a shorter side a deep encoder sees nothing
@@ -101,9 +102,10 @@ def _crop_finding(case: Case, config: Config, sizes: np.ndarray) -> None:
     low, middle, high = (_size(order[k]) for k in (0, len(order) // 2, -1))
     crop = config.data.crop
     small = (sizes < crop).any(1).mean()
-    text = (f"Smallest {low}, median {middle}, largest {high}. The crop is {_size(crop)}: "
-            f"{percent(small)} of the images are smaller, and padded where the random scale does not "
-            "enlarge them.")
+    padded = (f"{words.share(small)} of the images are smaller, and padded where the random scale does "
+              "not enlarge them") if small else "No image is smaller"
+    text = (f"Smallest {low}, median {middle}, largest {high}. The crop is {_size(crop)}. "
+            f"{padded}.")
     if (sizes * config.data.scale[1] < crop).any(1).mean() > 0.5:
         fits = [max(32, min(c, int(n) // 32 * 32)) for c, n in zip(crop, np.median(sizes, 0))]
         case.add("crop", WARNING, "most training images never fill the crop", text,

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cfnseg.doctor.findings import ERROR, NOTE, WARNING, Case, few, many, percent
+from cfnseg.doctor.findings import ERROR, NOTE, WARNING, Case, few, many
 from cfnseg.doctor.fix import VOID_LINES, classes_txt
 from cfnseg.doctor.forms import PLAIN, Form, channels, colour_table, two_meanings
 from cfnseg.doctor.reading import MOST, MaskFacts
+from cfnseg.report import text as words
 
 EXPECTED = ("one id per pixel: an 8-bit gray or palette PNG of the ids of the classes, or of ignored "
             "ones")
@@ -217,7 +218,7 @@ def _absent(case: Case, split: str, role: str, masks: int, pixels: np.ndarray, i
     scarce = (pixels > 0) & ((share < RARE) | (images < min(FEW_IMAGES, masks)))
     if scarce.any():
         rare = [c for c in np.argsort(share, kind="stable") if scarce[c]]
-        text = few([f"{names[c]} ({many(int(pixels[c]), 'pixel')}, {percent(share[c])}, "
+        text = few([f"{names[c]} ({many(int(pixels[c]), 'pixel')}, {words.share(share[c])}, "
                     f"{many(int(images[c]), 'image')})" for c in rare])
         case.add("class-rare", NOTE, f"rare classes in {split}", f"{text}.", "",
                  ["--loss.class-weights median"] if role == "train" else [])

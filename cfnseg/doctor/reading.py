@@ -197,16 +197,12 @@ def perceptual_hash(image: np.ndarray) -> int:
     Source: Zauner 2010, Implementation and benchmarking of perceptual image hash functions,
     section 3.2.1.
     """
-    low = cv2.dct(_gray(image, 32).astype(np.float32))[:8, :8].ravel()
+    low = cv2.dct(thumbnail(image, 32).astype(np.float32))[:8, :8].ravel()
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """(16, 16) uint8 gray of an image (H, W, 3) uint8 RGB; a pixel is the mean of its part."""
-    return _gray(image, SIDE)
-
-
-def _gray(image: np.ndarray, side: int) -> np.ndarray:
+def thumbnail(image: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """(side, side) uint8 gray of an image (H, W, 3) uint8 RGB; a pixel is the mean of its part."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return cv2.resize(gray, (side, side), interpolation=cv2.INTER_AREA)
 
