@@ -20,9 +20,9 @@ def eval_cls(weights: tyro.conf.Positional[Path], *, dataset: str = "", root: st
         workers: loader processes.
         device: auto, cpu or cuda.
     """
-    from cfnseg.tasks import score_image_weights
+    from cfnseg.workflows import score_weights
 
-    score_image_weights(weights, dataset, root, split, out, workers, device)
+    score_weights(weights, dataset, root, split, out, workers, device, level="image")
 
 
 if __name__ == "__main__":

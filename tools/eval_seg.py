@@ -33,7 +33,7 @@ def eval_seg(weights: tyro.conf.Positional[Path | None] = None, *, predictions: 
         pictures: show the worst and best images on the page; without them it has no copy of the data.
         inference: windows and views, with weights.
     """
-    from cfnseg.tasks import score_predictions, score_weights
+    from cfnseg.workflows import score_predictions, score_weights
 
     if (weights is None) == (predictions is None):
         raise UserError("give either a weights file or --predictions DIR", code=2)

@@ -14,9 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from cfnseg.benchmark.timing import Peak, in_turns
 from cfnseg.config import Config
 from cfnseg.data.loader import Batch
-from cfnseg.engine.classification import Classification
 from cfnseg.engine.hardware import keep_freed_memory
-from cfnseg.engine.segmentation import Segmentation
+from cfnseg.engine.tasks import classification, forward, segmentation
 from cfnseg.models.build import build_model
 from cfnseg.ops import dense_argmax
 
@@ -56,12 +55,12 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
     images = torch.randint(0, 256, (count, 3, *size), dtype=torch.uint8).to(device, memory_format=memory)
     truth = torch.randint(0, classes, (count, *size) if pixel else (count,), device=device)
     batch = Batch(image=images, mask=truth.byte(), region=None) if pixel else Batch(image=images, target=truth)
-    task = Segmentation(config) if pixel else Classification(config)
+    task = segmentation(config) if pixel else classification(config)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         net.eval()(images[:1])
     gmacs = counter.get_total_flops() / 2e9
-    forward, bare = (torch.compile(m) if config.train.compile else m for m in (net, trunk))
+    compiled, bare = (torch.compile(m) if config.train.compile else m for m in (net, trunk))
     precision = config.train.precision if cuda else "32-true"
     kind = PRECISIONS[precision]
     cast = torch.autocast(device.type, kind, enabled=kind != torch.float32)
@@ -79,7 +78,7 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
     def step(model: nn.Module) -> None:
         net.zero_grad()
         with cast:
-            loss = task.loss(model, batch, 1, config.loss.side)
+            loss = task.loss(forward(model, batch), batch, side=config.loss.side)
         loss.backward()
 
     def encoder_step() -> None:
@@ -91,7 +90,7 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
     found: dict[str, Any] = {"parameters": table, "gmacs": gmacs}
     peak = Peak(cuda)
     for name, training, alone, whole in (("infer", False, encode, infer), ("step", True, encoder_step, step)):
-        works = [alone, functools.partial(whole, forward), *[functools.partial(whole, net)] * config.train.compile]
+        works = [alone, functools.partial(whole, compiled), *[functools.partial(whole, net)] * config.train.compile]
         net.train(training)
         trunk.train(training)
         if cuda:

@@ -17,7 +17,7 @@ from torch import Tensor
 from cfnseg.benchmark.timing import Peak, in_turns
 from cfnseg.errors import first_line
 from cfnseg.ops import dense_argmax, dense_cross_entropy, lc_fuse, lc_fuse_reference, upsample
-from cfnseg.ops.dense import reference
+from cfnseg.ops import dense_reference as reference
 from cfnseg.ops.dispatch import forced
 
 Work = Callable[[], object]

@@ -9,8 +9,7 @@ import numpy as np
 
 from cfnseg.benchmark.runs import Results
 from cfnseg.benchmark.suite import Suite
-from cfnseg.metrics.paired import paired_difference
-from cfnseg.metrics.seeds import seed_difference
+from cfnseg.metrics.uncertainty import paired_difference, seed_difference
 from cfnseg.storage import write_atomic
 
 TITLES = {"miou": "mIoU", "top1_error": "top-1 error"}

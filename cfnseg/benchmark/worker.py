@@ -15,7 +15,7 @@ from cfnseg.benchmark.cost import cost_of
 from cfnseg.cli import run_tool
 from cfnseg.config import Config, config_from_dict
 from cfnseg.storage import write_atomic
-from cfnseg.tasks import train
+from cfnseg.workflows import train
 
 
 def main(text: str) -> None:

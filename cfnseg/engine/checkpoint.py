@@ -20,6 +20,9 @@ from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model
 from cfnseg.storage import load_plain, write_atomic
 
+OWN = "own"  # model.name of a model that is no code of this package
+DESCRIBED = "the model that its header describes"
+
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     """Write resumable state (tensors, numbers, strings, lists, dicts) atomically. Raises UserError if it cannot."""
@@ -57,20 +60,24 @@ def save_weights(path: str | Path, model: nn.Module, settings: Model, labels: La
 
     Args:
         path: the file.
-        model: a network of `cfnseg.models.build.build_model`.
-        settings: the settings it was built from.
+        model: a network of `cfnseg.models.build.build_model`, or a user's own.
+        settings: the settings it was built from; their name is `OWN` for a user's own model.
         labels: its classes.
         score: see `Weights`.
         half: store float16; `load` gives float32 again.
     """
     tensors = {k: (v.half() if half and v.is_floating_point() else v).contiguous().cpu() for k, v in model.state_dict().items()}
     header = {"version": cfnseg.__version__, "model": asdict(settings), "labels": labels.to_dict(), "score": score,
-              "normalisation": model.encoder.normalisation}
+              "normalisation": {} if settings.name == OWN else model.encoder.normalisation}
     write_atomic(path, lambda beside: save_file(tensors, beside, {"cfnseg": json.dumps(header)}))
 
 
-def load(path: str | Path) -> Weights:
+def load(path: str | Path, model: nn.Module | None = None) -> Weights:
     """Rebuild a trained model from its weights file alone.
+
+    Args:
+        path: a weights file of cfnseg.
+        model: the network that gets the weights, in place; needed where it was a user's own.
 
     Raises:
         UserError: no such file, not safetensors (a pickle is never opened), no header of ours, a value in it that no file
@@ -89,32 +96,39 @@ def load(path: str | Path) -> Weights:
         raise UserError(f"{path} has no cfnseg header; it is not a file that cfnseg trained")
     try:
         header = read_header(text)
-        with torch.device("meta"):  # no memory for a model that the tensors turn out not to be of
-            shape = build_model(header.settings, len(header.labels), pretrained=False)
-        _demand_same(shape.state_dict(), tensors)
-        model = build_model(header.settings, len(header.labels), pretrained=False)
+        own = header.settings.name == OWN
+        if own and model is None:
+            raise UserError("its model is no code of cfnseg; give the model: cfnseg.load(path, model)")
+        if model is None:
+            with torch.device("meta"):  # no memory for a model that the tensors turn out not to be of
+                shape = build_model(header.settings, len(header.labels), pretrained=False)
+            _demand_same(shape.state_dict(), tensors, DESCRIBED)
+            model = build_model(header.settings, len(header.labels), pretrained=False)
+        else:
+            _demand_same(model.state_dict(), tensors, "the model that was given")
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-        if header.normalisation.keys() != (own := model.encoder.normalisation).keys():
-            raise UserError(f"normalisation in the cfnseg header has {', '.join(header.normalisation)[:80] or 'nothing'}; expected "
-                            f"{', '.join(own)}")
+        expected = {} if own else model.encoder.normalisation
+        if header.normalisation.keys() != expected.keys():
+            found = ", ".join(header.normalisation)[:80] or "nothing"
+            raise UserError(f"normalisation in the cfnseg header has {found}; expected {', '.join(expected) or 'nothing'}")
     except UserError as error:
         raise UserError(f"{path}: {error}", error.code) from None
     except Exception as error:  # what a stranger wrote can be wrong in any way
-        raise UserError(f"{path}: the tensors do not fit the model that its header describes ({first_line(error)})") from None
+        raise UserError(f"{path}: the tensors do not fit {DESCRIBED} ({first_line(error)})") from None
     for name in {"mean", "std"} & header.normalisation.keys():  # as trained, whatever the timm installed here says
         getattr(model.encoder, name).copy_(torch.tensor(header.normalisation[name]).view(1, 3, 1, 1))
     return Weights(model.eval(), header.settings, header.labels, header.score)
 
 
-def _demand_same(own: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+def _demand_same(own: dict[str, Tensor], theirs: dict[str, Tensor], model: str) -> None:
     """UserError for the first tensor that the model lacks or the file lacks, or whose shape or kind of number differs."""
     for what, names in (("no tensor", own.keys() - theirs.keys()), ("a tensor too many,", theirs.keys() - own.keys())):
         if names:
-            raise UserError(f"the tensors do not fit the model that its header describes: {what} {min(names)[:200]} ({len(names)} such)")
+            raise UserError(f"the tensors do not fit {model}: {what} {min(names)[:200]} ({len(names)} such)")
     for name, tensor in own.items():
         there = theirs[name]
         if tensor.shape != there.shape or tensor.is_floating_point() != there.is_floating_point():
-            raise UserError(f"the tensors do not fit the model that its header describes: {name} is {tuple(there.shape)} {there.dtype}, "
+            raise UserError(f"the tensors do not fit {model}: {name} is {tuple(there.shape)} {there.dtype}, "
                             f"the model's {tuple(tensor.shape)} {tensor.dtype}")
 
 

@@ -1,26 +1,23 @@
-"""What the training loop does for image-level nets: their data, samples, loss and evaluation."""
+"""The score of a classification model on a split."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
-from cfnseg.config import Config, Data
-from cfnseg.data.formats.class_folders import ImageSet, hold_out_images, open_images
-from cfnseg.data.loader import Batch, labelled_images
+from cfnseg.config import Data
+from cfnseg.data.formats.class_folders import ImageSet
+from cfnseg.data.loader import labelled_images
 from cfnseg.data.transforms import ImageTransform
 from cfnseg.engine.evaluate import stop_together
-from cfnseg.engine.log import RunLog
 from cfnseg.engine.stopping import Stopping
-from cfnseg.metrics.classification import top_errors
+from cfnseg.metrics.ranking import top_errors
 
 BATCH = 250  # images scored at once
 
@@ -62,61 +59,6 @@ class ImageEvaluation:
     def score(self) -> dict[str, float]:
         """What the header of a weights file keeps."""
         return {"top1_error": round(self.errors[0], 5), "top5_error": round(self.errors[1], 5)}
-
-
-class Classification:
-    """The image-level task; see `cfnseg.engine.segmentation.Segmentation`.
-
-    Args:
-        config: every setting of the run.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    def open(self, download: bool = False) -> tuple[ImageSet, ImageSet]:
-        """Training and validation data. Raises UserError."""
-        data = self.config.data
-        train = open_images(data.name, data.root, data.train_split, download)
-        if data.holdout:
-            return hold_out_images(train, data.holdout)
-        return train, open_images(data.name, data.root, data.val_split, classes=train.labels.names)
-
-    def transform(self, encoder: nn.Module) -> ImageTransform:
-        """How a training sample is made."""
-        return ImageTransform(self.config.data, train=True)
-
-    def prepare(self, data: ImageSet, fabric: Fabric, folder: Path, log: RunLog) -> None:
-        """Nothing has to be counted first."""
-
-    def totals(self, batch: Batch, world: int) -> int:
-        """What the loss of a part of ``batch`` is divided by: this process's images."""
-        return len(batch["target"])
-
-    def loss(self, model: nn.Module, batch: Batch, world: int, side: float, totals: int | None = None) -> Tensor:
-        """The loss of a batch, or of a part of one, that is on the model's device.
-
-        Args:
-            model: the network.
-            batch: image (N, 3, H, W), target (N,).
-            world: processes; each has the same number of images, so their mean is that of the total batch.
-            side: weight of each companion's loss.
-            totals: `totals` of the whole batch where this is a part of it.
-        """
-        output, count = model(batch["image"]), totals or len(batch["target"])
-
-        def mean(logits: Tensor) -> Tensor:
-            return F.cross_entropy(logits.float(), batch["target"], reduction="sum",
-                                   label_smoothing=self.config.loss.label_smoothing) / count
-
-        return mean(output.image) + side * sum(mean(logits) for logits in output.side)
-
-    def evaluate(self, model: nn.Module, data: ImageSet, **where: Any) -> ImageEvaluation:
-        """Score on a split; see `evaluate_images`."""
-        return evaluate_images(model, data, self.config.data, workers=self.config.data.workers, **where)
-
-    def draw(self, model: nn.Module, data: ImageSet, path: Path, device: torch.device) -> None:
-        """Labels need no picture."""
 
 
 def evaluate_images(model: nn.Module, data: ImageSet, settings: Data, *, device: str | torch.device = "cpu", workers: int = 2,

@@ -10,16 +10,16 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from cfnseg.data.dataset import Dataset
+from cfnseg.data.dataset import Dataset, read_sample
 from cfnseg.data.labels import IGNORE
 from cfnseg.data.loader import whole_images
 from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.predict import segment
 from cfnseg.engine.stopping import Stopped, Stopping
 from cfnseg.metrics.calibration import BINS, calibration_counts
-from cfnseg.metrics.classification import mean_average_precision
 from cfnseg.metrics.confusion import Scores, confusion_matrix, counts_of, device_confusion_matrix, scores_of
-from cfnseg.metrics.details import Details, count_details
+from cfnseg.metrics.ranking import mean_average_precision
+from cfnseg.metrics.segments import Details, count_details
 
 
 @dataclass(frozen=True)
@@ -155,3 +155,14 @@ def _sum_over_processes(part: np.ndarray, device: str | torch.device) -> None:
     moved = torch.from_numpy(part).to(device)
     dist.all_reduce(moved)
     part[:] = moved.cpu().numpy()
+
+
+def predicted(model: nn.Module, dataset: Dataset, index: int,
+              inference: Inference = PLAIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image (H, W, 3) uint8, truth and prediction (H, W) uint8 train ids of one image of a data set."""
+    image, truth = read_sample(dataset, index)
+    training = model.training
+    model.eval()
+    mask = segment(model, torch.from_numpy(image).permute(2, 0, 1), inference).mask
+    model.train(training)
+    return image, truth, mask.cpu().numpy()

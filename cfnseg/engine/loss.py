@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cfnseg.config import Loss
 from cfnseg.data.labels import IGNORE
-from cfnseg.models.cfn import Output
+from cfnseg.models.segmenter import Output, Segmenter
 from cfnseg.ops import dense_cross_entropy, dense_cross_entropy_sums
 
 
@@ -40,15 +40,17 @@ class Totals(NamedTuple):
     images: Tensor
 
 
-def loss_totals(mask: Tensor, region: Tensor | None, classes: int, weight: Tensor | None, world: int = 1) -> Totals:
+def loss_totals(mask: Tensor, region: Tensor | None, weight: Tensor | None, world: int = 1) -> Totals:
     """`Totals` of the total batch from this process's share of it; see `pixel_loss` and `image_loss`."""
-    pixels = weight_by_id(classes, weight, mask.device)[mask.int()].double().sum()
+    pixels = pixel_weights(mask, weight).double().sum()
     return Totals(over_processes(pixels, world), over_processes(known_images(mask, region).sum(), world))
 
 
-def weight_by_id(classes: int, weight: Tensor | None, device: torch.device) -> Tensor:
-    """(256,) float32 weight of a pixel by its train id, 0 for what is no class."""
-    return F.pad(torch.ones(classes, device=device) if weight is None else weight.float(), (0, 256 - classes))
+def pixel_weights(mask: Tensor, weight: Tensor | None) -> Tensor:
+    """Float32 weight of each pixel of a uint8 mask of train ids, 0 where ignored; None = all weigh 1."""
+    if weight is None:
+        return (mask != IGNORE).float()
+    return F.pad(weight.float(), (0, 256 - len(weight)))[mask.int()]
 
 
 def pixel_loss(logits: Tensor, mask: Tensor, settings: Loss, weight: Tensor | None, world: int = 1,
@@ -70,8 +72,7 @@ def pixel_loss(logits: Tensor, mask: Tensor, settings: Loss, weight: Tensor | No
     if settings.ohem:
         each = dense_cross_entropy(logits, mask, weight=weight, label_smoothing=settings.label_smoothing, reduction="none")
         kept = hardest(each, mask != IGNORE, settings.ohem, world)
-        table = weight_by_id(logits.shape[1], weight, mask.device)
-        amount = over_processes(torch.where(kept, table[mask.int()], 0).double().sum(), world)
+        amount = over_processes(torch.where(kept, pixel_weights(mask, weight), 0).double().sum(), world)
         return torch.where(kept, each, 0).sum() / amount.clamp_min(1e-12).to(each.dtype) * world
     total, own = dense_cross_entropy_sums(logits, mask, weight=weight, label_smoothing=settings.label_smoothing)
     amount = totals.pixels if totals else over_processes(own.double(), world)
@@ -152,7 +153,7 @@ def image_loss(logits: Tensor, mask: Tensor, region: Tensor | None = None, world
     return torch.where(known[:, None], each, 0).sum() / (images * logits.shape[1]).clamp_min(1) * world
 
 
-def batch_loss(output: Output, mask: Tensor, settings: Loss, weight: Tensor | None, world: int = 1, side: float = 0.0,
+def batch_loss(output: Output, mask: Tensor, settings: Loss, weight: Tensor | None = None, world: int = 1, side: float = 0.0,
                region: Tensor | None = None, totals: Totals | None = None) -> Tensor:
     """The loss that is minimised: pixel + ``settings.image`` x image head + ``side`` x that of each side output."""
     loss = pixel_loss(output.pixel, mask, settings, weight, world, totals)
@@ -162,6 +163,6 @@ def batch_loss(output: Output, mask: Tensor, settings: Loss, weight: Tensor | No
     return loss + settings.image * image_loss(output.image, mask, region, world, totals)
 
 
-def side_weight(model: nn.Module, settings: Loss, progress: float) -> float:
+def side_weight(model: Segmenter, settings: Loss, progress: float) -> float:
     """The weight of side outputs' losses at ``progress`` 0..1 of the run: constant, or fading to 0 where the model says so."""
-    return settings.side * (1 - progress if getattr(model, "side_fades", False) else 1.0)
+    return settings.side * (1 - progress if model.side_fades else 1.0)

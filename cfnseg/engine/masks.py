@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from cfnseg.data.dataset import Dataset, read_ids, read_truth
+from cfnseg.data.files import few_bits
 from cfnseg.data.loader import parallel
-from cfnseg.data.predictions import demand_raw_ids, note_few_bits, read_predicted_ids
+from cfnseg.data.predictions import demand_raw_ids, read_predicted_ids
 from cfnseg.engine.evaluate import Evaluation
-from cfnseg.metrics.details import Details, count_details
-from cfnseg.metrics.pairs import pair_counts
+from cfnseg.metrics.confusion import pair_counts
+from cfnseg.metrics.segments import Details, count_details
 
 
 def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
@@ -28,7 +29,7 @@ def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
 
     Returns:
         (C, C) confusion of the pixels that got a class, (3, C) counts of all, what
-        `cfnseg.metrics.details.count_details` gives, (256,) pixels of each predicted id, and (C,) pixels that would be
+        `cfnseg.metrics.segments.count_details` gives, (256,) pixels of each predicted id, and (C,) pixels that would be
         right if the predictions were train ids.
 
     Raises:
@@ -67,7 +68,7 @@ def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, detail
     confusion = np.zeros((classes, classes), np.int64)
     counts = np.zeros((len(masks), 3, classes), np.int64)
     more = Details.zeros(len(masks), classes) if details else None
-    alone = note_few_bits(masks)
+    alone = few_bits(masks, "predictions")
     jobs = [(index, mask, details, alone) for index, mask in enumerate(masks)]
     for index, result in enumerate(parallel(functools.partial(_count_job, dataset), jobs, workers)):
         matrix, counts[index], extra, ids, right = result

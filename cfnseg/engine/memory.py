@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cfnseg.engine.inference import Inference
 from cfnseg.engine.views import view_logits
 from cfnseg.engine.windows import STRIP_BYTES, starts
+from cfnseg.models.segmenter import Segmenter
 
 PROBE = 256  # side of the crop whose activations are counted
 
@@ -43,7 +44,7 @@ class Peak:
 
 
 @torch.inference_mode()
-def expected_peak(model: nn.Module, size: tuple[int, int], inference: Inference) -> Peak:
+def expected_peak(model: Segmenter, size: tuple[int, int], inference: Inference) -> Peak:
     """What an image will need. A crop is run to count its tensors (a fraction of a second); the rest is arithmetic.
 
     Activations of a fully convolutional network grow with the area that it sees, and the count is scaled so; what
@@ -54,7 +55,7 @@ def expected_peak(model: nn.Module, size: tuple[int, int], inference: Inference)
         size: (H, W) of the image.
         inference: as for `cfnseg.engine.predict.segment`.
     """
-    test_scale = getattr(model, "test_scale", 1.0)
+    test_scale = model.test_scale
     window = [min(w, n) for w, n in zip(inference.window_for(size, test_scale), size)]
     device = next(model.parameters()).device
     crop = [min(PROBE, n) for n in window]
@@ -104,7 +105,7 @@ def resident() -> int:
         return 0
 
 
-def through_windows(model: nn.Module, size: tuple[int, int], inference: Inference, process: int, afterwards: int = 0) -> str | None:
+def through_windows(model: Segmenter, size: tuple[int, int], inference: Inference, process: int, afterwards: int = 0) -> str | None:
     """What to tell of an image that goes through windows: how many, and the memory; None if it is seen whole.
 
     Args:
@@ -112,7 +113,7 @@ def through_windows(model: nn.Module, size: tuple[int, int], inference: Inferenc
         process: bytes that the process holds without the image.
         afterwards: bytes for what is made of the outputs once the network is done.
     """
-    window = inference.window_for(size, getattr(model, "test_scale", 1.0))
+    window = inference.window_for(size, model.test_scale)
     count = math.prod(len(starts(n, w, inference.overlap)) for n, w in zip(size, window))
     if count == 1:
         return None

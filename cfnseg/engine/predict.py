@@ -16,6 +16,7 @@ from cfnseg.engine.checkpoint import Weights, load
 from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.windows import device_of, strips
 from cfnseg.errors import UserError
+from cfnseg.models.segmenter import as_segmenter
 
 
 class Segmented(NamedTuple):
@@ -40,12 +41,13 @@ def segment(model: nn.Module, image: Tensor, inference: Inference = PLAIN, *, tr
     """Segment one image of any size, in memory that hardly grows with it beyond what is returned.
 
     Args:
-        model: a segmentation model in eval mode. Its ``test_scale``, if it has one, is a factor on ``inference.scales``.
+        model: a segmentation model in eval mode, or any module that `as_segmenter` takes.
         image: (3, H, W) uint8 RGB; it may stay on the CPU, crops go to the model's device by themselves.
         inference: windows, scales, mirroring.
         truth: (H, W) train ids, 255 = ignore, for the loss.
         confidence: give each pixel's probability too.
     """
+    model = as_segmenter(model)
     size, device = tuple(image.shape[-2:]), device_of(model, image)
     mask = torch.empty(size, dtype=torch.uint8, device=device)
     sure = torch.empty(size, device=device) if confidence else None

@@ -15,10 +15,11 @@ import json
 import math
 import signal
 import time
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric import Fabric
@@ -26,10 +27,11 @@ from torch import Tensor, nn
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train, check, to_dict
 from cfnseg.data.dataset import Dataset
+from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.loader import StepBatches, steps_per_epoch, train_batches
 from cfnseg.engine.accumulate import fewest_parts, random_batch, split
-from cfnseg.engine.checkpoint import Start, load_checkpoint, save_checkpoint, save_weights, start_from
-from cfnseg.engine.classification import Classification, ImageEvaluation
+from cfnseg.engine.checkpoint import OWN, Start, load_checkpoint, save_checkpoint, save_weights, start_from
+from cfnseg.engine.classification import ImageEvaluation
 from cfnseg.engine.evaluate import Evaluation
 from cfnseg.engine.hardware import build_fabric, synchronise_batch_norm
 from cfnseg.engine.hosts import from_main, gather, same_everywhere, together
@@ -37,17 +39,31 @@ from cfnseg.engine.log import RunLog, environment
 from cfnseg.engine.loss import side_weight
 from cfnseg.engine.optim import build_ema, build_optimizer, clip_gradients, set_learning_rate
 from cfnseg.engine.record import Read, StepRecord
-from cfnseg.engine.segmentation import Segmentation
 from cfnseg.engine.stopping import Stopped, Stopping
+from cfnseg.engine.tasks import class_weights, classification, forward, segmentation, with_loss
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model
-from cfnseg.models.trial import rehearsal, try_model, unused_parameters
+from cfnseg.models.segmenter import as_segmenter
+from cfnseg.models.trial import rehearsal, try_model, try_own_model, unused_parameters
 from cfnseg.storage import write_atomic
 
 SECTIONS = {"model": Model, "data": Data, "optim": Optim, "loss": Loss, "train": Train}
 # What may differ between a run and its continuation: none of it changes a weight of a step that was done.
 FREE_TO_CHANGE = {"workers", "download", "save_every", "val_every", "pictures", "patience", "root", "log_every",
                   "cudnn_benchmark", "epochs", "max_steps"}
+IMAGENET_MEAN = (124, 116, 104)  # the padding's colour where an encoder has no mean of its own
+
+
+class Trained(NamedTuple):
+    """What a finished run hands over.
+
+    Attributes:
+        weights: the best weights' file, on rank 0.
+        validation: the data that chose them.
+    """
+
+    weights: Path
+    validation: Dataset | ImageSet
 
 
 class Run:
@@ -58,25 +74,36 @@ class Run:
         resume: continue from the run folder's last.ckpt.
         fabric: the processes; None = as the config and torchrun's environment say.
         data: training and validation data; None = as the config says.
+        model: a network of the user's own, trained in place; None = as the config says.
+        loss: (output, batch) -> scalar, a mean over the batch's images; None = as the config says.
+        stopping: the requests to stop; None = those that arrive during `train`.
 
     Raises:
         UserError: settings, data or files that do not fit; the same one in every process.
     """
 
     def __init__(self, config: Config, resume: bool = False, fabric: Fabric | None = None,
-                 data: tuple[Dataset, Dataset] | None = None) -> None:
+                 data: tuple[Dataset, Dataset] | None = None, model: nn.Module | None = None,
+                 loss: Callable | None = None, stopping: Stopping | None = None) -> None:
         check(config)
+        if model is not None:
+            config = replace(config, model=replace(config.model, name=OWN))
+            if config.train.init:
+                raise UserError("train.init is for models of cfnseg; load weights into your own before", code=2)
         self.config, self.folder = config, Path(config.runs) / config.name
         self.fabric = fabric or build_fabric(config.train)
         self.rank, self.world = self.fabric.global_rank, self.fabric.world_size
         train = config.train
-        self.task = Classification(config) if config.model.level == "image" else Segmentation(config)
+        self.task = (classification if config.model.level == "image" else segmentation)(config)
+        if loss:
+            self.task = with_loss(self.task, loss)
         saved = from_main(self.fabric, lambda: self._saved(resume))
+        self.own_data = data is not None
         self._open_data(data)
         self.per_epoch = together(self.fabric, lambda: steps_per_epoch(len(self.data.names), train.batch))
         self.total = train.max_steps or train.epochs * self.per_epoch
         self.state: dict[str, Any] = {"step": 0, "validated": 0, "best": -1.0, "since_best": 0, "parts": train.accumulate}
-        network = together(self.fabric, lambda: self._build_model(fresh=not resume))
+        network = together(self.fabric, lambda: self._build_model(model, fresh=not resume))
         if not train.accumulate:
             began = saved["state"].get("parts") if saved else 0
             self.state["parts"] = began or self._fewest_parts(network)
@@ -88,10 +115,10 @@ class Run:
         del saved
         from_main(self.fabric, self._write_config)
         self.log = RunLog(self.folder / "log.jsonl", self.total, self.state["step"], self.state["validated"], self.rank == 0)
-        self.task.prepare(self.data, self.fabric, self.folder, self.log)
+        self.class_weights = class_weights(config, self.data, self.fabric, self.folder, self.log.say)
         self.record = StepRecord(self.fabric, train.log_every)
         self.known: Read | None = None
-        self.stopping = Stopping()
+        self.stopping = stopping or Stopping()
 
     def _saved(self, resume: bool) -> dict[str, Any] | None:
         if resume:
@@ -106,24 +133,26 @@ class Run:
     def _open_data(self, own: tuple[Dataset, Dataset] | None) -> None:
         """Rank 0 fetches what is missing; then a host that does not share its folder fetches its own."""
         if self.config.data.download and not own:
-            from_main(self.fabric, lambda: self.task.open(download=True) and None)
+            from_main(self.fabric, lambda: self.task.open_data(True) and None)
             if self.world > 1:
-                together(self.fabric, lambda: self.fabric.local_rank or self.task.open(download=True))
-        self.data, self.val = own or together(self.fabric, self.task.open)
+                together(self.fabric, lambda: self.fabric.local_rank or self.task.open_data(True))
+        self.data, self.val = own or together(self.fabric, self.task.open_data)
         self.labels = self.data.labels
-        if self.val.labels.to_dict() != self.labels.to_dict():
+        if self.val.labels.to_dict() != self.labels.to_dict():  # LabelMap or ClassNames
             raise UserError("training and validation data have different classes", code=2, everywhere=True)
         same_everywhere(self.fabric, self._images(), "the training images or classes")
         same_everywhere(self.fabric, "\n".join(self.val.names), "the validation images")
 
-    def _build_model(self, fresh: bool) -> nn.Module:
+    def _build_model(self, own: nn.Module | None, fresh: bool) -> nn.Module:
         """The network on its device, with its start weights."""
         train = self.config.train
         torch.manual_seed(train.seed)  # the same initial weights in every process
-        network = build_model(self.config.model, len(self.labels), pretrained=fresh and not train.init)
+        network = own
+        if own is None:
+            network = build_model(self.config.model, len(self.labels), pretrained=fresh and not train.init)
         init = start_from(network, train.init, self.config.model, self.labels) if fresh and train.init else Start([], "")
         self.untouched, self.matched = init
-        self.parameters = network.parameter_table()
+        self.parameters = as_segmenter(network).parameter_table()
         if self.world > 1:
             frozen = set(unused_parameters(network))  # so that a step need not search for them
             for name, parameter in network.named_parameters():
@@ -140,6 +169,9 @@ class Run:
 
     def _try_model(self, network: nn.Module) -> None:
         """Batch norms count over the processes, and see a part of the batch at a time."""
+        if self.config.model.name == OWN:
+            try_own_model(network, len(self.labels), self.config.data.crop)
+            return
         smallest = self.config.train.batch // self.world // max(1, self.state["parts"]) * self.world
         try_model(network, self.config.model, self.config.data.crop, max(1, smallest))
 
@@ -153,6 +185,9 @@ class Run:
                        if json.loads(json.dumps(before[s][k])) != now[s][k] and k not in FREE_TO_CHANGE]
             if saved["images"] != self._images():
                 changed.append("the training images or classes")
+            shapes = [{k: v.shape for k, v in state.items()} for state in (saved["model"], self.network.state_dict())]
+            if self.config.model.name == OWN and not changed and shapes[0] != shapes[1]:
+                changed.append("the model's parameters")
             if changed:
                 raise UserError(f"--resume: {', '.join(changed)} differs from the run in {self.folder}; a resumed run keeps its settings")
             self.network.load_state_dict(saved["model"])
@@ -188,7 +223,7 @@ class Run:
         """The network that is validated and kept: the moving average where there is one."""
         return self.ema.module if self.ema else self.network
 
-    def train(self) -> None:
+    def train(self) -> Trained:
         """Run to the end, or raise `Stopped` with everything saved."""
         self._introduce()
         began, waited = time.perf_counter(), 0.0
@@ -221,7 +256,9 @@ class Run:
                     self._save()
                 if stop:
                     raise Stopped(stop)
-        self.waiting = waited / max(time.perf_counter() - began, 1e-9)
+        waiting = waited / max(time.perf_counter() - began, 1e-9)
+        self.log.say(f"waited for data {waiting:.1%} of the training time")
+        return Trained(self.folder / "best.safetensors", self.val)
 
     def _introduce(self) -> None:
         config, parts = self.config, self.state["parts"]
@@ -242,8 +279,10 @@ class Run:
     def _batches(self):
         train = self.config.train
         order = StepBatches(len(self.data.names), train.batch, train.seed, self.state["step"], self.total, self.rank, self.world)
-        transform = self.task.transform(self.network.encoder)
-        return train_batches(self.data, transform, order, self.config.data.workers, pin=self.fabric.device.type == "cuda")
+        mean = getattr(as_segmenter(self.network).encoder, "mean", None)
+        fill = IMAGENET_MEAN if mean is None else tuple(round(255 * float(v)) for v in mean.flatten())
+        return train_batches(self.data, self.task.make_transform(fill), order, self.config.data.workers,
+                             pin=self.fabric.device.type == "cuda")
 
     def _due(self, step: int) -> bool:
         """Is ``step`` the end of an epoch that is validated, or of the run?"""
@@ -272,13 +311,15 @@ class Run:
         """The gradient of the total batch's loss, a part at a time; returns the loss (on the device)."""
         if self.config.train.channels_last:
             batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
-        side = side_weight(self.network, self.config.loss, self.state["step"] / self.total)
+        side = side_weight(as_segmenter(self.network), self.config.loss, self.state["step"] / self.total)
+        how = {"weight": self.class_weights, "world": self.world, "side": side}
         parts = split(batch, self.state["parts"])
-        totals = self.task.totals(batch, self.world) if len(parts) > 1 else None
+        if len(parts) > 1:
+            how["totals"] = self.task.totals(batch, self.class_weights, self.world)
         found = torch.zeros((), device=self.fabric.device)
         for i, part in enumerate(parts):
             with self.fabric.no_backward_sync(self.model, enabled=self.world > 1 and i + 1 < len(parts)):
-                loss = self.task.loss(self.model, part, self.world, side, totals)
+                loss = self.task.loss(forward(self.model, part), part, **how)
                 self.fabric.backward(loss)
             found = found + loss.detach()
         return found
@@ -312,13 +353,13 @@ class Run:
 
     def _fewest_parts(self, network: nn.Module) -> int:
         """`train.accumulate` found by trial, the same in every process."""
-        side = side_weight(network, self.config.loss, 0.0)
+        side = side_weight(as_segmenter(network), self.config.loss, 0.0)
 
         def attempt(images: int) -> None:
-            with rehearsal(network) as forward, self.fabric.autocast():
+            with rehearsal(network) as trial, self.fabric.autocast():
                 room = [torch.empty_like(p) for p in network.parameters() for _ in range(2)]  # the optimizer's state
                 batch = random_batch(self.config, images, len(self.labels), self.fabric.device)
-                self.task.loss(forward, batch, 1, side, None).backward()
+                self.task.loss(forward(trial, batch), batch, side=side).backward()
                 del room
 
         found = together(self.fabric, lambda: fewest_parts(attempt, self.config.train.batch // self.world))
@@ -352,12 +393,14 @@ class Run:
         """Write the best weights and the pictures."""
         if better:
             save_weights(self.folder / "best.safetensors", self.averaged, self.config.model, self.labels, self._score(result))
-        self.task.draw(self.averaged, self.val, self.folder / "pictures" / f"step_{self.state['step']:06d}.jpg", self.fabric.device)
+        if self.task.draw:
+            self.task.draw(self.averaged, self.val, self.folder / "pictures" / f"step_{self.state['step']:06d}.jpg")
 
     def _score(self, result: Evaluation | ImageEvaluation) -> dict[str, Any]:
         data = self.config.data
         held = f"{data.holdout} images" if self.config.model.level == "image" else f"{data.holdout}*"
-        split = f"{data.train_split}, held out {held}" if data.holdout else data.val_split
+        holds_out = data.holdout and not self.own_data
+        split = f"{data.train_split}, held out {held}" if holds_out else data.val_split
         crop = {"crop": list(data.crop), "held_out": int(data.holdout or 0)} if self.config.model.level == "image" else {}
         return {"data": data.name, "split": split, "images": len(result.names), **result.score(), **crop, "step": self.state["step"],
                 "steps": self.total, "seed": self.config.train.seed}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cfnseg.engine.inference import Inference
 from cfnseg.engine.views import view_logits
+from cfnseg.models.segmenter import Segmenter
 from cfnseg.ops import dense_argmax, dense_cross_entropy, dense_scores
 
 STRIP_BYTES = 2**26  # of a strip's logits at the image's resolution, float32
@@ -61,11 +62,11 @@ class Strip:
         return dense_cross_entropy(self.logits, target[None], reduction="sum")
 
 
-def strips(model: nn.Module, image: Tensor, inference: Inference) -> Iterator[Strip]:
+def strips(model: Segmenter, image: Tensor, inference: Inference) -> Iterator[Strip]:
     """The strips of an image, from its first row to its last.
 
     Args:
-        model: a segmentation model in eval mode. Its ``test_scale``, if it has one, is a factor on ``inference.scales``.
+        model: a segmentation model in eval mode. Its ``test_scale`` is a factor on ``inference.scales``.
         image: (3, H, W) uint8 RGB, any H, W >= 1. Crops go to the model's device by themselves.
         inference: windows, scales, mirroring.
 
@@ -90,13 +91,12 @@ def strips(model: nn.Module, image: Tensor, inference: Inference) -> Iterator[St
         held = held[:, max(0, decided - 1) :]
 
 
-def window_rows(model: nn.Module, image: Tensor, inference: Inference) -> Iterator[tuple[Tensor, Tensor, int]]:
+def window_rows(model: Segmenter, image: Tensor, inference: Inference) -> Iterator[tuple[Tensor, Tensor, int]]:
     """Finished rows of cells (C, n, w) float32 from top to bottom, (1, C) image logits so far, and the cells' stride."""
     height, width = image.shape[-2:]
     device = device_of(model, image)
-    test_scale = getattr(model, "test_scale", 1.0)
-    scales = tuple(s * test_scale for s in inference.scales)
-    window = inference.window_for((height, width), test_scale)
+    scales = tuple(s * model.test_scale for s in inference.scales)
+    window = inference.window_for((height, width), model.test_scale)
     down, across = starts(height, window[0], inference.overlap), starts(width, window[1], inference.overlap)
     total = top = None
     for row, y in enumerate(down):

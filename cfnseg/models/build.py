@@ -37,10 +37,10 @@ def build_model(settings: Model, classes: int, pretrained: bool = True) -> nn.Mo
     models = IMAGE_MODELS if settings.level == "image" else MODELS
     if settings.name not in models:
         raise unknown("model.name", settings.name, models)
-    own = {"kernel": settings.kernel} if settings.level == "image" else {"grid": tuple(settings.grid)}
-    model = models[settings.name](
+    own = {"kernel": settings.kernel}
+    if settings.level == "pixel":
+        own = {"grid": tuple(settings.grid), "test_scale": settings.test_scale}
+    return models[settings.name](
         settings.encoder, classes, encoder_weights=settings.encoder_weights if pretrained else None,
         strides=tuple(settings.strides), width=settings.width, order=settings.order, fusion=settings.fusion,
         start=settings.start, fusion_norm=settings.fusion_norm, dropout=settings.dropout, **own)
-    model.test_scale = settings.test_scale  # read by cfnseg.engine.predict; no part of the forward pass
-    return model

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from cfnseg.models.branch import SideBranch, cropped, send_image
 from cfnseg.models.encoder import Encoder
 from cfnseg.models.head import Head
+from cfnseg.models.segmenter import Network, Output
 
 
-class Output(NamedTuple):
-    """What every model here returns.
-
-    Attributes:
-        pixel: (N, C, ceil(H / s), ceil(W / s)) class logits at the finest stage's stride s; cell i covers pixels s*i to
-            s*i + s - 1. `cfnseg.ops` takes them to the image's size without storing (N, C, H, W). None in image-level nets.
-        image: (N, C) logits: of a segmentation model multi-label (is the class anywhere in the image?), of an image-level net
-            single-label.
-        side: logits like ``pixel`` (or, in image-level nets, like ``image``) that only the training loss looks at; each at
-            a stride of its own.
-    """
-
-    pixel: Tensor | None
-    image: Tensor
-    side: tuple[Tensor, ...] = ()
-
-
-class CFN(nn.Module):
+class CFN(Network):
     """Pixel-level CFN with the image-level head beside it on the same side branches.
 
     Args:
@@ -45,6 +27,7 @@ class CFN(nn.Module):
         fusion_norm: batch norm after the pixel fusion's sum: "none", "channel" or "single" (one mean for all channels).
         dropout: probability before either head's predictors.
         side_losses: in EPLF, return each branch's own scores in training, for a loss on each (HED).
+        test_scale: factor on image sides at validation and inference.
 
     Source: MMM 2017 slides and the authors' configuration for the image level; the pixel level follows the abstract of
     Liu, Guo, Lew 2018, "fully convolutional fusion network", with the weights' grid as our construction.
@@ -53,8 +36,8 @@ class CFN(nn.Module):
     def __init__(self, encoder: str, num_classes: int, *, encoder_weights: str | None = None,
                  strides: tuple[int, ...] = (4, 8, 16, 32), width: int = 128, order: str = "eflp", fusion: str = "lc",
                  grid: tuple[int, int] = (6, 8), start: str = "sum", fusion_norm: str = "none", dropout: float = 0.1,
-                 side_losses: bool = False) -> None:
-        super().__init__()
+                 side_losses: bool = False, test_scale: float = 1.0) -> None:
+        super().__init__(test_scale)
         self.encoder = Encoder(encoder, strides, encoder_weights)
         self.branches = nn.ModuleList(SideBranch(c, width) for c in self.encoder.channels)
         settings = {"fusion": fusion, "start": start, "dropout": dropout}
@@ -80,17 +63,6 @@ class CFN(nn.Module):
         image, _ = self.image([send_image(b, s, size) for b, s in zip(branches, self.encoder.strides)])
         side = tuple(cropped(x, s, size) for x, s in zip(scores, self.encoder.strides)) if self.side_losses and self.training else ()
         return Output(cropped(pixel, self.encoder.strides[0], size), image.flatten(1), side)
-
-    def parameter_table(self) -> dict[str, int]:
-        """Number of parameters by part: encoder, branches, fusion, heads, total (the paper argues with it)."""
-        return count_parameters(encoder=[self.encoder], branches=[self.branches], fusion=[self.pixel.fusion, self.image.fusion],
-                                heads=[self.pixel.predictors, self.image.predictors])
-
-
-def count_parameters(**parts: list[nn.Module]) -> dict[str, int]:
-    """Parameters of each part, and their total."""
-    table = {name: sum(p.numel() for m in modules for p in m.parameters()) for name, modules in parts.items()}
-    return table | {"total": sum(table.values())}
 
 
 def padded_region(region: Tensor | None, size: tuple[int, int], images: Tensor, padding: int = 32) -> Tensor:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cfnseg.models.branch import SideBranch, send_image
-from cfnseg.models.cfn import Output, count_parameters
 from cfnseg.models.head import Head, predictor
+from cfnseg.models.segmenter import Network, Output
 from cfnseg.models.trunks import build_trunk
 
 
-class ImageCFN(nn.Module):
+class ImageCFN(Network):
     """Any trunk with CFN branches and one label per image; without branches it is the plain net.
 
     Args:
@@ -28,6 +28,8 @@ class ImageCFN(nn.Module):
     Source: the authors' configuration; MMM 2017 slides; DSN: Lee et al. 2015.
     """
 
+    side_fades = True
+
     def __init__(self, encoder: str, num_classes: int, *, encoder_weights: str | None = None,
                  strides: tuple[int, ...] = (4, 8, 16, 32), width: int = 192, kernel: int = 1, order: str = "eflp", fusion: str = "lc",
                  start: str = "mean", fusion_norm: str = "none", dropout: float = 0.5, main_only: bool = False,
@@ -42,7 +44,6 @@ class ImageCFN(nn.Module):
         self.image = Head(len(self.branches), width, num_classes, "eflp" if main_only else order, fusion="sum" if main_only else fusion,
                           start=start, norm="none" if main_only else fusion_norm, dropout=dropout, std=std)
         self.companions = nn.ModuleList(predictor(c, num_classes, dropout, std) for c in lower * companions)
-        self.side_fades = True
 
     def forward(self, images: Tensor, region: Tensor | None = None) -> Output:
         """Predict.
@@ -72,8 +73,3 @@ class ImageCFN(nn.Module):
     def fused(self, images: Tensor) -> Tensor:
         """(N, K) fused feature before dropout and classifier: CFN's image representation (EFLP only)."""
         return self.image.fusion(self._sent(self.encoder(images), images)).flatten(1)
-
-    def parameter_table(self) -> dict[str, int]:
-        """Number of parameters by part; the companions' are needed in training only."""
-        return count_parameters(encoder=[self.encoder], branches=[self.branches], fusion=[self.image.fusion],
-                                heads=[self.image.predictors], companions=[self.companions])

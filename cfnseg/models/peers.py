@@ -14,16 +14,16 @@ from torchvision.models.segmentation.lraspp import LRASPPHead
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.backbone import fit
 from cfnseg.models.branch import cropped, send_image
-from cfnseg.models.cfn import Output, count_parameters
 from cfnseg.models.encoder import Encoder
 from cfnseg.models.head import predictor
+from cfnseg.models.segmenter import Network, Output
 
 SMP = {"unet": 32, "fpn": 32, "deeplabv3plus": 16, "upernet": 32, "segformer": 32}  # the stride to which the encoder goes
 TORCHVISION = {"fcn_tv": 8, "deeplabv3": 8, "lraspp": 16}
 PEERS = (*SMP, *TORCHVISION)
 
 
-class Peer(nn.Module):
+class Peer(Network):
     """A published decoder on our trunk, with a linear image head on the encoder's last stage.
 
     Args:
@@ -35,8 +35,8 @@ class Peer(nn.Module):
     """
 
     def __init__(self, name: str, encoder: str, num_classes: int, *, encoder_weights: str | None = None, dropout: float = 0.1,
-                 **_: object) -> None:
-        super().__init__()
+                 test_scale: float = 1.0, **_: object) -> None:
+        super().__init__(test_scale)
         stride = (SMP | TORCHVISION)[name]
         reductions = fit(encoder).reductions
         strides = tuple(s for s in (2, 4, 8, 16, 32) if s in reductions)
@@ -56,9 +56,6 @@ class Peer(nn.Module):
         image = self.image(send_image(stages[-1], self.encoder.strides[-1], size)).flatten(1)
         return Output(cropped(pixel, stride, size), image)
 
-    def parameter_table(self) -> dict[str, int]:
-        """Number of parameters by part."""
-        return count_parameters(encoder=[self.encoder], decoder=[self.decoder], heads=[self.image])
 
 
 class SmpDecoder(nn.Module):

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from cfnseg.models.branch import SideBranch, cropped, send_image
-from cfnseg.models.cfn import CFN, Output, count_parameters
+from cfnseg.models.cfn import CFN
 from cfnseg.models.encoder import Encoder
 from cfnseg.models.head import Head, predictor
+from cfnseg.models.segmenter import Network, Output
 from cfnseg.ops import upsample
 
 
@@ -31,7 +32,7 @@ def hed(encoder: str, classes: int, **settings) -> CFN:
     return CFN(encoder, classes, **settings | {"order": "eplf", "fusion": "conv", "side_losses": True})
 
 
-class FCN(nn.Module):
+class FCN(Network):
     """Sum of class scores of every stage, without side branches (Long, Shelhamer, Darrell 2015).
 
     Scores are upsampled bilinearly to the finest stage and summed at once, where the paper's FCN-8s adds its skips stage by
@@ -40,8 +41,9 @@ class FCN(nn.Module):
     """
 
     def __init__(self, encoder: str, num_classes: int, *, encoder_weights: str | None = None,
-                 strides: tuple[int, ...] = (4, 8, 16, 32), dropout: float = 0.1, **_: object) -> None:
-        super().__init__()
+                 strides: tuple[int, ...] = (4, 8, 16, 32), dropout: float = 0.1,
+                 test_scale: float = 1.0, **_: object) -> None:
+        super().__init__(test_scale)
         self.encoder = Encoder(encoder, strides, encoder_weights)
         self.pixel_scores = nn.ModuleList(predictor(c, num_classes, dropout, 0.01) for c in self.encoder.channels)
         self.image_scores = nn.ModuleList(predictor(c, num_classes, dropout, 0.01) for c in self.encoder.channels)
@@ -55,12 +57,9 @@ class FCN(nn.Module):
         image = sum(score(send_image(stage, s, size)) for score, stage, s in zip(self.image_scores, stages, strides))
         return Output(cropped(pixel, strides[0], size), image.flatten(1))
 
-    def parameter_table(self) -> dict[str, int]:
-        """See `CFN.parameter_table`."""
-        return count_parameters(encoder=[self.encoder], heads=[self.pixel_scores, self.image_scores])
 
 
-class DSN(nn.Module):
+class DSN(Network):
     """The plain net with a companion classifier and loss on every other stage (Lee et al. 2015), gone at inference.
 
     The companions' losses fade linearly to nothing over the training. Arguments as `CFN`; ``strides`` are the supervised
@@ -70,8 +69,9 @@ class DSN(nn.Module):
     side_fades = True  # read by cfnseg.engine.loss
 
     def __init__(self, encoder: str, num_classes: int, *, encoder_weights: str | None = None,
-                 strides: tuple[int, ...] = (4, 8, 16, 32), width: int = 128, dropout: float = 0.1, **_: object) -> None:
-        super().__init__()
+                 strides: tuple[int, ...] = (4, 8, 16, 32), width: int = 128, dropout: float = 0.1,
+                 test_scale: float = 1.0, **_: object) -> None:
+        super().__init__(test_scale)
         self.encoder = Encoder(encoder, strides, encoder_weights)
         self.branch = SideBranch(self.encoder.channels[-1], width)
         self.pixel = Head(1, width, num_classes, fusion="sum", dropout=dropout)
@@ -88,10 +88,6 @@ class DSN(nn.Module):
         side = tuple(cropped(c(x), s, size) for c, x, s in zip(self.companions, lower, strides)) if self.training else ()
         return Output(pixel, image, side)
 
-    def parameter_table(self) -> dict[str, int]:
-        """See `CFN.parameter_table`; companions are needed in training only."""
-        return count_parameters(encoder=[self.encoder], branches=[self.branch], companions=[self.companions],
-                                heads=[self.pixel, self.image])
 
 
 RIVALS: dict[str, Callable[..., nn.Module]] = {

@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from cfnseg.config import Model
 from cfnseg.errors import UserError, first_line
+from cfnseg.ops import stride_of
 
 SIDE = 128  # pixels are enough: even a stage at stride 64 then has more than one cell
 
@@ -107,3 +108,24 @@ def _raised(forward: Callable[[], object]) -> Exception | None:
     except Exception as error:  # a network can fail in any way
         return error
     return None
+
+
+def try_own_model(model: nn.Module, classes: int, crop: tuple[int, int]) -> None:
+    """Run two crops through a user's model as training will; it stays as it is.
+
+    Raises:
+        UserError: it fails, or its output is no `cfnseg.models.segmenter.Output` for ``classes`` classes.
+    """
+    place = next(model.parameters()).device
+    images = torch.zeros(2, 3, *crop, dtype=torch.uint8, device=place)
+    try:
+        with rehearsal(model) as forward, torch.no_grad():
+            output = forward(images, torch.tensor([[0.0, 0.0, 1.0, 1.0]] * 2, device=place))
+        fits = output.pixel.shape[:2] == output.image.shape == (2, classes)
+        stride_of(output.pixel, crop)
+    except Exception as error:  # a user's code can fail in any way
+        raise UserError(f"the model fails on a training batch ({type(error).__name__}: {first_line(error)}); expected "
+                        "cfnseg.models.segmenter.Output of forward(images, region)", code=2) from None
+    if not fits:
+        raise UserError(f"the model's logits are {tuple(output.pixel.shape)} and {tuple(output.image.shape)}; expected "
+                        f"(2, {classes}, h, w) and (2, {classes}) for {classes} classes", code=2)

@@ -10,7 +10,7 @@ import numpy as np
 
 from cfnseg.data.labels import ClassNames
 from cfnseg.engine.classification import ImageEvaluation
-from cfnseg.metrics.classification import average_precision
+from cfnseg.metrics.ranking import average_precision
 from cfnseg.metrics.uncertainty import bootstrap_mean
 from cfnseg.report.classification_page import classification_page, markdown_of
 from cfnseg.report.segmentation_report import finite, mean_known
@@ -95,7 +95,7 @@ def summary_of(result: ImageEvaluation, classes: ClassNames,
 def judged(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The predicted class and the rank of the true class (1 = right) of each image.
 
-    Equal scores count against the image, as in `cfnseg.metrics.classification.top_errors`. The
+    Equal scores count against the image, as in `cfnseg.metrics.ranking.top_errors`. The
     prediction is then another class, so the confusion matrix has the same error. A nan counts as
     higher than any score.
 

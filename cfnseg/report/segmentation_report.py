@@ -15,7 +15,7 @@ from cfnseg.engine.evaluate import Evaluation
 from cfnseg.metrics.calibration import expected_calibration_error
 from cfnseg.metrics.confusion import iou_of
 from cfnseg.metrics.conventions import conventions
-from cfnseg.metrics.sizes import LIMITS, SIZES
+from cfnseg.metrics.segments import LIMITS, SIZES
 from cfnseg.metrics.trimap import WIDTHS
 from cfnseg.metrics.uncertainty import bootstrap, bootstrap_miou
 from cfnseg.report.gallery import Picture

@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
-from cfnseg.models.cfn import Output
+from cfnseg.models.segmenter import Network, Output
 
 
-class Place(nn.Module):
+class Place(Network):
     """Logits are the place (x, y) of each cell in the full image, 0..1, and the mean colour of its 4 x 4 pixels."""
 
     def forward(self, images, region):
@@ -21,7 +21,7 @@ class Place(nn.Module):
         return Output(pixel, torch.cat([bright, 0 * bright, 0 * bright], 1))
 
 
-class Constant(nn.Module):
+class Constant(Network):
     """The same logits everywhere, at a stride."""
 
     def __init__(self, logits: tuple[float, ...], stride: int) -> None:

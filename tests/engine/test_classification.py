@@ -17,15 +17,16 @@ from torch import nn
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train
 from cfnseg.data.formats.class_folders import open_images
 from cfnseg.engine.checkpoint import load
-from cfnseg.engine.classification import Classification, evaluate_images
+from cfnseg.engine.classification import evaluate_images
 from cfnseg.engine.loss import side_weight
 from cfnseg.engine.optim import build_ema, build_optimizer, schedule
 from cfnseg.engine.predict import Predictor
+from cfnseg.engine.tasks import classification, forward
 from cfnseg.engine.train import Run
 from cfnseg.errors import UserError
-from cfnseg.metrics.classification import top_errors
+from cfnseg.metrics.ranking import top_errors
 from cfnseg.models.build import build_model
-from cfnseg.tasks import score_image_weights, train
+from cfnseg.workflows import score_weights, train
 from tests.conftest import ENCODER, run_tool
 
 
@@ -66,7 +67,7 @@ def test_a_run_learns_and_leaves_everything(small):
     assert loaded.score["crop"] == [32, 32]
     with pytest.raises(UserError, match="makes no masks"):
         Predictor(folder / "best.safetensors")
-    again = score_image_weights(folder / "best.safetensors", "", small.data.root, "test", folder / "again", 0, "cpu")
+    again = score_weights(folder / "best.safetensors", "", small.data.root, "test", folder / "again", 0, "cpu", level="image")
     assert again["top1_error"] == report["top1_error"] and again["confusion"] == report["confusion"]
 
 
@@ -95,10 +96,10 @@ def test_resume_is_exact(small, name, tmp_path):
 
 
 def test_loss_is_cross_entropy_and_that_of_the_companions(small):
-    task, net = Classification(small), build_model(replace(small.model, name="dsn"), 6, pretrained=False).train()
+    task, net = classification(small), build_model(replace(small.model, name="dsn"), 6, pretrained=False).train()
     batch = {"image": torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8), "target": torch.tensor([0, 5, 2, 2])}
     torch.manual_seed(0)
-    loss = task.loss(net, batch, 1, 0.25)
+    loss = task.loss(forward(net, batch), batch, side=0.25)
     torch.manual_seed(0)
     output = net(batch["image"])
     parts = [F.cross_entropy(x, batch["target"]) for x in (output.image, *output.side)]

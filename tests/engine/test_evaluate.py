@@ -12,7 +12,7 @@ from cfnseg.engine.inference import Inference
 from cfnseg.engine.predict import Predictor
 from cfnseg.metrics.calibration import expected_calibration_error
 from cfnseg.metrics.confusion import confusion_matrix
-from cfnseg.metrics.details import Details, count_details
+from cfnseg.metrics.segments import Details, count_details
 from cfnseg.models.build import build_model
 from tests.conftest import ENCODER
 

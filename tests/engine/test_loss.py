@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cfnseg.config import Loss
 from cfnseg.engine import loss as module
 from cfnseg.engine.loss import batch_loss, hardest, image_loss, pixel_loss
-from cfnseg.models.cfn import Output
+from cfnseg.models.segmenter import Output
 from tests.conftest import REPO
 
 
@@ -162,7 +162,7 @@ WORKER = """
 import sys, torch, torch.distributed as dist
 from cfnseg.config import Loss
 from cfnseg.engine.loss import batch_loss
-from cfnseg.models.cfn import Output
+from cfnseg.models.segmenter import Output
 dist.init_process_group("gloo")
 rank, world = dist.get_rank(), dist.get_world_size()
 result = {}

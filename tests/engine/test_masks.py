@@ -138,7 +138,7 @@ def test_empty_split(tool, folder_data, tmp_path):
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_the_work(tool, tmp_path, monkeypatch):
-    monkeypatch.setattr("cfnseg.tasks.evaluate_masks", lambda *_, **__: pytest.fail("scored first"))
+    monkeypatch.setattr("cfnseg.workflows.evaluate_masks", lambda *_, **__: pytest.fail("scored first"))
     (tmp_path / "file").write_text("")
     status, _, err = tool("--out", tmp_path / "file" / "report")
     assert (status, err) == (1, f"error: {tmp_path}/file/report: the report's folder cannot be made (Not a directory); choose another "

@@ -76,12 +76,12 @@ def same_bits(ours: Path, theirs: Path) -> None:
 # the tool, with a signal to the whole process group (tool and loader processes) when a stage begins
 STAGED = """
 import functools, os, subprocess, sys
-import cfnseg.engine.segmentation, cfnseg.engine.train, cfnseg.tasks
+import cfnseg.engine.tasks, cfnseg.engine.train, cfnseg.workflows
 from cfnseg.cli import run_tool, train_tool
 
 stage, number = sys.argv.pop(1), int(sys.argv.pop(1))
 places = {"start": (cfnseg.engine.train, "build_model"), "epoch": (cfnseg.engine.train.Run, "_step"),
-          "validation": (cfnseg.engine.segmentation, "evaluate"), "report": (cfnseg.tasks, "write_report")}
+          "validation": (cfnseg.engine.tasks, "evaluate"), "report": (cfnseg.workflows, "write_report")}
 
 def hit(function):
     @functools.wraps(function)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from cfnseg import tasks
+from cfnseg import workflows
 from cfnseg.cli import parse_run
 from cfnseg.config import Loss, to_dict
 from cfnseg.engine import train as engine
@@ -24,12 +24,12 @@ from cfnseg.engine.loss import batch_loss, classes_present, pixel_loss
 from cfnseg.engine.optim import build_optimizer, schedule
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
-from cfnseg.models.cfn import Output
+from cfnseg.models.segmenter import Output
 from tests.conftest import REPO, changed
 
 
 def test_a_run_learns_and_leaves_what_the_design_promises(tiny):
-    folder = tasks.train(changed(tiny, "train", epochs=12))
+    folder = workflows.train(changed(tiny, "train", epochs=12))
     rows = read_log(folder / "log.jsonl")
     losses = [r["val_loss"] for r in rows if "val_loss" in r]
     assert losses[-1] < 0.75 * losses[0]
@@ -211,11 +211,11 @@ def test_compiled_training_is_the_same_training(tiny):
 
 def test_a_finished_run_is_extended(tiny, capsys):
     """The steps that were done stay as they are; the schedule of those to come is that of the longer run."""
-    folder = tasks.train(tiny)
+    folder = workflows.train(tiny)
     first = load_checkpoint(folder / "last.ckpt")
     assert first["state"]["step"] == 6
     longer = changed(tiny, "train", epochs=3)
-    assert tasks.train(longer, resume=True) == folder
+    assert workflows.train(longer, resume=True) == folder
     assert "9 steps in place of 6" in capsys.readouterr().out
     rows = read_log(folder / "log.jsonl")
     assert [r["step"] for r in rows if "val_miou" in r] == [3, 6, 9]
@@ -245,7 +245,7 @@ def test_a_checkpoint_of_an_edition_without_some_settings(tiny):
 def test_training_in_a_thread(tiny):
     """A web application or a sweep's agent: no signal handler can be set there."""
     found = []
-    thread = threading.Thread(target=lambda: found.append(tasks.train(changed(tiny, "train", max_steps=2))))
+    thread = threading.Thread(target=lambda: found.append(workflows.train(changed(tiny, "train", max_steps=2))))
     thread.start()
     thread.join()
     assert (found[0] / "report" / "report.html").exists()
@@ -256,7 +256,7 @@ def test_two_runs_under_one_name(tiny):
     inside, go_on = threading.Event(), threading.Event()
     config = changed(tiny, "train", max_steps=1)
 
-    def hold(original=tasks.write_report):
+    def hold(original=workflows.write_report):
         def write(*args, **kwargs):
             inside.set()
             go_on.wait(60)
@@ -264,26 +264,26 @@ def test_two_runs_under_one_name(tiny):
         return write
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "write_report", hold())
-        thread = threading.Thread(target=tasks.train, args=(config,))
+        patch.setattr(workflows, "write_report", hold())
+        thread = threading.Thread(target=workflows.train, args=(config,))
         thread.start()
         assert inside.wait(60)
         for resume in (False, True):
             with pytest.raises(UserError, match=r"tiny is in use by another run; give this one a --name \(by this process"):
-                tasks.train(config, resume)
-        code = ("import sys; from cfnseg.tasks import train; from cfnseg.config import *; from cfnseg.errors import UserError\n"
+                workflows.train(config, resume)
+        code = ("import sys; from cfnseg.workflows import train; from cfnseg.config import *; from cfnseg.errors import UserError\n"
                 "try: train(config_from_dict(eval(sys.argv[1])))\nexcept UserError as e: print(e)")
         other = subprocess.run([sys.executable, "-c", code, repr(to_dict(config))], cwd=REPO, capture_output=True, text=True, check=True)
         assert re.search(r"tiny is in use by another run; .* \(by process \d+ on ", other.stdout), other.stdout
         go_on.set()
         thread.join()
-    tasks.train(config, resume=True)
+    workflows.train(config, resume=True)
     assert not (Path(config.runs) / "tiny" / ".lock").exists()
 
 
 def test_a_mistake_leaves_no_run_folder(tiny):
     with pytest.raises(UserError, match="nowhere"):
-        tasks.train(changed(tiny, "data", root="nowhere"))
+        workflows.train(changed(tiny, "data", root="nowhere"))
     assert not (Path(tiny.runs) / "tiny").exists()
 
 
@@ -294,11 +294,11 @@ def test_class_weights_are_counted_once(tiny, capsys, folder_data, tmp_path):
     config = changed(changed(changed(tiny, "loss", class_weights="median"), "train", max_steps=2), "data", root=str(data))
     run = engine.Run(config)
     run.train()
-    first = run.task.class_weights
+    first = run.class_weights
     assert "counting" in capsys.readouterr().out
     again = engine.Run(config, resume=True)
     assert "counting" not in capsys.readouterr().out
-    assert torch.equal(again.task.class_weights, first)
+    assert torch.equal(again.class_weights, first)
     os.utime(data / "labels/train/s03.png", (1, 1))
     engine.Run(config, resume=True)
     assert "counting" in capsys.readouterr().out

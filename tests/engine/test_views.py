@@ -9,7 +9,7 @@ from torch import nn
 
 from cfnseg.data.transforms import Span, crop_region
 from cfnseg.engine.views import one_view, view_logits
-from cfnseg.models.cfn import Output
+from cfnseg.models.segmenter import Output
 from tests.engine.stubs import Place
 
 WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])

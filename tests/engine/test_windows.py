@@ -11,7 +11,7 @@ from cfnseg.engine import windows
 from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.engine.windows import blend_weights, starts, strips, window_rows
 from cfnseg.ops import dense_argmax, dense_cross_entropy, dense_scores
-from cfnseg.ops.dense import upsample_logits
+from cfnseg.ops.dense_reference import upsample_logits
 from tests.engine.stubs import Constant, Place
 
 SIDES = st.integers(1, 150)

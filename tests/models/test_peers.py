@@ -12,7 +12,7 @@ from torchvision.models.segmentation.lraspp import LRASPP
 
 from cfnseg.errors import UserError
 from cfnseg.models.peers import PEERS, SMP, TORCHVISION, Peer
-from cfnseg.ops.dense import upsample_logits
+from cfnseg.ops.dense_reference import upsample_logits
 from tests.conftest import ENCODER
 
 C = 5

@@ -12,7 +12,7 @@ from cfnseg.data.labels import ClassNames
 from cfnseg.drawing import thumbnail
 from cfnseg.engine.classification import ImageEvaluation
 from cfnseg.errors import UserError
-from cfnseg.metrics.classification import average_precision
+from cfnseg.metrics.ranking import average_precision
 from cfnseg.metrics.uncertainty import bootstrap_mean
 from cfnseg.report.charts import charts
 from cfnseg.report.classification_report import judged, write_classification_report

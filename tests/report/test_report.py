@@ -13,7 +13,7 @@ from cfnseg.data.labels import Label, LabelMap
 from cfnseg.engine.evaluate import Evaluation
 from cfnseg.errors import UserError
 from cfnseg.metrics.confusion import confusion_matrix, counts_of
-from cfnseg.metrics.details import Details, count_details
+from cfnseg.metrics.segments import Details, count_details
 from cfnseg.report.charts import charts, heatmap, ticks
 from cfnseg.report.gallery import choose
 from cfnseg.report.segmentation_report import write_report

@@ -17,9 +17,9 @@ from cfnseg.data.labels import IGNORE, LabelMap
 from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.drawing import View, changes, fitted, mask_picture, photo, shrink
 from cfnseg.engine.checkpoint import check_labels, load
+from cfnseg.engine.evaluate import predicted
 from cfnseg.engine.inference import Inference
 from cfnseg.engine.predict import pick_device
-from cfnseg.engine.segmentation import predicted
 from cfnseg.errors import UserError
 from cfnseg.report.comparison.sides import Side
 

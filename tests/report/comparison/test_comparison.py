@@ -20,7 +20,7 @@ from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
 from cfnseg.report.classification_report import write_classification_report
 from cfnseg.report.comparison import compare
-from cfnseg.tasks import score_predictions, score_weights
+from cfnseg.workflows import score_predictions, score_weights
 from tests.conftest import ENCODER, run_tool
 from tests.report.test_report import Loads
 

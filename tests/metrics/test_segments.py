@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import label
 
 from cfnseg.metrics.confusion import confusion_matrix, counts_of
-from cfnseg.metrics.sizes import LIMITS, SIZES, size_counts
+from cfnseg.metrics.segments import LIMITS, SIZES, size_counts
 
 
 def sizes_of(mask: np.ndarray, classes: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def test_is_the_definition(seed):
 def test_known_segments():
     truth = np.zeros((200, 200), np.uint8)
     truth[:31, :33] = 1  # 1023 pixels
-    truth[31:63, 33:65] = 1  # 1024 more, which touch the others at a corner alone: one segment
+    truth[31:63, 33:65] = 1  # 1024 more that touch at a corner only: one segment
     assert size_counts(truth, truth, 2)[:, 1].tolist() == [[0, 0], [0, 2047], [40000 - 2047, 0]]
     truth[31, 33] = 255  # apart, and one pixel less
     assert size_counts(truth, truth, 2)[:, 1].tolist() == [[0, 1023 + 1023], [0, 0], [40000 - 2047, 0]]

@@ -1,12 +1,16 @@
-"""Scores of image-level predictions: which classes are anywhere in the image, and which one class it is."""
+"""Scores of image heads and of classification: average precision, and top-k error."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from cfnseg.metrics.confusion import known_mean
+
 
 def average_precision(scores: np.ndarray, present: np.ndarray) -> float:
-    """Area under the precision-recall curve as VOC 2010 and later count it (monotone precision, every recall step).
+    """Area under the precision-recall curve, as VOC has it since 2010.
+
+    Precision is made monotone, and every step of recall counts.
 
     Args:
         scores: (images,) higher = more likely.
@@ -27,10 +31,16 @@ def average_precision(scores: np.ndarray, present: np.ndarray) -> float:
 
 
 def mean_average_precision(scores: np.ndarray, present: np.ndarray) -> tuple[float, np.ndarray]:
-    """mAP over the classes that occur, and the (C,) average precisions, from (images, C) scores and bool truth."""
-    each = np.array([average_precision(scores[:, c], present[:, c]) for c in range(scores.shape[1])])
-    known = ~np.isnan(each)
-    return float(each[known].mean()) if known.any() else float("nan"), each
+    """mAP over the classes that occur, and the (C,) average precisions.
+
+    Args:
+        scores: (images, C) higher = more likely.
+        present: (images, C) bool truth.
+    """
+    each = np.array(
+        [average_precision(scores[:, c], present[:, c]) for c in range(scores.shape[1])]
+    )
+    return known_mean(each), each
 
 
 def top_errors(scores: np.ndarray, targets: np.ndarray, best: int = 5) -> tuple[float, float]:
@@ -41,11 +51,11 @@ def top_errors(scores: np.ndarray, targets: np.ndarray, best: int = 5) -> tuple[
         targets: (images,) true class.
 
     Returns:
-        Shares of images whose class is not the first, and not among the first ``best`` (of C if there are fewer). Ties count
-        against the image: a class ranks behind all that score as high, so that a constant predictor earns nothing.
+        Shares of images whose class is not the first, and not among the first ``best`` (or C).
+        Ties count against the image, so a constant predictor earns nothing.
     """
     if not len(targets):
         return float("nan"), float("nan")
     own = np.take_along_axis(scores, np.asarray(targets)[:, None], 1)
-    rank = (~(scores < own)).sum(1)  # 1 = alone at the top; a score that is no number ranks last
+    rank = (~(scores < own)).sum(1)  # 1 = alone at the top; a nan ranks last
     return float((rank > 1).mean()), float((rank > min(best, scores.shape[1])).mean())

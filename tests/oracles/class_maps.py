@@ -1,4 +1,4 @@
-"""Random and adversarial splits: truths and predictions that a scorer may stumble over."""
+"""Random and adversarial splits: truths and predictions that scorers get wrong."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -42,12 +42,12 @@ def splits(draw) -> Split:
 
 
 def counts_of_images(split: Split) -> np.ndarray:
-    """(images, 3, C) of ours."""
+    """Our (images, 3, C) counts."""
     classes, truths, predictions = split
     return np.stack([counts_of(confusion_matrix(*pair, classes)) for pair in zip(truths, predictions)])
 
 
 def flat(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Truth and prediction of every pixel that counts, (N,) int64: what a scorer without an ignored id is given."""
+    """Truth and prediction of every counted pixel, (N,) int64, for scorers without an ignored id."""
     truth, prediction = (np.concatenate([image.ravel() for image in images]).astype(np.int64) for images in split[1:])
     return truth[truth != IGNORE], prediction[truth != IGNORE]

@@ -1,0 +1,225 @@
+"""What the commands do, from a config or files to a report: train, score weights, score masks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cfnseg.config import Config, Data, check
+from cfnseg.data.dataset import Dataset, open_dataset, read_sample, read_truth
+from cfnseg.data.formats.class_folders import ImageSet, open_images
+from cfnseg.data.loader import Batch
+from cfnseg.data.predictions import find_masks, read_prediction
+from cfnseg.engine.checkpoint import Weights, check_labels, load
+from cfnseg.engine.classification import evaluate_images
+from cfnseg.engine.evaluate import evaluate, predicted
+from cfnseg.engine.hardware import build_fabric
+from cfnseg.engine.hosts import file_from_main, from_main, together
+from cfnseg.engine.inference import PLAIN, Inference
+from cfnseg.engine.masks import evaluate_masks
+from cfnseg.engine.memory import resident, through_windows
+from cfnseg.engine.predict import pick_device
+from cfnseg.engine.stopping import Stopping
+from cfnseg.engine.train import Run
+from cfnseg.errors import UserError, first_line
+from cfnseg.models.segmenter import Output
+from cfnseg.report.classification_report import write_classification_report
+from cfnseg.report.segmentation_report import write_report
+from cfnseg.report.text import report_folder
+from cfnseg.storage import locked
+
+LEVELS = {"pixel": "a segmentation model", "image": "a classification model"}
+TOOLS = {"pixel": "tools/eval_seg.py", "image": "tools/eval_cls.py"}
+
+
+def train(config: Config, resume: bool = False, data: tuple[Dataset, Dataset] | None = None,
+          model: nn.Module | None = None, loss: Callable[[Output, Batch], Tensor] | None = None) -> Path:
+    """Train, keep the best weights, and report on them as on any weights file, in float32.
+
+    In the main thread SIGINT and SIGTERM finish the step, save and raise `Stopped`, a
+    KeyboardInterrupt. In another thread no signal is handled.
+
+    Args:
+        config: every setting of the run.
+        resume: continue the run in ``<config.runs>/<config.name>``; it ends with the weights that
+            it would have had. More epochs or steps extend a finished run.
+        data: training and validation data of your own: objects with the four members of
+            `cfnseg.data.dataset.Dataset`. The weights and the report call them
+            ``config.data.name``. None = as ``config.data`` says.
+        model: a network of your own: ``forward(images, region=None)`` takes images (N, 3, H, W)
+            uint8 RGB and their regions, see `cfnseg.models.cfn.CFN.forward`, and returns
+            `cfnseg.models.segmenter.Output`. It is trained in place and holds the best weights
+            afterwards. None = as ``config.model`` says.
+        loss: a loss of your own, (output, batch) -> scalar, a mean over the batch's images.
+            ``batch`` has image, mask (N, H, W) uint8 train ids with 255 = ignore, region and
+            names. None = as ``config.loss`` says.
+
+    Returns:
+        The run folder: config.json, log.jsonl, last.ckpt, best.safetensors, pictures/, report/.
+
+    Raises:
+        UserError: a mistake in settings, data or files. Stopped: stopped, with the state saved.
+    """
+    check(config)
+    fabric, stopping = build_fabric(config.train), Stopping()
+    folder = Path(config.runs) / config.name
+    busy = f"{folder} is in use by another run; give this one a --name"
+    with ExitStack() as held:
+        on_main = fabric.global_rank == 0
+        together(fabric, lambda: on_main and held.enter_context(locked(folder / ".lock", busy)))
+        try:
+            trained = Run(config, resume, fabric, data, model, loss, stopping).train()
+            with stopping:
+                best = together(fabric, lambda: file_from_main(fabric, trained.weights, functools.partial(load, model=model)))
+                facts = _facts(config.data.name, "", best.score["split"], weights=trained.weights)
+                write = _score(best, trained.validation, folder / "report", facts, run_folder=folder,
+                               stopping=stopping, device=fabric.device, workers=config.data.workers,
+                               rank=fabric.global_rank, world=fabric.world_size)
+                from_main(fabric, write)
+                stopping.check()
+        except (RuntimeError, OSError) as error:
+            if fabric.world_size > 1 and _lost(error):
+                stopping.check()  # the others were asked to stop too
+                raise UserError(f"another process of the run is gone ({first_line(error)}); "
+                                "continue with --resume") from None
+            raise
+    return folder
+
+
+def _lost(error: Exception) -> bool:
+    """Did a collective fail because a process at its other end ended?"""
+    signs = "onnection closed by peer", "onnection reset by peer", "gloo", "NCCL", "Broken pipe"
+    return isinstance(error, torch.distributed.DistError) or any(s in str(error) for s in signs)
+
+
+def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,
+                  device: str = "auto", inference: Inference = PLAIN, explain: bool = False, pictures: bool = True,
+                  level: str = "pixel") -> dict:
+    """Evaluate a weights file and write the report.
+
+    Args:
+        weights: a weights file of cfnseg.
+        dataset, root, split: the data; "" for dataset = what the weights were trained on.
+        out: the report's folder; None = <weights' name>_<split> next to the weights.
+        workers: loader processes.
+        device: "auto", "cpu" or "cuda".
+        inference: windows, scales, mirroring (segmentation).
+        explain: add what other libraries would call mIoU (segmentation).
+        pictures: show images on the page; without them it holds no copy of the data (segmentation).
+        level: "pixel" (segmentation) or "image" (classification): what the weights must be.
+
+    Returns:
+        What report.json holds.
+
+    Raises:
+        UserError: weights or data that cannot be used, or that have different classes; a report
+            that could not be written.
+    """
+    loaded = load(weights)
+    name = dataset or loaded.score.get("data", "")
+    if not name:
+        raise UserError(f"{weights} does not say what it was trained on; give --dataset NAME", code=2)
+    if loaded.settings.level != level:
+        own = loaded.settings.level
+        raise UserError(f"{weights} is {LEVELS[own]}; score it with {TOOLS[own]}", code=2)
+    opened = open_dataset if level == "pixel" else functools.partial(open_images, classes=loaded.labels.names)
+    data = opened(name, root, split)
+    check_labels(loaded, data.labels, weights, f"{name} {split}")
+    place = pick_device(device)
+    out = report_folder(out or weights.with_name(f"{weights.stem}_{split}"))
+    changed = {f.name: getattr(inference, f.name) for f in fields(inference) if getattr(inference, f.name) != f.default}
+    if level == "pixel":
+        process, first = resident(), read_truth(data, 0).shape
+        if message := through_windows(loaded.model.to(place), first, inference, process):
+            print(f"{data.names[0]}, the first image: {message}", flush=True)
+    facts = _facts(name, root, split, weights=weights, **changed)
+    return _show(out, _score(loaded, data, out, facts, device=place, workers=workers, inference=inference,
+                             explain=explain, pictures=pictures)())
+
+
+def _score(weights: Weights, data: Dataset | ImageSet, out: Path, facts: dict[str, str], *,
+           inference: Inference = PLAIN, explain: bool = False, pictures: bool = True,
+           run_folder: Path | None = None, stopping: Stopping | None = None, **where: Any) -> Callable[[], dict]:
+    """Evaluate weights; the returned function writes the report and returns what report.json holds.
+
+    Args:
+        weights, data: what is scored on what.
+        out, facts, explain, pictures, run_folder: of the report.
+        inference: windows, scales, mirroring (segmentation).
+        stopping: looked at before each image and each picture.
+        where: device, workers, rank, world; see `evaluate`.
+    """
+    model = weights.model.to(where["device"], memory_format=torch.channels_last)
+    if weights.settings.level == "image":
+        crop = Data(crop=tuple(weights.score.get("crop", (224, 224))))
+        result = evaluate_images(model, data, crop, stopping=stopping, **where)
+        return functools.partial(write_classification_report, out, result, data.labels, data.image, facts=facts,
+                                 run_folder=run_folder)
+    result = evaluate(model, data, details=True, inference=inference, stopping=stopping, **where)
+
+    def picture(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if stopping:
+            stopping.check()
+        return predicted(model, data, index, inference)
+
+    return functools.partial(write_report, out, result, data.labels, picture if pictures else None, facts=facts,
+                             run_folder=run_folder, explain=explain)
+
+
+def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,
+                      explain: bool = False, pictures: bool = True) -> dict:
+    """Score masks ``<image name>.png`` (raw ids) in a folder and write the report.
+
+    Files that belong to no image are named and left out.
+
+    Args:
+        folder: the masks; ``<name>_mask.png``, as infer writes them, will do as well.
+        dataset, root, split: the data with the truth.
+        out: the report's folder; None = <folder>_report.
+        workers: processes that read and count.
+        explain: add what other libraries would call mIoU.
+        pictures: show images on the page; without them it holds no copy of the data.
+
+    Returns:
+        What report.json holds.
+
+    Raises:
+        UserError: a mask is missing, of another size than the truth, or has an id that is no class;
+            a report that could not be written.
+    """
+    if not dataset:
+        raise UserError("--predictions needs --dataset NAME, and --root and --split as they apply", code=2)
+    data = open_dataset(dataset, root, split)
+    masks, others = find_masks(folder, data.names)
+    if others:
+        several = f"{len(others)} PNG files in {folder} belong to no image of {dataset} {split} and are not scored, first"
+        one = f"1 PNG file in {folder} belongs to no image of {dataset} {split} and is not scored:"
+        print(f"note: {several if len(others) > 1 else one} {others[0].name}")
+    out = report_folder(out or folder.with_name(f"{folder.name}_report"))
+    result = evaluate_masks(data, masks, workers, details=True)
+
+    def picture(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        image, truth = read_sample(data, index)
+        return image, truth, read_prediction(masks[index], data.labels, truth.shape)
+
+    facts = _facts(dataset, root, split, predictions=folder)
+    return _show(out, write_report(out, result, data.labels, picture if pictures else None, facts=facts, explain=explain))
+
+
+def _facts(data: str, root: str, split: str, **scored: object) -> dict[str, str]:
+    """What was scored, and with which inference; the root only where it is not the usual place."""
+    return {"data": data, **({"root": root} if root else {}), "split": split, **{key: str(value) for key, value in scored.items()}}
+
+
+def _show(out: Path, report: dict) -> dict:
+    print((out / "report.md").read_text())
+    print(f"report: {out / 'report.html'}")
+    return report
