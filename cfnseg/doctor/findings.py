@@ -101,12 +101,19 @@ class Case:
 
     def add(self, kind: str, severity: str, *args: Any, images: Sequence[int] | None = None,
             masks: Sequence[int] | None = None, **more: Any) -> None:
-        """Add a `Finding`; ``images`` or ``masks`` are indices of the pairs whose files have it."""
-        pairs = images if images is not None else masks
-        if pairs is not None:
+        """Add a `Finding`.
+
+        Args:
+            kind, severity, args, more: see `Finding`.
+            images, masks: indices of the pairs whose image or mask has it, in place of files and
+                pairs. Without any, nothing is found.
+        """
+        pairs = images if masks is None else masks
+        if pairs:
             which = "image" if masks is None else "mask"
-            more |= {"pairs": list(pairs), "files": self.files(pairs, which)}
-        self.findings.append(Finding(kind, severity, *args, **more))
+            more |= {"pairs": pairs, "files": self.files(pairs, which)}
+        if pairs is None or pairs:
+            self.findings.append(Finding(kind, severity, *args, **more))
 
     def files(self, pairs: Iterable[int], which: str = "image") -> list[str]:
         """The image or mask files of pairs; <split>/<name> where the images are drawn."""

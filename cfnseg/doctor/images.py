@@ -34,26 +34,23 @@ def image_findings(case: Case) -> None:
     gray = [i for i, x in case.images.items() if x.gray and x.std.max() >= FLAT]
     tiny = [i for i, x in case.images.items() if min(x.size) < TINY]
     look = ["look at them, and delete them with their masks"]
-    if broken:
-        first = case.records[broken[0]]
-        case.add("image-unreadable", ERROR, "images that cannot be read",
-                 f"{first.pair.image.name}: {first.image}.", "a whole image file",
-                 ["get these files again", "{fix}  # leaves them out"], images=broken)
-    if flat:
-        dark = sum(case.images[i].mean.max() < 16 for i in flat)
-        case.add("image-constant", WARNING, "images of a single colour",
-                 f"{dark:,} of {len(flat):,} are black. Nothing can be learnt from them.",
-                 "a picture", look, images=flat)
-    if tiny:
-        sizes = ", ".join(_size(case.images[i].size) for i in tiny[:3])
-        case.add("image-tiny", WARNING, f"images with a side of less than {TINY} pixels",
-                 f"They are {sizes} pixels. Training pads them to the crop.", "pictures", look,
-                 images=tiny)
+    reasons = [f"{case.pairs[i].image.name}: {case.records[i].image}." for i in broken]
+    case.add("image-unreadable", ERROR, "images that cannot be read", "".join(reasons[:1]),
+             "a whole image file", ["get these files again", "{fix}  # leaves them out"],
+             images=broken)
+    dark = sum(case.images[i].mean.max() < 16 for i in flat)
+    case.add("image-constant", WARNING, "images of a single colour",
+             f"{dark:,} of {len(flat):,} are black. Nothing can be learnt from them.", "a picture",
+             look, images=flat)
+    sizes = ", ".join(_size(case.images[i].size) for i in tiny[:3])
+    case.add("image-tiny", WARNING, f"images with a side of less than {TINY} pixels",
+             f"They are {sizes} pixels. Training pads them to the crop.", "pictures", look,
+             images=tiny)
     text = f"{len(gray):,} of {len(case.images):,} have three equal channels."
-    if gray and len(gray) < len(case.images) / 2:
+    if len(gray) < len(case.images) / 2:
         case.add("image-gray", WARNING, "gray images among coloured ones", text, "images of one kind",
                  images=gray)
-    elif gray:
+    else:
         case.add("image-gray", NOTE, "the images are gray", text, "",
                  ["--data.photometric 0 keeps the jitter from colouring them"], images=gray)
 
@@ -158,25 +155,24 @@ def size_findings(case: Case) -> None:
     """Masks of another size than their images, and images that EXIF turns in the same size."""
     groups: dict[Mismatch, list[int]] = defaultdict(list)
     turned = []
-    for i in case.images.keys() & case.masks.keys():
+    for i in sorted(case.images.keys() & case.masks.keys()):
         image = case.images[i]
         if why := mismatch(case, i):
             groups[why].append(i)
         elif 1 < image.orientation <= 8 and image.stored == image.size:  # the size does not show it
             turned.append(i)
-    for why, group in sorted(groups.items(), key=lambda item: min(item[1])):
-        first = min(group)
+    for why, group in groups.items():
+        first = group[0]
         sizes = (f"The mask of {case.pairs[first].name} is {_size(case.masks[first].size)}, its image "
                  f"{_size(case.images[first].size)}")
         fix = ["{fix}"] if why.fixable else ["make these masks again", "{fix}  # leaves them out"]
         case.add("size-mismatch", ERROR, "masks of another size than their images",
                  f"{why.text}. {sizes}.", "a mask of exactly its image's size, upright", fix,
-                 masks=sorted(group))
-    if turned:
-        case.add("image-turned", WARNING, "images that their EXIF orientation turns over",
-                 "cfnseg shows images upright. The masks have the right size either way: look at the "
-                 "pictures whether they are upright too.", "images stored upright",
-                 images=sorted(turned))
+                 masks=group)
+    case.add("image-turned", WARNING, "images that their EXIF orientation turns over",
+             "cfnseg shows images upright. The masks have the right size either way: look at the "
+             "pictures whether they are upright too.", "images stored upright",
+             images=turned)
 
 
 def duplicate_findings(case: Case) -> None:

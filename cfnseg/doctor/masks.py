@@ -15,17 +15,33 @@ from cfnseg.report import text as words
 
 EXPECTED = ("one id per pixel: an 8-bit gray or palette PNG of the ids of the classes, or of ignored "
             "ones")
-TITLES = {"mask-unreadable": "masks that cannot be read",
-          "mask-colors": "masks with colours in place of ids",
+TITLES = {"mask-colors": "masks with colours in place of ids",
           "mask-lossy": "masks that lossy compression has blurred",
           "mask-scaled": "masks with multiplied ids",
           "mask-luminance": "masks with gray values of a palette in place of ids",
           "mask-deep": "masks with 16-bit values",
           "mask-palette": "masks whose palette was sorted anew",
-          "mask-bits": "masks of few bits a pixel, whose ids may be two things",
-          "mask-binary": "masks of 0 and 255", "mask-shifted": "masks whose ids are shifted by one",
-          "unknown-id": "masks with unknown ids",
-          "unknown-color": "masks with colours that are no class's"}
+          "mask-binary": "masks of 0 and 255", "mask-shifted": "masks whose ids are shifted by one"}
+# kind without a form -> title, text and fixes
+UNKNOWN = {
+    "mask-unreadable": ("masks that cannot be read", "{name}: {reason}.",
+                        ["get these files again", "{fix}  # leaves them out"]),
+    "mask-bits": ("masks of few bits a pixel, whose ids may be two things", "{name}: {reason}.",
+                  ["save all masks with 8 bits a pixel", "{fix}  # leaves these out"]),
+    "mask-lossy": (TITLES["mask-lossy"],
+                   "Such a file, as a JPEG is, does not keep ids: at every edge there are values "
+                   "between the ids of the two classes, which are other classes.",
+                   ["get the masks as they were before compression", "{fix}  # leaves them out"]),
+    "mask-deep": (TITLES["mask-deep"],
+                  "The values go up to {top:,}, and no rule makes ids of the classes from them.",
+                  ["write the masks again with the ids in classes.txt"]),
+    "photograph": ("masks that look like photographs",
+                   "They have thousands of colours: photographs, perhaps images and labels that "
+                   "changed places.", ["put masks in labels/ and photographs in images/"]),
+    "unknown-color": ("masks with colours that are no class's",
+                      "They have colours in place of ids, and no line of classes.txt has them: "
+                      "{colors}.",
+                      ["give each class its colour in classes.txt, then run this again"])}
 REMAPPED = ("mask-scaled", "mask-luminance", "mask-binary", "mask-shifted")  # classes.txt fixes them
 HIDDEN = 0.8  # share of ignored pixels from which a mask is named
 RARE, FEW_IMAGES = 1e-4, 3  # share of the counted pixels, and images, below which a class is rare
@@ -35,7 +51,7 @@ def mask_findings(case: Case) -> None:
     """Masks whose values are no ids, by the form that they are in."""
     groups: dict[tuple[str, Form | None], list[int]] = defaultdict(list)
     undecided = two_meanings(case.records, case.labels)
-    first: dict[tuple[str, str], Form] = {}  # palettes and smears have one table per mask
+    alike: dict[tuple[str, str], Form] = {}  # palettes and smears have one table per mask
     for i, (record, form) in enumerate(zip(case.records, case.forms)):
         if isinstance(record.mask, str):
             groups["mask-unreadable", None].append(i)
@@ -48,39 +64,23 @@ def mask_findings(case: Case) -> None:
         elif form is None:
             groups[record.mask.unexplained, None].append(i)
         elif form is not PLAIN:
-            groups[form.kind, first.setdefault((form.kind, form.text), form)].append(i)
+            groups[form.kind, alike.setdefault((form.kind, form.text), form)].append(i)
     for (kind, form), group in groups.items():
-        name, masks = case.pairs[group[0]].mask, [case.masks[i] for i in group if i in case.masks]
-        title, classes = TITLES[kind], ""
+        masks, classes = [case.masks[i] for i in group if i in case.masks], ""
         if form is not None:
+            title = TITLES[kind]
             text, fix, classes = _recognised(case, form, masks)
-        elif kind == "mask-unreadable":
-            text = f"{name.name}: {case.records[group[0]].mask}."
-            fix = ["get these files again", "{fix}  # leaves them out"]
-        elif kind == "mask-bits":
-            text = f"{name.name}: {undecided[group[0]]}."
-            fix = ["save all masks with 8 bits a pixel", "{fix}  # leaves these out"]
-        elif kind == "mask-lossy":
-            text = ("Such a file, as a JPEG is, does not keep ids: at every edge there are values "
-                    "between the ids of the two classes, which are other classes.")
-            fix = ["get the masks as they were before compression", "{fix}  # leaves them out"]
-        elif kind == "mask-deep":
-            top = max(m.values.max() for m in masks)
-            text = f"The values go up to {top:,}, and no rule makes ids of the classes from them."
-            fix = ["write the masks again with the ids in classes.txt"]
         elif kind == "unknown-id":
+            title = "masks with unknown ids"
             text, fix, classes = _unknown_ids(case, masks)
-        elif max(mask.distinct for mask in masks) > MOST:
-            title = "masks that look like photographs"
-            text = ("They have thousands of colours: photographs, perhaps images and labels that "
-                    "changed places.")
-            fix = ["put masks in labels/ and photographs in images/"]
         else:
-            table = colour_table(case.labels)
-            shown = few([f"{_value(v, True)} ({many(n, 'pixel')})"
-                         for v, n in _pixels(masks).most_common() if v not in table])
-            text = f"They have colours in place of ids, and no line of classes.txt has them: {shown}."
-            fix = ["give each class its colour in classes.txt, then run this again"]
+            photo = kind == "unknown-color" and max(mask.distinct for mask in masks) > MOST
+            title, text, fix = UNKNOWN["photograph" if photo else kind]
+            first = case.records[group[0]]
+            text = text.format(
+                name=first.pair.mask and first.pair.mask.name, colors=_unknown_colors(case, masks),
+                reason=undecided.get(group[0], first.mask),
+                top=max((mask.values.max() for mask in masks), default=0))
         case.add(kind, ERROR, title, text, EXPECTED, fix, masks=group, classes=classes)
 
 
@@ -88,7 +88,7 @@ def _recognised(case: Case, form: Form, masks: list[MaskFacts]) -> tuple[str, li
     """Text, fixes and a classes.txt for masks in a form."""
     text, fix, classes = f"{form.text[0].upper()}{form.text[1:]}", [], ""
     if form.kind == "mask-binary":
-        text += "; 255 is ignored unless a class has it, so only one class is left"
+        text += "; 255 is ignored unless a class has it, so 0 is the only class left"
         if not form.table:
             fix = [f"get the masks that distinguish the {len(case.labels)} classes"]
     if form.kind == "mask-shifted":
@@ -143,6 +143,12 @@ def _meanings(case: Case, form: Form, masks: list[MaskFacts]) -> str:
 
 def _value(value: int, colored: bool) -> str:
     return str(tuple(channels(np.array([value]))[0].tolist())) if colored else str(value)
+
+
+def _unknown_colors(case: Case, masks: list[MaskFacts]) -> str:
+    known = colour_table(case.labels)
+    found = _pixels(mask for mask in masks if mask.colored).most_common()
+    return few([f"{_value(v, True)} ({many(n, 'pixel')})" for v, n in found if v not in known])
 
 
 def _unknown_ids(case: Case, masks: list[MaskFacts]) -> tuple[str, list[str], str]:
@@ -232,7 +238,7 @@ def _ignored(case: Case, split: str, own: np.ndarray) -> None:
     for group, kind, title, worth in (
             (nothing, "all-ignored", "masks in which everything is ignored", "nothing"),
             (little, "mostly-ignored", f"masks of which more than {HIDDEN:.0%} is ignored", "little")):
-        if len(group):
-            case.add(kind, severity, f"{title}, in {split}", f"{len(group):,} of {len(own):,} masks. "
-                     f"Such an image teaches and scores {worth}.", "pixels of the classes",
-                     ["leave these images out, or label them"], masks=group.tolist())
+        case.add(kind, severity, f"{title}, in {split}",
+                 f"{len(group):,} of {len(own):,} masks. Such an image teaches and scores {worth}.",
+                 "pixels of the classes", ["leave these images out, or label them"],
+                 masks=group.tolist())
