@@ -32,7 +32,7 @@ def main() -> None:
         Args:
             out: folder of doctor.json and doctor.html (None = runs/<config name>/doctor).
             workers: processes that read.
-            fix: write a fixed copy of the data set into this new folder; the old one stays as it is.
+            fix: write a fixed copy of the data set into this new folder; the old one stays.
         """
         from cfnseg.doctor import examine_data
 

@@ -152,7 +152,7 @@ def verdict(report: dict[str, Any]) -> str:
 
 
 def tell(report: dict[str, Any], console: Console) -> None:
-    """Print the content of doctor.json (see `cfnseg.doctor.examine_data`); coloured on a terminal."""
+    """Print the content of doctor.json (`cfnseg.doctor.examine_data`), on a terminal in colour."""
     def say(*parts: str | tuple[str, str]) -> None:
         console.print(Text.assemble(*parts), soft_wrap=True)
 

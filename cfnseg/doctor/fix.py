@@ -21,8 +21,8 @@ from cfnseg.errors import UserError
 from cfnseg.report.text import write_text
 from cfnseg.storage import write_atomic
 
-EXPECTED = ("a line `id name r g b` for each class, numbers in 0..255, each id, name and colour once; "
-            "the name void ignores an id")
+EXPECTED = ("a line `id name r g b` for each class, numbers in 0..255, each id, name and colour "
+            "once; the name void ignores an id")
 VOID_LINES = 32  # most ids that a proposal ignores: more are no labels
 HELD = "held out"
 
@@ -60,8 +60,8 @@ def read_leniently(case: Case, path: Path) -> None:
             continue
         if other := next((x for x in kept if x.id == label.id), None):
             say(ERROR, f"id {label.id} names two classes in classes.txt",
-                f"{other.name} and, in line {number}, {label.name}. Only the masks' maker knows which "
-                "it is; the corrected file keeps the first.")
+                f"{other.name} and, in line {number}, {label.name}. Only the masks' maker knows "
+                "which it is; the corrected file keeps the first.")
             continue
         if other := next((x for x in kept if x.name == label.name), None):
             say(ERROR, f"two classes are called {label.name} in classes.txt",
@@ -69,8 +69,8 @@ def read_leniently(case: Case, path: Path) -> None:
             label = dataclasses.replace(label, name=f"{label.name}_{label.id}")
         if other := next((x for x in kept if x.color == label.color), None):
             say(WARNING, f"{other.name} and {label.name} have the same colour in classes.txt",
-                f"Pictures cannot distinguish them, and masks in the colour {label.color} cannot be "
-                "read as ids.")
+                f"Pictures cannot distinguish them, and masks in the colour {label.color} cannot "
+                "be read as ids.")
             taken = {x.color for x in kept}
             free = next(c for c in map(color, range(1, 256)) if c not in taken)
             label = dataclasses.replace(label, color=free)
@@ -114,7 +114,7 @@ def _line(label: Label) -> str:
 
 
 def guess_classes(case: Case) -> None:
-    """Without a usable classes.txt: the finding, and classes by the ids and colours of the masks."""
+    """Without a usable classes.txt: the finding, and classes by the masks' ids and colours."""
     plain = [m for m in case.masks.values() if not m.colored]
     values = sorted({int(v) for m in plain for v in m.values} - {255})
     if values and values[0] >= 0 and values[-1] < 255:

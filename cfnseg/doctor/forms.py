@@ -1,4 +1,4 @@
-"""What masks without plain ids mean: colours, gray of a palette, multiplied or shifted ids, 16 bits.
+"""What masks without plain ids mean: colours, a palette's gray, multiplied or shifted ids.
 
 A form maps the values of such a mask to raw ids. One mask may fit several forms. So they are chosen
 for all masks of a data set together, the one that explains most masks first.
@@ -83,7 +83,7 @@ def assign(masks: list[MaskFacts], labels: LabelMap) -> list[Form | None]:
     known = {*(label.id for label in labels.labels), *labels.ignore}
     gray, deep, colored = ([i for i, m in enumerate(masks) if m.unexplained == kind]
                            for kind in ("unknown-id", "mask-deep", "unknown-color"))
-    gray = [i for i in gray if not masks[i].lossy]  # no form brings back ids that a JPEG has blurred
+    gray = [i for i in gray if not masks[i].lossy]  # no form brings back ids that a JPEG blurred
     for i in gray:
         plain = PLAIN if known.issuperset(masks[i].values.tolist()) else None
         forms[i] = _reordered(masks[i], labels) or plain
@@ -186,7 +186,8 @@ def _grays(colors: dict[int, tuple[int, int, int]]) -> dict[int, int]:
 
     The gray is Pillow's: ITU-R BT.601 in 16-bit fixed point. Other programs may differ by one.
     """
-    exact = {i: (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16 for i, (r, g, b) in colors.items()}
+    exact = {i: (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16
+             for i, (r, g, b) in colors.items()}
     grays = list(exact.values())
     table: dict[int, int] = {}
     for step in (0, -1, 1):
@@ -208,8 +209,8 @@ def _reordered(mask: MaskFacts, labels: LabelMap) -> Form | None:
     wrong = sum(i not in (v, labels.void) for v, i in table.items())
     if -1 in table.values() or wrong < 2 or 2 * wrong <= len(table):
         return None
-    return Form("mask-palette", "the palette was sorted anew: its colours are the classes', in another "
-                "order than the ids", table)
+    return Form("mask-palette", "the palette was sorted anew: its colours are the classes', in "
+                "another order than the ids", table)
 
 
 def _smeared(mask: MaskFacts, labels: LabelMap) -> Form | None:

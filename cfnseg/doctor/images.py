@@ -1,4 +1,4 @@
-"""What is wrong with the images: content, colours, sizes against the masks', and images that repeat."""
+"""What is wrong with the images: content, colours, sizes that differ from the masks', copies."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def image_findings(case: Case) -> None:
              images=tiny)
     text = f"{len(gray):,} of {len(case.images):,} have three equal channels."
     if len(gray) < len(case.images) / 2:
-        case.add("image-gray", WARNING, "gray images among coloured ones", text, "images of one kind",
-                 images=gray)
+        case.add("image-gray", WARNING, "gray images among coloured ones", text,
+                 "images of one kind", images=gray)
     else:
         case.add("image-gray", NOTE, "the images are gray", text, "",
                  ["--data.photometric 0 keeps the jitter from colouring them"], images=gray)
@@ -75,12 +75,13 @@ def _color_finding(case: Case, encoder: str, mean: np.ndarray, std: np.ndarray) 
     own_mean, own_std = np.array(settings.mean), np.array(settings.std)
     offset, spread = (mean - own_mean) / own_std, std / own_std
     text = (f"RGB in 0..255: mean {_triple(255 * mean, 1)}, deviation {_triple(255 * std, 1)}; in "
-            f"0..1: {_triple(mean, 3)}, {_triple(std, 3)}. {encoder} expects {_triple(own_mean, 3)}, "
-            f"{_triple(own_std, 3)}, and so gets values with mean {_triple(offset, 2)} and deviation "
-            f"{_triple(spread, 2)}.")
+            f"0..1: {_triple(mean, 3)}, {_triple(std, 3)}. {encoder} expects "
+            f"{_triple(own_mean, 3)}, {_triple(own_std, 3)}, and so gets values "
+            f"with mean {_triple(offset, 2)} and deviation {_triple(spread, 2)}.")
     if np.abs(offset).max() > FAR or spread.max() > SPREAD or spread.min() < 1 / SPREAD:
-        case.add("colors", WARNING, "the colours are far from those that the encoder was trained on",
-                 f"{text} The further the two are apart, the less its pretrained weights are worth.",
+        case.add("colors", WARNING,
+                 "the colours are far from those that the encoder was trained on",
+                 f"{text} The further they are apart, the less its pretrained weights are worth.",
                  "mean about 0 and deviation about 1 after normalisation")
     else:
         case.add("colors", NOTE, "mean and deviation of the training images", text)
@@ -99,8 +100,8 @@ def _crop_finding(case: Case, config: Config, sizes: np.ndarray) -> None:
     low, middle, high = (_size(order[k]) for k in (0, len(order) // 2, -1))
     crop = config.data.crop
     small = (sizes < crop).any(1).mean()
-    padded = (f"{words.share(small)} of the images are smaller, and padded where the random scale does "
-              "not enlarge them") if small else "No image is smaller"
+    padded = (f"{words.share(small)} of the images are smaller, and padded where the random scale "
+              "does not enlarge them") if small else "No image is smaller"
     text = (f"Smallest {low}, median {middle}, largest {high}. The crop is {_size(crop)}. "
             f"{padded}.")
     if (sizes * config.data.scale[1] < crop).any(1).mean() > 0.5:
@@ -119,8 +120,8 @@ class Mismatch:
     fixable: bool
 
 
-EXIF = Mismatch("The image is turned by its EXIF orientation, the mask was made for the image as it "
-                "is stored", True)
+EXIF = Mismatch("The image is turned by its EXIF orientation, the mask was made for the image as "
+                "it is stored", True)
 SCALED = Mismatch("The mask has the image's shape at another scale", True)
 SWAPPED = Mismatch("Height and width are swapped: the mask is turned or transposed, and only its "
                    "maker knows which", False)
@@ -163,8 +164,8 @@ def size_findings(case: Case) -> None:
             turned.append(i)
     for why, group in groups.items():
         first = group[0]
-        sizes = (f"The mask of {case.pairs[first].name} is {_size(case.masks[first].size)}, its image "
-                 f"{_size(case.images[first].size)}")
+        sizes = (f"The mask of {case.pairs[first].name} is {_size(case.masks[first].size)}, its "
+                 f"image {_size(case.images[first].size)}")
         fix = ["{fix}"] if why.fixable else ["make these masks again", "{fix}  # leaves them out"]
         case.add("size-mismatch", ERROR, "masks of another size than their images",
                  f"{why.text}. {sizes}.", "a mask of exactly its image's size, upright", fix,
@@ -214,7 +215,8 @@ def _exact(case: Case, pairs: np.ndarray, between: bool) -> None:
     more = {"files": case.files(np.unique(pairs)), "twins": pairs[:SHOWN].tolist()}
     if between:
         case.add("duplicate-between", ERROR, "the same image in two splits",
-                 f"{count} What was trained on cannot be validated on: the score comes out too high.",
+                 f"{count} What was trained on cannot be validated on: the score comes out too "
+                 "high.",
                  "no image in two splits", ["{fix}  # leaves the training copies out"], **more)
     else:
         case.add("duplicate-within", WARNING, "the same image twice in a split",
@@ -232,8 +234,8 @@ def _near(case: Case, pairs: np.ndarray, between: bool) -> None:
     text = (f"{many(len(images), 'image')} in {many(groups, 'group')}, {many(len(pairs), 'pair')} "
             f"(perceptual hashes at most {NEAR} of 64 bits apart).")
     if video:
-        text += (" Neighbours by name look alike throughout: frames of a video, where this is to be "
-                 "expected.")
+        text += (" Neighbours by name look alike throughout: frames of a video, where this is to "
+                 "be expected.")
     if not between:
         case.add("near-duplicate-within", NOTE, "images of a split that look alike", text, **more)
         return
@@ -241,8 +243,8 @@ def _near(case: Case, pairs: np.ndarray, between: bool) -> None:
     fix = ("split by sequence, with --data.holdout PREFIX" if video
            else "look at them, and keep a scene in one split")
     case.add("near-duplicate-between", NOTE if video else WARNING,
-             "images that look alike in two splits", f"{text} Of the validation images {held:,} look "
-             "like one elsewhere: the score says less about other images.",
+             "images that look alike in two splits", f"{text} Of the validation images {held:,} "
+             "look like one elsewhere: the score says less about other images.",
              "splits that share no scene", [fix], **more)
 
 

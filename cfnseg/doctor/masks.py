@@ -13,8 +13,8 @@ from cfnseg.doctor.forms import PLAIN, Form, channels, colour_table, two_meaning
 from cfnseg.doctor.reading import MOST, MaskFacts
 from cfnseg.report import text as words
 
-EXPECTED = ("one id per pixel: an 8-bit gray or palette PNG of the ids of the classes, or of ignored "
-            "ones")
+EXPECTED = ("one id per pixel: an 8-bit gray or palette PNG of the ids of the classes, or of "
+            "ignored ones")
 TITLES = {"mask-colors": "masks with colours in place of ids",
           "mask-lossy": "masks that lossy compression has blurred",
           "mask-scaled": "masks with multiplied ids",
@@ -42,7 +42,7 @@ UNKNOWN = {
                       "They have colours in place of ids, and no line of classes.txt has them: "
                       "{colors}.",
                       ["give each class its colour in classes.txt, then run this again"])}
-REMAPPED = ("mask-scaled", "mask-luminance", "mask-binary", "mask-shifted")  # classes.txt fixes them
+REMAPPED = ("mask-scaled", "mask-luminance", "mask-binary", "mask-shifted")  # by classes.txt
 HIDDEN = 0.8  # share of ignored pixels from which a mask is named
 RARE, FEW_IMAGES = 1e-4, 3  # share of the counted pixels, and images, below which a class is rare
 
@@ -101,8 +101,8 @@ def _recognised(case: Case, form: Form, masks: list[MaskFacts]) -> tuple[str, li
             classes = classes_txt(case, ids) if ids else ""
         fix.append("{fix}")
     if form.kind == "mask-lossy":
-        text += (". Edges will be wrong by a pixel or two: the masks as they were before compression "
-                 "are better")
+        text += (". Edges will be wrong by a pixel or two: the masks as they were before "
+                 "compression are better")
     return f"{text}.", fix, classes
 
 
@@ -157,20 +157,21 @@ def _unknown_ids(case: Case, masks: list[MaskFacts]) -> tuple[str, list[str], st
     low, top, pixels = min(ids), max(ids), _pixels(masks)
     unknown = [v for v, _ in pixels.most_common() if v not in (*ids, *case.labels.ignore)]
     having = {v: sum(v in mask.values for mask in masks) for v in unknown}
-    shown = few([f"id {v} ({many(pixels[v], 'pixel')} in {many(having[v], 'mask')})" for v in unknown])
+    shown = few([f"id {v} ({many(pixels[v], 'pixel')} in {many(having[v], 'mask')})"
+                 for v in unknown])
     text = f"No class and not ignored: {shown}. The classes have the ids {low} to {top}."
     if top + 1 in unknown:
-        text += (f" {top + 1} is one more than the last: either a class is missing in classes.txt, or "
-                 f"the masks count from {low + 1} and {low} is unlabelled (mmsegmentation's "
+        text += (f" {top + 1} is one more than the last: either a class is missing in classes.txt, "
+                 f"or the masks count from {low + 1} and {low} is unlabelled (mmsegmentation's "
                  "reduce_zero_label); then every class's line needs an id one higher.")
     if 0 in unknown and top not in pixels:
-        text += (f" 0 occurs and {top} does not: the masks may count from 0 where classes.txt counts "
-                 f"from {low}.")
+        text += (f" 0 occurs and {top} does not: the masks may count from 0 where classes.txt "
+                 f"counts from {low}.")
     if len(unknown) <= VOID_LINES and case.data.name == "folder":
         fix = ["give them names in classes.txt", "{fix}  # ignores them"]
         return text, fix, classes_txt(case, more_void=unknown)
-    return (f"{text} So many values are no ids: they look like a photograph's, or like a blurred or "
-            "resized mask's.", [], "")
+    return (f"{text} So many values are no ids: they look like a photograph's, or like a blurred "
+            "or resized mask's.", [], "")
 
 
 def count(case: Case) -> np.ndarray:
@@ -211,7 +212,8 @@ def _absent(case: Case, split: str, role: str, masks: int, pixels: np.ndarray, i
             share: np.ndarray) -> None:
     names = case.labels.names
     severity, text = {
-        "train": (ERROR, " A class without a pixel cannot be learnt, and its output stays in the net."),
+        "train": (ERROR, " A class without a pixel cannot be learnt, and its output stays in the "
+                  "net."),
         "val": (WARNING, " Such a class has no IoU here; where it is predicted it counts as 0."),
         "other": (NOTE, "")}[role]
     if absent := [name for name, n in zip(names, pixels) if n == 0]:
@@ -237,7 +239,8 @@ def _ignored(case: Case, split: str, own: np.ndarray) -> None:
     severity = ERROR if len(nothing) == len(own) else WARNING
     for group, kind, title, worth in (
             (nothing, "all-ignored", "masks in which everything is ignored", "nothing"),
-            (little, "mostly-ignored", f"masks of which more than {HIDDEN:.0%} is ignored", "little")):
+            (little, "mostly-ignored", f"masks of which more than {HIDDEN:.0%} is ignored",
+             "little")):
         case.add(kind, severity, f"{title}, in {split}",
                  f"{len(group):,} of {len(own):,} masks. Such an image teaches and scores {worth}.",
                  "pixels of the classes", ["leave these images out, or label them"],

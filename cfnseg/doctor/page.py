@@ -42,8 +42,9 @@ def doctor_page(case: Case, report: dict[str, Any]) -> str:
     strips, sample = pictures(case)
     most = [max((c["share"] for c in split["classes"]), default=0) or 1
             for split in report["splits"]]
-    return render("doctor", r=report, lead=lead(report), found=list(zip(report["findings"], strips)),
-                  sample=sample, most=most, few=FEW)
+    found = list(zip(report["findings"], strips))
+    return render("doctor", r=report, lead=lead(report), found=found, sample=sample, most=most,
+                  few=FEW)
 
 
 def lead(report: dict[str, Any]) -> str:

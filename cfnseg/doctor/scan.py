@@ -67,9 +67,10 @@ def _scan_folders(case: Case, root: Path) -> None:
     if not images.is_dir() or not labels.is_dir():
         nested = {p.parent for pattern in ("*/images", "*/*/images") for p in root.glob(pattern)}
         has = ", ".join(sorted(p.name + "/" * p.is_dir() for p in root.iterdir())[:8])
-        case.add("layout", ERROR, f"{root} has no images/ and labels/", f"It has {has or 'nothing'}.",
-                 LAYOUT, [f"--data.root {shlex.quote(str(p))}" for p in sorted(nested)
-                          if (p / "labels").is_dir()])
+        case.add("layout", ERROR, f"{root} has no images/ and labels/",
+                 f"It has {has or 'nothing'}.", LAYOUT,
+                 [f"--data.root {shlex.quote(str(p))}" for p in sorted(nested)
+                  if (p / "labels").is_dir()])
         return
     there = sorted({p.name for folder in (images, labels) for p in folder.iterdir()
                     if p.is_dir() and not p.name.startswith(".")})
@@ -97,8 +98,8 @@ def _missing(case: Case, split: str, role: str, free: list[str]) -> None:
     if role == "val" and not near:  # the training split comes first
         fix = _holdout_fix([p.name for p in case.pairs if p.image])
     there = ", ".join(sorted({*free, *(p.split for p in case.pairs)})) or "no folders"
-    case.add("split-missing", ERROR, f"there is no split {split}", f"images/ and labels/ have {there}.",
-             LAYOUT, fix)
+    case.add("split-missing", ERROR, f"there is no split {split}",
+             f"images/ and labels/ have {there}.", LAYOUT, fix)
 
 
 def _holdout_fix(names: list[str]) -> list[str]:
@@ -132,8 +133,8 @@ def pair_files(case: Case, split: str) -> list[Pair]:
     try:
         (images, others), (masks, unread) = map(_files, folders)
     except UserError as error:
-        case.add("file-name", ERROR, f"split {split} cannot be listed", str(error), "names in UTF-8",
-                 ["rename the file"])
+        case.add("file-name", ERROR, f"split {split} cannot be listed", str(error),
+                 "names in UTF-8", ["rename the file"])
         return []
 
     def say(kind: str, severity: str, title: str, text: str, expected: str, fix: list[str],
@@ -170,8 +171,9 @@ def pair_files(case: Case, split: str) -> list[Pair]:
     say("mask-name", ERROR, "masks that are named otherwise than their images",
         "They seem to belong together, but a mask is looked for under its image's name.", MASK_NAME,
         ["{fix}"], list(renamed.values()))
-    say("mask-missing", ERROR, "images without a mask", "cfnseg refuses a split with such an image.",
-        MASK_NAME, ["add the masks, or move the images elsewhere", "{fix}  # leaves them out"],
+    say("mask-missing", ERROR, "images without a mask",
+        "cfnseg refuses a split with such an image.", MASK_NAME,
+        ["add the masks, or move the images elsewhere", "{fix}  # leaves them out"],
         [p for p in images if p not in taken])
     used = {*taken.values(), *doubled}
     alone = [p for p in masks if p not in used]
