@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from cfnseg.benchmark.suite import load_suite
 from cfnseg.config import Config, Model, check, load_config
 from cfnseg.data.dataset import open_dataset
 from cfnseg.engine import infer as infer_module
@@ -19,6 +18,7 @@ from cfnseg.engine.checkpoint import save_weights
 from cfnseg.engine.infer import SHIPPED, image_files, infer_files, result_names
 from cfnseg.engine.train import Run
 from cfnseg.errors import UserError
+from cfnseg.lab.ablation import load_suite
 from cfnseg.models.build import build_model
 from tests.conftest import ENCODER, REPO, run_tool
 

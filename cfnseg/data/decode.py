@@ -217,13 +217,13 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
     gray. At the end of the bytes it fails instead. So a picture in one scan loses its end marker;
     the filling only serves the decoder's read-ahead. Raises ValueError for a file without its end.
     """
-    channels, size, whole, at = 3, (1, 1), False, 2
+    channels, size, one_scan, at = 3, (1, 1), False, 2
     sequential, several, cells, interval = False, False, 0, 0
     while at + 4 <= len(data):
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if data[at] != 0xFF:
             raise ValueError("damaged between its segments")
-        if marker == 0xFF:  # filling
+        if marker == 0xFF:  # fill byte
             at += 1
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
@@ -234,13 +234,13 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
         if marker == 0xDD:
             interval = int.from_bytes(data[at + 4 : at + 6], "big")
         if marker == 0xDA:
-            whole = sequential and data[at + 4 : at + 5] == bytes([channels])
+            one_scan = sequential and data[at + 4 : at + 5] == bytes([channels])
             break
         at += 2 + length
     _demand_size(*size)
     # searching from the end takes a tenth of the time; an MPF segment announces a second picture
     end = (data.find if several else data.rfind)(b"\xff\xd9", at)
-    if whole:
+    if one_scan:
         end = end if end > 0 else len(data)
         if interval:
             restarts = re.findall(rb"\xff([\xd0-\xd7])", data[at:end])

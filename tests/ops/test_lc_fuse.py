@@ -124,7 +124,7 @@ def test_hat_rows_sum_to_one_and_hit_the_knots():
 @given(st.floats(-1, 1.5), st.floats(-1, 2), st.integers(1, 9), st.integers(1, 7))
 def test_axis_reads_as_hat_and_folds_as_its_transpose(start, stop, cells, knots):
     ends = torch.tensor([[start], [stop]], dtype=torch.float64)
-    axis, matrix = Axis.of(places(*ends, cells, knots)[0], knots), hat(*ends, cells, knots)[0]
+    axis, matrix = Axis(places(*ends, cells, knots)[0], knots), hat(*ends, cells, knots)[0]
     values, grad = torch.randn(2, knots, 3, dtype=torch.float64), torch.randn(2, cells, 3, dtype=torch.float64)
     torch.testing.assert_close(axis.read(values).expand(-1, cells, -1), matrix @ values)
     torch.testing.assert_close(axis.fold(grad), matrix.T @ grad)
