@@ -1,4 +1,4 @@
-"""Examine a data set: python tools/doctor.py CONFIG [--section.field V] [--out DIR] [--workers N] [--mend DIR]"""
+"""Examine a data set: python tools/doctor.py CONFIG [--data.FIELD V] [--out DIR] [--fix DIR]"""
 
 import os
 import shlex
@@ -10,6 +10,7 @@ import tyro
 
 from cfnseg.cli import run_tool
 from cfnseg.config import Config, load_config
+from cfnseg.data.files import note
 from cfnseg.errors import UserError
 
 
@@ -18,20 +19,25 @@ def main() -> None:
     path = argv.pop(0) if argv and not argv[0].startswith("-") else None
     if path is None and not {"-h", "--help"} & set(argv):
         raise UserError("which config? For example configs/camvid_cfn.py --data.root DIR", code=2)
+    if any(word.split("=")[0] == "--mend" for word in argv):
+        note("--mend is now --fix; the old name works too")
+        argv = [f"--fix{w[6:]}" if w.split("=")[0] == "--mend" else w for w in argv]
     default = load_config(path) if path else Config()
 
-    def doctor(config: Annotated[Config, tyro.conf.arg(name="")] = default, *, out: Path | None = None,
-               workers: int = os.cpu_count() or 1, mend: Path | None = None) -> None:
-        """Read every pair, say what is wrong and what would mend it; exit code 1 if there is an error.
+    def doctor(config: Annotated[Config, tyro.conf.arg(name="")] = default, *,
+               out: Path | None = None, workers: int = os.cpu_count() or 1,
+               fix: Path | None = None) -> None:
+        """Read every pair, name what is wrong and what fixes it; exit code 1 if there is an error.
 
         Args:
-            out: where doctor.json and doctor.html go (None = runs/<config name>/doctor).
+            out: folder of doctor.json and doctor.html (None = runs/<config name>/doctor).
             workers: processes that read.
-            mend: write a mended copy of the data set into this new folder; the old one stays as it is.
+            fix: write a fixed copy of the data set into this new folder; the old one stays.
         """
-        from cfnseg.doctor.build import examine_data
+        from cfnseg.doctor import examine_data
 
-        sys.exit(examine_data(config, out, workers, mend, shlex.join(["python", *sys.argv]))["counts"]["error"] > 0)
+        command = shlex.join(["python", *sys.argv])
+        sys.exit(examine_data(config, out, workers, fix, command)["counts"]["error"] > 0)
 
     tyro.cli(doctor, args=argv, config=(tyro.conf.FlagConversionOff,), prog="doctor.py CONFIG")
 

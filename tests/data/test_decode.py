@@ -13,7 +13,7 @@ from cfnseg.data.decode import decode_image, decode_mask
 from cfnseg.data.files import few_bits, read_image
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.data.predictions import read_predicted_ids
-from cfnseg.doctor.examine import Pair, examine, open_mask
+from cfnseg.doctor.reading import Pair, examine, open_mask
 from cfnseg.errors import UserError
 from tests.data import odd_files as odd
 

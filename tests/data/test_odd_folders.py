@@ -17,7 +17,7 @@ from cfnseg.data.formats.class_folders import open_images
 from cfnseg.data.labels import read_classes
 from cfnseg.data.predictions import find_masks
 from cfnseg.data.transforms import TrainTransform
-from cfnseg.doctor.build import examine_data
+from cfnseg.doctor import examine_data
 from cfnseg.engine.masks import evaluate_masks
 from cfnseg.errors import UserError
 from tests.conftest import run_tool
@@ -45,9 +45,9 @@ def opened(root, split="train"):
     return open_dataset("folder", str(root), split)
 
 
-def doctored(root, mend=None):
+def doctored(root, fix=None):
     config = Config(data=Data(name="folder", root=str(root), crop=(32, 32)), name="t")
-    return examine_data(config, root.parent / "out", mend=mend)
+    return examine_data(config, root.parent / "out", fix=fix)
 
 
 def kinds(report, severity="error"):
@@ -73,7 +73,7 @@ def test_deeper_folders_and_upper_case_are_read(root):
     data = opened(root)
     assert data.names == ["s0", "s1", "s2", "site/s1"]
     assert read_truth(data, 3).shape == (32, 40)
-    report = doctored(root, mend=root.parent / "copy")
+    report = doctored(root, fix=root.parent / "copy")
     assert not kinds(report) and report["splits"][0]["pairs"] == 4
     assert opened(root.parent / "copy").names == data.names
     assert np.array_equal(read_truth(opened(root.parent / "copy"), 3), read_truth(data, 3))
@@ -232,7 +232,7 @@ def test_classes_in_other_encodings_are_refused_and_fixed(encoding, message, roo
     with pytest.raises(UserError, match=message) as error:
         opened(root)
     assert "save the file as UTF-8" in str(error.value)
-    report = doctored(root, mend=root.parent / "copy")
+    report = doctored(root, fix=root.parent / "copy")
     assert kinds(report) == {"classes-file"}
     assert opened(root.parent / "copy").labels.names == ["c0", "forêt", "c2", "c3"]
     (root / "classes.txt").write_text(report["findings"][0]["classes_txt"], encoding="utf-8")

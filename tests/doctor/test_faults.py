@@ -8,7 +8,7 @@ import pytest
 
 from cfnseg.config import Config, Data
 from cfnseg.data.dataset import open_dataset, read_truth
-from cfnseg.doctor.build import examine_data
+from cfnseg.doctor import examine_data
 from cfnseg.errors import UserError
 from tests.doctor import planted as p
 
@@ -23,9 +23,9 @@ def data(clean, tmp_path):
     return shutil.copytree(clean, tmp_path / "data")
 
 
-def examine(root, out, mend=None, command="python tools/doctor.py CONFIG", **settings):
+def examine(root, out, fix=None, command="python tools/doctor.py CONFIG", **settings):
     config = Config(data=Data(**{"name": "folder", "root": str(root), "crop": (64, 64)} | settings), name="test")
-    report = examine_data(config, out, mend=mend, command=command)
+    report = examine_data(config, out, fix=fix, command=command)
     assert json.loads((out / "doctor.json").read_text()) == report
     assert (out / "doctor.html").stat().st_size < 5_000_000
     return report
@@ -90,7 +90,7 @@ def test_planted_errors(name, data, tmp_path):
     finding = next(f for f in report["findings"] if f["kind"] == kind)
     assert file in finding["files"]
     assert said in f"{finding['title']} {finding['text']}"
-    assert finding["mend"]
+    assert finding["fix"]
 
 
 WARNINGS = {
@@ -129,7 +129,7 @@ def test_missing_splits_name_the_one_to_take(data, tmp_path):
         (data / kind / "val").rename(data / kind / "validation")
     report = examine(data, tmp_path / "out")
     assert kinds(report, "error") == {"split-missing"}
-    assert report["findings"][0]["mend"] == ["--data.val-split validation"]
+    assert report["findings"][0]["fix"] == ["--data.val-split validation"]
     assert examine(data, tmp_path / "out", val_split="validation")["counts"]["error"] == 0
 
 
@@ -137,7 +137,7 @@ def test_without_a_val_split_a_part_of_train_is_held_out(data, tmp_path):
     for kind in ("images", "labels"):
         shutil.rmtree(data / kind / "val")
     finding = examine(data, tmp_path / "out")["findings"][0]
-    option, prefix = finding["mend"][0].split()
+    option, prefix = finding["fix"][0].split()
     assert (finding["kind"], option) == ("split-missing", "--data.holdout")
     report = examine(data, tmp_path / "out", holdout=prefix)
     assert kinds(report, "error") == set()
@@ -146,7 +146,7 @@ def test_without_a_val_split_a_part_of_train_is_held_out(data, tmp_path):
 
 def test_the_folder_above_names_the_data_set(data, tmp_path):
     report = examine(data.parent, tmp_path / "out")
-    assert report["findings"][0]["mend"] == [f"--data.root {data}"]
+    assert report["findings"][0]["fix"] == [f"--data.root {data}"]
     assert examine(tmp_path / "none", tmp_path / "out")["findings"][0]["kind"] == "layout"
 
 

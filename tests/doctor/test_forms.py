@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from cfnseg.data.formats.voc import color
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.doctor.examine import mask_facts
 from cfnseg.doctor.forms import PLAIN, assign
+from cfnseg.doctor.reading import mask_facts
 
 
 def labels_of(count: int) -> LabelMap:

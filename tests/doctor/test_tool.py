@@ -15,11 +15,11 @@ def test_the_proposed_command_works(tmp_path):
     p.change([p.mask(root)], p.colours)
     call = f"python tools/doctor.py configs/shapes_cfn.py --data.name folder --data.root {root} --out {tmp_path / 'out'}"
     finding = examine(root, tmp_path / "first", command=call)["findings"][0]
-    done = run_tool(*shlex.split(finding["mend"][0])[1:])
+    done = run_tool(*shlex.split(finding["fix"][0])[1:])
     assert done.returncode == 1, done.stderr
     assert "\x1b" not in done.stdout
-    assert f"--data.root {root}_mended" in done.stdout
-    assert examine(f"{root}_mended", tmp_path / "second")["counts"]["error"] == 0
+    assert f"--data.root {root}_fixed" in done.stdout
+    assert examine(f"{root}_fixed", tmp_path / "second")["counts"]["error"] == 0
     page = (tmp_path / "out" / "doctor.html").read_text()
     assert "default-src 'none'" in page
     assert not re.search(r'(?:src|href)="(?!data:)', page)
@@ -45,3 +45,13 @@ def test_voc_sample_lacks_two_classes_and_nothing_else(real_data, tmp_path):
     report = examine(real_data / "voc_sample", tmp_path, name="voc")
     errors = [(f["kind"], f["text"].split(":")[0]) for f in report["findings"] if f["severity"] == "error"]
     assert errors == [("class-absent", "pottedplant, sheep")]
+
+
+def test_the_old_name_of_fix_works(tmp_path):
+    (tmp_path / "data").mkdir()
+    p.make(tmp_path / "data", train=2, val=1)
+    copy = tmp_path / "copy"
+    done = run_tool("tools/doctor.py", "configs/shapes_cfn.py", "--data.name", "folder", "--data.root", tmp_path / "data",
+                    "--out", tmp_path / "out", f"--mend={copy}")
+    assert done.stderr.count("--mend is now --fix") == 1
+    assert (copy / "classes.txt").is_file()

@@ -1,4 +1,4 @@
-"""What the doctor proposes works: a corrected classes.txt, or a mended copy, has no fault left and the truth it had before."""
+"""What the doctor proposes works: a corrected classes.txt, or a fixed copy, has no fault and the same truth."""
 
 import shutil
 
@@ -25,7 +25,7 @@ def proposal(report):
 
 
 @pytest.mark.parametrize("name", REMAPPED)
-def test_other_ids_in_classes_txt_mend_all_masks(name, data, tmp_path):  # noqa: F811
+def test_other_ids_in_classes_txt_fix_all_masks(name, data, tmp_path):  # noqa: F811
     before = truths(data)
     p.change(p.masks(data), REMAPPED[name])
     with pytest.raises(UserError):
@@ -83,11 +83,11 @@ LEFT_OUT = ["truncated image", "truncated mask", "image without mask", "other si
 
 
 @pytest.mark.parametrize("name", [*EXACT, *LEFT_OUT, "smeared colours", "unknown id", "two suffixes"])
-def test_a_mended_copy(name, data, tmp_path):  # noqa: F811
+def test_a_fixed_copy(name, data, tmp_path):  # noqa: F811
     before = truths(data)
     ERRORS[name][2](data)
     files = sorted((path, path.read_bytes()) for path in data.rglob("*") if path.is_file())
-    examine(data, tmp_path / "out", mend=tmp_path / "copy")
+    examine(data, tmp_path / "out", fix=tmp_path / "copy")
     assert files == sorted((path, path.read_bytes()) for path in data.rglob("*") if path.is_file())
     report = examine(tmp_path / "copy", tmp_path / "out")
     assert kinds(report, "error", "warning") == set()
@@ -106,10 +106,10 @@ def test_a_mended_copy(name, data, tmp_path):  # noqa: F811
 
 def test_a_copy_needs_an_empty_folder(data, tmp_path):  # noqa: F811
     with pytest.raises(UserError, match="has files in it"):
-        examine(data, tmp_path / "out", mend=data)
+        examine(data, tmp_path / "out", fix=data)
 
 
-def test_voc_is_mended_into_a_folder_data_set(tmp_path):
+def test_voc_is_fixed_into_a_folder_data_set(tmp_path):
     home = tmp_path / "VOCdevkit" / "VOC2012"
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (home / folder).mkdir(parents=True)
@@ -120,7 +120,7 @@ def test_voc_is_mended_into_a_folder_data_set(tmp_path):
         Image.fromarray(LABELS.palette()[rng.integers(0, 21, (40, 50))]).save(home / "SegmentationClass" / f"{name}.png")
     for split, name in (("train", "a"), ("val", "v")):
         (home / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(f"{name}\n")
-    report = examine(tmp_path, tmp_path / "out", mend=tmp_path / "copy", name="voc")
+    report = examine(tmp_path, tmp_path / "out", fix=tmp_path / "copy", name="voc")
     assert kinds(report, "error") == {"mask-colors"}
     assert examine(tmp_path / "copy", tmp_path / "out")["counts"]["error"] == 0
     shutil.rmtree(home / "ImageSets")
@@ -130,6 +130,6 @@ def test_voc_is_mended_into_a_folder_data_set(tmp_path):
 def test_shapes_are_drawn_and_clean(tmp_path, monkeypatch):
     from cfnseg.data.formats.shapes import ShapesDataset
     monkeypatch.setattr(ShapesDataset, "sizes", {"train": 24, "val": 12, "test": 1})
-    from cfnseg.doctor.build import examine_data
+    from cfnseg.doctor import examine_data
     report = examine_data(Config(data=Data(name="shapes", crop=(160, 224)), name="s"), tmp_path)
     assert report["counts"]["error"] == report["counts"]["warning"] == 0

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfnseg.data.formats import shapes
-from cfnseg.doctor.hashes import alike, distances, near_pairs, perceptual_hash, thumbnail
+from cfnseg.doctor.images import alike, distances, near_pairs
+from cfnseg.doctor.reading import perceptual_hash, thumbnail
 
 HASH = st.integers(0, 2**64 - 1)
 
