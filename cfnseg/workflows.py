@@ -18,23 +18,23 @@ from cfnseg.data.dataset import Dataset, open_dataset, read_sample, read_truth
 from cfnseg.data.formats.class_folders import ImageSet, open_images
 from cfnseg.data.loader import Batch
 from cfnseg.data.predictions import find_masks, read_prediction
-from cfnseg.engine.checkpoint import Weights, check_labels, load
-from cfnseg.engine.classification import evaluate_images
-from cfnseg.engine.evaluate import evaluate, predicted
-from cfnseg.engine.hardware import build_fabric
-from cfnseg.engine.hosts import file_from_main, from_main, together
-from cfnseg.engine.inference import PLAIN, Inference
-from cfnseg.engine.masks import evaluate_masks
-from cfnseg.engine.memory import resident, through_windows
-from cfnseg.engine.predict import pick_device
-from cfnseg.engine.stopping import Stopping
-from cfnseg.engine.train import Run
 from cfnseg.errors import UserError, first_line
+from cfnseg.evaluation.classification import evaluate_images
+from cfnseg.evaluation.mask_files import evaluate_masks
+from cfnseg.evaluation.segmentation import evaluate, predicted
+from cfnseg.inference.memory import resident, through_windows
+from cfnseg.inference.predictor import pick_device
+from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.models.segmenter import Output
+from cfnseg.models.weights import Weights, check_labels, load
 from cfnseg.report.build import write_report
 from cfnseg.report.files import report_folder
 from cfnseg.report.labels import write_label_report
 from cfnseg.storage import locked
+from cfnseg.training.hardware import build_fabric
+from cfnseg.training.hosts import file_from_main, from_main, together
+from cfnseg.training.run import Run
+from cfnseg.training.stopping import Stopping
 
 LEVELS = {"pixel": "a segmentation model", "image": "a classification model"}
 TOOLS = {"pixel": "tools/eval_seg.py", "image": "tools/eval_cls.py"}

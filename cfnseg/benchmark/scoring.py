@@ -12,7 +12,7 @@ from cfnseg.data.dataset import FileDataset
 from cfnseg.data.files import read_mask
 from cfnseg.data.formats.cityscapes import LABELS
 from cfnseg.data.loader import parallel
-from cfnseg.engine.masks import evaluate_masks
+from cfnseg.evaluation.mask_files import evaluate_masks
 
 Pairs = list[tuple[Path, Path]]
 

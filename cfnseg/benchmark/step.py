@@ -15,8 +15,8 @@ from torch import nn
 from cfnseg.benchmark.timing import in_turns
 from cfnseg.config import Data, Model, Optim
 from cfnseg.data.transforms import TrainTransform
-from cfnseg.engine.optim import build_optimizer
 from cfnseg.models.build import build_model
+from cfnseg.training.optim import build_optimizer
 
 
 def whole_then_crop(settings: Data) -> Callable[[np.ndarray, np.ndarray, int], object]:

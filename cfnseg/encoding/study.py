@@ -17,8 +17,8 @@ from cfnseg.encoding.descriptors import stage_pair
 from cfnseg.encoding.fisher import FisherVector
 from cfnseg.encoding.pooled import AveragePooling, FusedFeature
 from cfnseg.encoding.vlad import VLAD
-from cfnseg.engine.checkpoint import load
 from cfnseg.errors import UserError
+from cfnseg.models.weights import load
 
 BATCH = 100
 

@@ -66,7 +66,7 @@ class DSN(Network):
     stages, the last the main one.
     """
 
-    side_fades = True  # read by cfnseg.engine.loss
+    side_fades = True  # read by cfnseg.training.loss
 
     def __init__(self, encoder: str, num_classes: int, *, encoder_weights: str | None = None,
                  strides: tuple[int, ...] = (4, 8, 16, 32), width: int = 128, dropout: float = 0.1,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cfnseg.data.labels import LabelMap
-from cfnseg.engine.evaluate import Evaluation
+from cfnseg.evaluation.segmentation import Evaluation
 from cfnseg.report.files import write_files
 from cfnseg.report.gallery import Picture
 from cfnseg.report.markdown import markdown_of

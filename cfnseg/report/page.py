@@ -10,10 +10,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cfnseg.engine.log import environment, read_log
 from cfnseg.report import curves
 from cfnseg.report.heatmap import compact, heatmap
 from cfnseg.report.markdown import interval, shown
+from cfnseg.training.log import environment, read_log
 
 MANY = 40  # with more classes than this, table and matrix scroll in boxes of their own
 

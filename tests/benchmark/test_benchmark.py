@@ -14,8 +14,8 @@ from cfnseg.benchmark.runs import Results, finished, run_suite
 from cfnseg.benchmark.suite import Suite, load_suite
 from cfnseg.benchmark.table import table_of, write_table
 from cfnseg.config import Config, to_dict
-from cfnseg.engine.checkpoint import load_checkpoint
 from cfnseg.errors import UserError
+from cfnseg.training.checkpoint import load_checkpoint
 from tests.conftest import ENCODER, REPO, run_tool
 
 SUITE = """

@@ -14,11 +14,11 @@ from cfnseg.compare.build import compare
 from cfnseg.config import Config, Data, Model, Optim, to_dict
 from cfnseg.data.dataset import open_dataset, read_sample
 from cfnseg.data.labels import ClassNames
-from cfnseg.engine.checkpoint import save_weights
-from cfnseg.engine.classification import ImageEvaluation
-from cfnseg.engine.inference import Inference
 from cfnseg.errors import UserError
+from cfnseg.evaluation.classification import ImageEvaluation
+from cfnseg.inference.settings import Inference
 from cfnseg.models.build import build_model
+from cfnseg.models.weights import save_weights
 from cfnseg.report.labels import write_label_report
 from cfnseg.workflows import score_predictions, score_weights
 from tests.conftest import ENCODER, run_tool

@@ -9,8 +9,8 @@ import sklearn.metrics
 from test_report import Loads, strict
 
 from cfnseg.data.labels import ClassNames
-from cfnseg.engine.classification import ImageEvaluation
 from cfnseg.errors import UserError
+from cfnseg.evaluation.classification import ImageEvaluation
 from cfnseg.metrics.classification import average_precision
 from cfnseg.metrics.uncertainty import bootstrap_mean
 from cfnseg.report.curves import charts

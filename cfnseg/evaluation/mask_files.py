@@ -1,0 +1,84 @@
+"""Scoring masks that any program wrote, in parallel, by the metric contract."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from cfnseg.data.dataset import Dataset, read_ids, read_truth
+from cfnseg.data.loader import parallel
+from cfnseg.data.predictions import demand_raw_ids, note_few_bits, read_predicted_ids
+from cfnseg.evaluation.segmentation import Evaluation
+from cfnseg.metrics.details import Details, count_details
+from cfnseg.metrics.pairs import pair_counts
+
+
+def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
+                alone: bool = True) -> tuple[np.ndarray, np.ndarray, tuple | None, np.ndarray, np.ndarray]:
+    """Count one image.
+
+    Args:
+        dataset: the split.
+        index: of the image.
+        mask: its prediction, raw ids; a pixel of an ignored id has no class and is wrong where it counts.
+        details: count boundaries, trimaps and sizes too.
+        alone: as in `LabelMap.demand_one_meaning`, of the predictions.
+
+    Returns:
+        (C, C) confusion of the pixels that got a class, (3, C) counts of all, what
+        `cfnseg.metrics.details.count_details` gives, (256,) pixels of each predicted id, and (C,) pixels that would be
+        right if the predictions were train ids.
+
+    Raises:
+        UserError: a file that cannot be read, has an unknown id, or another size than the truth.
+    """
+    labels, classes = dataset.labels, len(dataset.labels)
+    true = read_ids(dataset, index)
+    prediction = read_predicted_ids(mask, labels, true.shape, alone)
+    # raw ids are counted and their counts encoded: encoding the pixels would take half as long as decoding the files
+    raw = pair_counts(true, prediction)
+    pairs = labels.encode_counts(raw)
+    if pairs is None:
+        read_truth(dataset, index)
+        labels.encode(prediction, mask)  # this, if not that, says which id is unknown
+    matrix = pairs[:, :classes]
+    counts = np.stack([matrix.diagonal(), pairs.sum(1), matrix.sum(0)])
+    more = count_details(labels.encode(true), labels.encode(prediction), classes) if details else None
+    return matrix, counts, more, raw.sum(0), raw[[label.id for label in labels.labels], range(classes)]
+
+
+def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, details: bool = False) -> Evaluation:
+    """Score a mask file for each image of a split.
+
+    Args:
+        dataset: the split.
+        masks: the files, in the order of ``dataset.names``, of raw ids at the truths' sizes.
+        workers: processes that read and count.
+        details: count boundaries, trimaps and sizes too, for final reports.
+
+    Raises:
+        UserError: a file that cannot be read, has an unknown id, two meanings or another size than its truth; predictions that
+            hold train ids.
+    """
+    classes = len(dataset.labels)
+    used, as_train = np.zeros(256, np.int64), np.zeros(classes, np.int64)
+    confusion = np.zeros((classes, classes), np.int64)
+    counts = np.zeros((len(masks), 3, classes), np.int64)
+    more = Details.zeros(len(masks), classes) if details else None
+    alone = note_few_bits(masks)
+    jobs = [(index, mask, details, alone) for index, mask in enumerate(masks)]
+    for index, result in enumerate(parallel(functools.partial(_count_job, dataset), jobs, workers)):
+        matrix, counts[index], extra, ids, right = result
+        confusion += matrix
+        used += ids
+        as_train += right
+        if more:
+            more.add(index, extra)
+    demand_raw_ids(dataset.labels, used, counts[:, 0].sum(0), as_train)
+    return Evaluation(dataset.names, confusion, counts, details=more)
+
+
+def _count_job(dataset: Dataset, job: tuple) -> tuple:
+    return count_image(dataset, *job)
