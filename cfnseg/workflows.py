@@ -82,7 +82,7 @@ def train(config: Config, resume: bool = False, data: tuple[Dataset, Dataset] | 
                 facts = _facts(config.data.name, "", best.score["split"], weights=trained.weights)
                 write = _score(best, trained.validation, folder / "report", facts, run_folder=folder,
                                stopping=stopping, device=fabric.device, workers=config.data.workers,
-                               rank=fabric.global_rank, world=fabric.world_size)
+                               rank=fabric.global_rank, world=fabric.world_size, title="report" if on_main else "")
                 from_main(fabric, write)
                 stopping.check()
         except (RuntimeError, OSError) as error:
@@ -141,7 +141,7 @@ def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path 
         if message := through_windows(loaded.model.to(place), first, inference, process):
             print(f"{data.names[0]}, the first image: {message}", flush=True)
     facts = _facts(name, root, split, weights=weights, **changed)
-    return _show(out, _score(loaded, data, out, facts, device=place, workers=workers, inference=inference,
+    return _show(out, _score(loaded, data, out, facts, device=place, workers=workers, title="evaluate", inference=inference,
                              explain=explain, pictures=pictures)())
 
 
@@ -155,7 +155,7 @@ def _score(weights: Weights, data: Dataset | ImageSet, out: Path, facts: dict[st
         out, facts, explain, pictures, run_folder: of the report.
         inference: windows, scales, mirroring (segmentation).
         stopping: looked at before each image and each picture.
-        where: device, workers, rank, world; see `evaluate`.
+        where: device, workers, rank, world, title; see `evaluate`.
     """
     model = weights.model.to(where["device"], memory_format=torch.channels_last)
     if weights.settings.level == "image":
@@ -204,7 +204,7 @@ def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Pa
         one = f"1 PNG file in {folder} belongs to no image of {dataset} {split} and is not scored:"
         print(f"note: {several if len(others) > 1 else one} {others[0].name}")
     out = report_folder(out or folder.with_name(f"{folder.name}_report"))
-    result = evaluate_masks(data, masks, workers, details=True)
+    result = evaluate_masks(data, masks, workers, details=True, title="evaluate")
 
     def picture(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         image, truth = read_sample(data, index)

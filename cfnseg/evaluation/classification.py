@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
@@ -15,9 +14,12 @@ from cfnseg.config import Data
 from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.loader import labelled_images
 from cfnseg.data.transforms import ImageTransform
-from cfnseg.evaluation.segmentation import stop_together
+from cfnseg.evaluation.segmentation import sum_over_processes
 from cfnseg.metrics.classification import top_errors
-from cfnseg.training.stopping import Stopping
+from cfnseg.progress import progress
+
+if TYPE_CHECKING:
+    from cfnseg.training.stopping import Stopping
 
 BATCH = 250  # images scored at once
 
@@ -62,17 +64,15 @@ class ImageEvaluation:
 
 
 def evaluate_images(model: nn.Module, data: ImageSet, settings: Data, *, device: str | torch.device = "cpu", workers: int = 2,
-                    rank: int = 0, world: int = 1, precision: Any = None, stopping: Stopping | None = None) -> ImageEvaluation:
-    """Score an image-level net on a split: each image's middle at the crop's size.
+                    rank: int = 0, world: int = 1, precision: Any = None, stopping: Stopping | None = None,
+                    title: str = "") -> ImageEvaluation:
+    """Score a classification model on a split: the centre of each image at the crop's size.
 
     Args:
-        model: an image-level net, on ``device``; left in the mode it was in.
+        model: a classification model, on ``device``; left in the mode it was in.
         data: the split.
-        settings: the data section that it was trained with (crop).
-        device: where the model is.
-        workers: loader processes.
-        rank, world: this process and how many share the images.
-        precision: a context manager factory for the forward pass.
+        settings: the data section of its training (crop).
+        device, workers, rank, world, precision, title: as for `cfnseg.evaluate`.
         stopping: looked at before each batch.
 
     Returns:
@@ -82,27 +82,26 @@ def evaluate_images(model: nn.Module, data: ImageSet, settings: Data, *, device:
         UserError: a file that cannot be read, classes that are not the model's.
         Stopped: a process was asked to stop; all of them raise it.
     """
-    scores = torch.zeros(len(data.names), len(data.labels))
-    targets = torch.from_numpy(data.targets)
-    loss = torch.zeros((), dtype=torch.float64)
+    scores = np.zeros((len(data.names), len(data.labels)), np.float32)
+    loss = np.zeros(1)
     training = model.training
     model.eval()
     try:
-        for indices, images in labelled_images(data, ImageTransform(settings, train=False), BATCH, workers, rank, world):
+        transform = ImageTransform(settings, train=False)
+        count = -(-len(range(rank, len(data.names), world)) // BATCH)
+        for indices, images in progress(labelled_images(data, transform, BATCH, workers, rank, world), count, title, "batches"):
             if stopping and stopping.asked:
                 break
             with torch.inference_mode(), precision() if precision else torch.autocast("cpu", enabled=False):
                 logits = model(images.to(device)).image
-            logits = logits.float().cpu()
-            scores[indices] = logits.softmax(1)
-            loss += F.cross_entropy(logits, targets[indices], reduction="sum").double()
+            logits, indices = logits.float().cpu(), indices.numpy()
+            scores[indices] = logits.softmax(1).numpy()
+            loss += F.cross_entropy(logits, torch.from_numpy(data.targets[indices]), reduction="sum").item()
     finally:
         model.train(training)
     if stopping:
-        stop_together(stopping, device, world)
+        stopping.check_together(device, world)
     if world > 1:
         for part in (scores, loss):
-            moved = part.to(device)
-            dist.all_reduce(moved)
-            part.copy_(moved)
-    return ImageEvaluation(data.names, data.targets, scores.numpy(), float(loss / len(data.names)))
+            sum_over_processes(part, device)
+    return ImageEvaluation(data.names, data.targets, scores, float(loss[0] / len(data.names)))

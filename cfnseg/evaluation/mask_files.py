@@ -13,6 +13,7 @@ from cfnseg.data.predictions import demand_raw_ids, note_few_bits, read_predicte
 from cfnseg.evaluation.segmentation import Evaluation
 from cfnseg.metrics.details import Details, count_details
 from cfnseg.metrics.pairs import pair_counts
+from cfnseg.progress import progress
 
 
 def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
@@ -49,7 +50,7 @@ def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
     return matrix, counts, more, raw.sum(0), raw[[label.id for label in labels.labels], range(classes)]
 
 
-def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, details: bool = False) -> Evaluation:
+def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, details: bool = False, title: str = "") -> Evaluation:
     """Score a mask file for each image of a split.
 
     Args:
@@ -57,6 +58,7 @@ def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, detail
         masks: the files, in the order of ``dataset.names``, of raw ids at the truths' sizes.
         workers: processes that read and count.
         details: count boundaries, trimaps and sizes too, for final reports.
+        title: of the progress display; "" = none.
 
     Raises:
         UserError: a file that cannot be read, has an unknown id, two meanings or another size than its truth; predictions that
@@ -69,7 +71,8 @@ def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, detail
     more = Details.zeros(len(masks), classes) if details else None
     alone = note_few_bits(masks)
     jobs = [(index, mask, details, alone) for index, mask in enumerate(masks)]
-    for index, result in enumerate(parallel(functools.partial(_count_job, dataset), jobs, workers)):
+    count = functools.partial(_count_job, dataset)
+    for index, result in enumerate(progress(parallel(count, jobs, workers), len(jobs), title)):
         matrix, counts[index], extra, ids, right = result
         confusion += matrix
         used += ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,7 +19,10 @@ from cfnseg.metrics.calibration import BINS, calibration_counts
 from cfnseg.metrics.classification import mean_average_precision
 from cfnseg.metrics.confusion import Scores, confusion_matrix, counts_of, device_confusion_matrix, scores_of
 from cfnseg.metrics.details import Details, count_details
-from cfnseg.training.stopping import Stopped, Stopping
+from cfnseg.progress import progress
+
+if TYPE_CHECKING:
+    from cfnseg.training.stopping import Stopping
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Evaluation:
 
 def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device = "cpu", workers: int = 2, rank: int = 0,
              world: int = 1, limit: int | None = None, precision: Any = None, details: bool = False,
-             inference: Inference = PLAIN, stopping: Stopping | None = None) -> Evaluation:
+             inference: Inference = PLAIN, stopping: Stopping | None = None, title: str = "") -> Evaluation:
     """Score a model on a split.
 
     Args:
@@ -94,6 +97,7 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
             to the CPU.
         inference: windows, scales, mirroring.
         stopping: looked at before each image.
+        title: of the progress display; "" = none.
 
     Returns:
         The same `Evaluation` in every process.
@@ -112,7 +116,8 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
     training = model.training
     model.eval()
     try:
-        for index, image, truth in whole_images(dataset, workers, rank, world, limit):
+        share = len(range(rank, len(names), world))
+        for index, image, truth in progress(whole_images(dataset, workers, rank, world, limit), share, title):
             if stopping and stopping.asked:
                 break
             with precision() if precision else torch.autocast("cpu", enabled=False):
@@ -132,26 +137,16 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
     finally:
         model.train(training)
     if stopping:
-        stop_together(stopping, device, world)
+        stopping.check_together(device, world)
     if world > 1:  # every image is in one process only, so sums put the parts together
         for part in (confusion, counts, presence, loss, *((calibration, *more.parts) if details else ())):
-            _sum_over_processes(part, device)
+            sum_over_processes(part, device)
     mean = float(loss[0] / loss[1]) if loss[1] else float("nan")
     return Evaluation(names, confusion, counts, mean, presence, *((more, calibration) if details else ()))
 
 
-def stop_together(stopping: Stopping, device: str | torch.device, world: int) -> None:
-    """Raise Stopped in every process if one was asked to stop."""
-    asked = stopping.asked
-    if world > 1:
-        shared = torch.tensor(asked, device=device)
-        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-        asked = int(shared)
-    if asked:
-        raise Stopped(asked)
-
-
-def _sum_over_processes(part: np.ndarray, device: str | torch.device) -> None:
+def sum_over_processes(part: np.ndarray, device: str | torch.device) -> None:
+    """Replace ``part`` by its sum over the processes."""
     moved = torch.from_numpy(part).to(device)
     dist.all_reduce(moved)
     part[:] = moved.cpu().numpy()

@@ -7,39 +7,41 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cfnseg.errors import UserError, first_line
+from cfnseg.progress import Progress
 from cfnseg.storage import write_atomic
 from cfnseg.training.record import Read
 
 
 class RunLog:
-    """Rows of `log.jsonl` and the progress display.
+    """Rows of `log.jsonl`, and the progress display of a run.
 
     Args:
         path: the file; appended to row by row.
         total: steps of the whole run.
-        start, validated: steps that are done and validated; rows of later ones are dropped first, as they belong to work
-            that a resumed run does again.
+        start, validated: steps that are done and validated. Rows of later steps are dropped first:
+            a resumed run does them again.
         active: False in processes that only compute; every call then does nothing.
+        clock: seconds.
     """
 
-    def __init__(self, path: Path, total: int, start: int = 0, validated: int = 0, active: bool = True) -> None:
-        self.path, self.total, self.active = path, total, active
+    def __init__(self, path: Path, total: int, start: int = 0, validated: int = 0, active: bool = True,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self.path, self.active = path, active
         if not active:
             return
         rows = [r for r in read_log(path) if r["step"] <= (validated if "val_loss" in r else start)]
-        write_atomic(path, lambda beside: beside.write_text("".join(json.dumps(r) + "\n" for r in rows)))
+        write_atomic(path, lambda temporary: temporary.write_text("".join(json.dumps(r) + "\n" for r in rows)))
         self.console = Console(soft_wrap=True)
-        self.progress: Progress | None = None
-        self.marks: list[tuple[float, int]] = []
-        self.said = 0.0
-        self.start = start
+        self.progress = Progress("step", total, console=self.console, lasting=True, clock=clock)
+        self.clock, self.validation = clock, 0.0  # seconds that the last validation took
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row (with its ``step``); numbers that are not finite become null, as JSON has none."""
@@ -57,8 +59,10 @@ class RunLog:
         if self.active:
             self.console.print(text, markup=False, highlight=False)
 
-    def step(self, step: int, epoch: float, read: Read, rate: float, batch: int, waiting: float) -> None:
+    def step(self, step: int, epoch: float, read: Read, rate: float, batch: int, waiting: float, validations: int) -> None:
         """Show that ``step`` steps are done; a line each 10 s where there is no terminal.
+
+        The ETA counts the validations to come and the report, each as long as the last validation.
 
         Args:
             step, epoch: done so far.
@@ -66,39 +70,34 @@ class RunLog:
             rate: the last step's learning rate.
             batch: images a step.
             waiting: share of time, 0..1, spent waiting for data so far.
+            validations: how many are to come.
         """
         if not self.active:
             return
-        now = time.perf_counter()
-        self.marks = [*self.marks[-50:], (now, step)]
-        then, steps = self.marks[0][0], step - self.marks[0][1]
-        pace = (now - then) / steps if steps else 0.0
-        speed = batch / pace if pace else 0.0
-        if self.progress is None and self.console.is_terminal:
-            self.progress = Progress(TextColumn("[bold]train"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                                     TextColumn("{task.description}"), console=self.console)
-            self.bar = self.progress.add_task("", total=self.total, completed=self.start)
-            self.progress.start()
-        text = f"epoch {epoch:.2f}  loss {read.loss:.4f}  lr {rate:.2e}  {speed:.1f} images/s  waiting {waiting:.1%}"
-        if self.progress:
-            self.progress.update(self.bar, completed=step, description=text)
-        elif now - self.said > 10 or step == self.total:
-            self.said = now
-            left = int(pace * (self.total - step))
-            self.say(f"step {step}/{self.total}  {text}  ETA {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}")
+        pace = self.progress.mark(step)
+        speed = f"  {batch * pace:.1f} images/s" if pace else ""
+        text = f"epoch {epoch:.2f}  loss {read.loss:.4f}  lr {rate:.2e}{speed}  waiting {waiting:.1%}"
+        later = self.validation * (validations + 1)
+        self.progress.show(step, text, pace, later, "" if self.validation else " + validation")
 
-    def paused(self) -> None:
-        """Forget the pace: what follows (a validation) is not training time."""
-        if self.active:
-            self.marks = []
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        """Time a validation, which is no training time."""
+        if not self.active:
+            yield
+            return
+        began = self.clock()
+        with self.progress.pause():
+            yield
+        self.validation = self.clock() - began
 
     def __enter__(self) -> RunLog:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         """Leave the terminal as it was."""
-        if self.active and self.progress:
-            self.progress.stop()
+        if self.active:
+            self.progress.__exit__(*error)
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:

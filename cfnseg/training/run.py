@@ -233,9 +233,9 @@ class Run:
             while True:
                 step = self.state["step"]
                 if self._due(step) and self.state["validated"] < step:
-                    self.log.paused()
                     began_validation = time.perf_counter()
-                    self._validate()
+                    with self.log.validating():
+                        self._validate()
                     began += time.perf_counter() - began_validation
                 patience = self.config.train.patience
                 if step >= self.total or (patience and self.state["since_best"] >= patience):
@@ -252,7 +252,7 @@ class Run:
                 if saves or stop or self.known is None or step % self.config.train.log_every == 0 or self.record.full:
                     stop = self._read(rate) or stop
                 self.log.step(step, step / self.per_epoch, self.known, rate, self.config.train.batch,
-                              waited / (time.perf_counter() - began))
+                              waited / (time.perf_counter() - began), self._validations_left())
                 if saves or stop:
                     self._save()
                 if stop:
@@ -288,6 +288,10 @@ class Run:
     def _due(self, step: int) -> bool:
         """Is ``step`` the end of an epoch that is validated, or of the run?"""
         return step > 0 and (step % (self.per_epoch * self.config.train.val_every) == 0 or step == self.total)
+
+    def _validations_left(self) -> int:
+        every = self.per_epoch * self.config.train.val_every
+        return -(-self.total // every) - self.state["validated"] // every
 
     def _step(self, batch) -> float:
         """One step, without waiting for the device; returns the learning rate."""
@@ -377,7 +381,8 @@ class Run:
         step = self.state["step"]
         try:
             result = self.task.evaluate(self.averaged, self.val, device=self.fabric.device, rank=self.rank, world=self.world,
-                                        precision=self.fabric.autocast, stopping=self.stopping)
+                                        precision=self.fabric.autocast, stopping=self.stopping,
+                                        title="" if self.rank else "validate")
         except torch.OutOfMemoryError as error:
             raise UserError(f"out of memory in validation after step {step} ({first_line(error)}); the training is saved. "
                             "Lower --model.test-scale in a new run, or use a GPU with more memory") from None

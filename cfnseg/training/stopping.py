@@ -25,7 +25,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stopping:
-    """Within this context SIGINT and SIGTERM set ``asked``; the run looks at it where it can stop.
+    """Within this context SIGINT and SIGTERM set ``asked``; the run checks it where it can stop.
 
     `timeout` and `torchrun` deliver a signal twice, once to the process and once to its group.
     A Ctrl-C more than two seconds after the first stops at once, but not under torchrun, which
@@ -57,3 +57,14 @@ class Stopping:
         """Raise `Stopped` if a stop was asked for."""
         if self.asked:
             raise Stopped(self.asked)
+
+    def check_together(self, device: object, world: int) -> None:
+        """Raise `Stopped` in every one of ``world`` processes if one was asked to stop."""
+        if world > 1:
+            import torch  # the command line handles signals before it takes seconds to import torch
+            import torch.distributed as dist
+
+            shared = torch.tensor(self.asked, device=device)
+            dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+            self.asked = int(shared)
+        self.check()
