@@ -56,7 +56,7 @@ def save_weights(path: str | Path, model: nn.Module, settings: Model, labels: La
     tensors = {k: (v.half() if half and v.is_floating_point() else v).contiguous().cpu() for k, v in model.state_dict().items()}
     header = {"version": cfnseg.__version__, "model": asdict(settings), "labels": labels.to_dict(), "score": score,
               "normalisation": {} if settings.name == OWN else model.encoder.normalisation}
-    write_atomic(path, lambda beside: save_file(tensors, beside, {"cfnseg": json.dumps(header)}))
+    write_atomic(path, lambda temporary: save_file(tensors, temporary, {"cfnseg": json.dumps(header)}))
 
 
 def load(path: str | Path, model: nn.Module | None = None) -> Weights:
@@ -123,19 +123,20 @@ class Start(NamedTuple):
     """What fine-tuning begins with.
 
     Attributes:
-        untouched: the model's tensors that the file has nothing for, such as a fusion of another form.
-        told: how the classes were matched; "" if they are the file's, in its order.
+        untouched: the model's tensors that the file has nothing for, such as another fusion.
+        classes: how the classes were matched; "" if they are the file's, in its order.
     """
 
     untouched: list[str]
-    told: str
+    classes: str
 
 
 def start_from(model: nn.Module, path: str | Path, settings: Model, labels: LabelMap | ClassNames) -> Start:
     """Copy the tensors of a weights file whose names and shapes fit into ``model``, for fine-tuning.
 
-    Where a tensor has a place for each class, places are matched by the class's name: the same name first, then the same but
-    for upper and lower case. New classes keep the weights that ``model`` has; the file's other classes are left out.
+    A tensor with a place for each class is copied class by class: classes match by name, first
+    exactly, then regardless of case. New classes keep the model's weights; the file's other classes
+    are left out.
 
     Args:
         model: as built from ``settings``; changed in place.
@@ -153,13 +154,11 @@ def start_from(model: nn.Module, path: str | Path, settings: Model, labels: Labe
     axes, their_axes = class_axes(settings, len(labels)), class_axes(weights.settings, len(weights.labels))
     untouched = []
     for name, tensor in own.items():
-        other = theirs.get(name)
-        axis = axes[name]
-        if other is None or axis != their_axes[name] or other.ndim != tensor.ndim:
-            untouched.append(name)
-        elif axis is None and tensor.shape == other.shape:
+        axis, other = axes[name], theirs.get(name)
+        fits = other is not None and axis == their_axes[name] and other.ndim == tensor.ndim
+        if fits and axis is None and tensor.shape == other.shape:
             tensor.copy_(other)
-        elif axis is not None and tensor.select(axis, 0).shape == other.select(axis, 0).shape and pairs:
+        elif fits and axis is not None and pairs and tensor.select(axis, 0).shape == other.select(axis, 0).shape:
             tensor.index_copy_(axis, here, other.index_select(axis, there))
         else:
             untouched.append(name)
@@ -168,10 +167,11 @@ def start_from(model: nn.Module, path: str | Path, settings: Model, labels: Labe
     if labels.names == weights.labels.names:
         return Start(untouched, "")
     mine, old = set(here.tolist()), set(there.tolist())
-    lists = (("matched by name", [n for i, n in enumerate(labels.names) if i in mine]),
-             ("new", [n for i, n in enumerate(labels.names) if i not in mine]),
-             ("left out", [n for i, n in enumerate(weights.labels.names) if i not in old]))
-    return Start(untouched, "classes " + "; ".join(f"{what} {len(names)} ({', '.join(names)})" for what, names in lists if names))
+    lists = {"matched by name": [n for i, n in enumerate(labels.names) if i in mine],
+             "new": [n for i, n in enumerate(labels.names) if i not in mine],
+             "left out": [n for i, n in enumerate(weights.labels.names) if i not in old]}
+    return Start(untouched, "classes " + "; ".join(
+        f"{what} {len(names)} ({', '.join(names)})" for what, names in lists.items() if names))
 
 
 def match_names(own: list[str], theirs: list[str]) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ def labels(names, level="pixel"):
 
 
 def started(tmp_path, settings, theirs, own):
-    """(the model of the file, the fine-tuned model as it starts, as it was before, what was told)."""
+    """(the model of the file, the fine-tuned model as it starts, as it was before, how the classes were matched)."""
     torch.manual_seed(0)
     old = build_model(settings, len(theirs))
     for value in old.state_dict().values():
@@ -42,7 +42,7 @@ def test_a_permuted_start_gives_permuted_logits(tmp_path, settings):
     old, model, _, start = started(tmp_path, settings, NAMES, own)
     order = [NAMES.index(n) for n in own]
     assert start.untouched == []
-    assert start.told == "classes matched by name 4 (car, sky, tree, road)"
+    assert start.classes == "classes matched by name 4 (car, sky, tree, road)"
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
         for training in (False, True):
@@ -62,7 +62,7 @@ def test_new_and_dropped_classes(tmp_path):
     settings = ALL[0]
     own = ["Road", "bus", "sky", "SKY", "tram"]
     old, model, before, start = started(tmp_path, settings, NAMES, own)
-    assert start.told == "classes matched by name 2 (Road, sky); new 3 (bus, SKY, tram); left out 2 (car, tree)"
+    assert start.classes == "classes matched by name 2 (Road, sky); new 3 (bus, SKY, tram); left out 2 (car, tree)"
     name = "pixel.predictors.0.1.weight"
     old, model, before = (net.state_dict()[name] for net in (old, model, before))
     assert torch.equal(model[[0, 2]], old[[1, 0]])

@@ -118,11 +118,11 @@ def test_fine_tuning_starts_from_what_fits(tiny):
     path = f"{tiny.runs}/tiny/best.safetensors"
     before = load(path).model.state_dict()
     run = engine.Run(dataclasses.replace(changed(tiny, "train", max_steps=1, init=path), name="same"))
-    assert run.untouched == []
+    assert run.start.untouched == []
     assert all(torch.equal(v, before[k]) for k, v in run.network.state_dict().items())
     other = changed(changed(tiny, "train", max_steps=1, init=path), "model", grid=(4, 5))
     run = engine.Run(dataclasses.replace(other, name="other"))
-    assert run.untouched == ["pixel.fusion.delta", "pixel.fusion.bias"]
+    assert run.start.untouched == ["pixel.fusion.delta", "pixel.fusion.bias"]
     with pytest.raises(UserError, match="no weights file"):
         engine.Run(dataclasses.replace(changed(tiny, "train", init="nowhere.safetensors"), name="third"))
 
