@@ -42,7 +42,7 @@ class Progress:
         seconds, units = (last - first for first, last in zip(self.marks[0], self.marks[-1]))
         return units / seconds if seconds > 0 else None
 
-    def show(self, done: int, text: str, rate: float | None, later: float = 0.0, besides: str = "") -> None:
+    def show(self, done: int, text: str, rate: float | None, later: float = 0.0, without: str = "") -> None:
         """Show a bar or, if it is time, a line.
 
         Args:
@@ -50,10 +50,10 @@ class Progress:
             text: what else to say.
             rate: what `mark` returned; None = no ETA.
             later: seconds of other work to come, a part of the ETA.
-            besides: what the ETA leaves out.
+            without: what the ETA leaves out.
         """
         if rate:
-            text = f"{text}  ETA {clock_time((self.total - done) / rate + later)}{besides}"
+            text = f"{text}  ETA {clock_time((self.total - done) / rate + later)}{without}"
         if self.console.is_terminal:
             self._bar().update(self.task, completed=done, description=text)
             return

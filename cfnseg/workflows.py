@@ -154,7 +154,7 @@ def _score(weights: Weights, data: Dataset | ImageSet, out: Path, facts: dict[st
         weights, data: what is scored on what.
         out, facts, explain, pictures, run_folder: of the report.
         inference: windows, scales, mirroring (segmentation).
-        stopping: looked at before each image and each picture.
+        stopping: asked before each image and each picture.
         where: device, workers, rank, world, title; see `evaluate`.
     """
     model = weights.model.to(where["device"], memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ from cfnseg.config import Data
 from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.loader import labelled_images
 from cfnseg.data.transforms import ImageTransform
-from cfnseg.evaluation.segmentation import sum_over_processes
+from cfnseg.evaluation.segmentation import combine, evaluating
 from cfnseg.metrics.classification import top_errors
 from cfnseg.progress import progress
 
@@ -73,7 +73,7 @@ def evaluate_images(model: nn.Module, data: ImageSet, settings: Data, *, device:
         data: the split.
         settings: the data section of its training (crop).
         device, workers, rank, world, precision, title: as for `cfnseg.evaluate`.
-        stopping: looked at before each batch.
+        stopping: asked before each batch.
 
     Returns:
         The same `ImageEvaluation` in every process.
@@ -84,11 +84,9 @@ def evaluate_images(model: nn.Module, data: ImageSet, settings: Data, *, device:
     """
     scores = np.zeros((len(data.names), len(data.labels)), np.float32)
     loss = np.zeros(1)
-    training = model.training
-    model.eval()
-    try:
-        transform = ImageTransform(settings, train=False)
-        count = -(-len(range(rank, len(data.names), world)) // BATCH)
+    transform = ImageTransform(settings, train=False)
+    count = -(-len(range(rank, len(data.names), world)) // BATCH)
+    with evaluating(model):
         for indices, images in progress(labelled_images(data, transform, BATCH, workers, rank, world), count, title, "batches"):
             if stopping and stopping.asked:
                 break
@@ -97,11 +95,5 @@ def evaluate_images(model: nn.Module, data: ImageSet, settings: Data, *, device:
             logits, indices = logits.float().cpu(), indices.numpy()
             scores[indices] = logits.softmax(1).numpy()
             loss += F.cross_entropy(logits, torch.from_numpy(data.targets[indices]), reduction="sum").item()
-    finally:
-        model.train(training)
-    if stopping:
-        stopping.check_together(device, world)
-    if world > 1:
-        for part in (scores, loss):
-            sum_over_processes(part, device)
+    combine((scores, loss), stopping, device, world)
     return ImageEvaluation(data.names, data.targets, scores, float(loss[0] / len(data.names)))

@@ -1,4 +1,4 @@
-"""Scoring masks that any program wrote, in parallel, by the metric contract."""
+"""The score of mask files that any program wrote."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from cfnseg.metrics.pairs import pair_counts
 from cfnseg.progress import progress
 
 
-def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
-                alone: bool = True) -> tuple[np.ndarray, np.ndarray, tuple | None, np.ndarray, np.ndarray]:
+def count_image(dataset: Dataset, details: bool, alone: bool,
+                job: tuple[int, Path]) -> tuple[np.ndarray, np.ndarray, tuple | None, np.ndarray, np.ndarray]:
     """Count one image.
 
     Args:
         dataset: the split.
-        index: of the image.
-        mask: its prediction, raw ids; a pixel of an ignored id has no class and is wrong where it counts.
         details: count boundaries, trimaps and sizes too.
-        alone: as in `LabelMap.demand_one_meaning`, of the predictions.
+        alone: as in `LabelMap.demand_one_meaning`, for the predictions.
+        job: the image's index, and its prediction: raw ids, where a pixel of an ignored id has no
+            class and is wrong where it counts.
 
     Returns:
         (C, C) confusion of the pixels that got a class, (3, C) counts of all, what
@@ -35,15 +35,15 @@ def count_image(dataset: Dataset, index: int, mask: Path, details: bool,
     Raises:
         UserError: a file that cannot be read, has an unknown id, or another size than the truth.
     """
-    labels, classes = dataset.labels, len(dataset.labels)
+    (index, mask), labels, classes = job, dataset.labels, len(dataset.labels)
     true = read_ids(dataset, index)
     prediction = read_predicted_ids(mask, labels, true.shape, alone)
-    # raw ids are counted and their counts encoded: encoding the pixels would take half as long as decoding the files
+    # encode 256 x 256 counts, not the pixels: that would take half as long as decoding the files
     raw = pair_counts(true, prediction)
     pairs = labels.encode_counts(raw)
     if pairs is None:
         read_truth(dataset, index)
-        labels.encode(prediction, mask)  # this, if not that, says which id is unknown
+        labels.encode(prediction, mask)  # one of the two calls names the unknown id
     matrix = pairs[:, :classes]
     counts = np.stack([matrix.diagonal(), pairs.sum(1), matrix.sum(0)])
     more = count_details(labels.encode(true), labels.encode(prediction), classes) if details else None
@@ -69,11 +69,9 @@ def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, detail
     confusion = np.zeros((classes, classes), np.int64)
     counts = np.zeros((len(masks), 3, classes), np.int64)
     more = Details.zeros(len(masks), classes) if details else None
-    alone = note_few_bits(masks)
-    jobs = [(index, mask, details, alone) for index, mask in enumerate(masks)]
-    count = functools.partial(_count_job, dataset)
-    for index, result in enumerate(progress(parallel(count, jobs, workers), len(jobs), title)):
-        matrix, counts[index], extra, ids, right = result
+    count = functools.partial(count_image, dataset, details, note_few_bits(masks))
+    results = progress(parallel(count, enumerate(masks), workers), len(masks), title)
+    for index, (matrix, counts[index], extra, ids, right) in enumerate(results):
         confusion += matrix
         used += ids
         as_train += right
@@ -81,7 +79,3 @@ def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, detail
             more.add(index, extra)
     demand_raw_ids(dataset.labels, used, counts[:, 0].sum(0), as_train)
     return Evaluation(dataset.names, confusion, counts, details=more)
-
-
-def _count_job(dataset: Dataset, job: tuple) -> tuple:
-    return count_image(dataset, *job)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +98,7 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
         details: count boundaries, trimaps, sizes of segments and calibration too, for final reports; this takes the masks
             to the CPU.
         inference: windows, scales, mirroring.
-        stopping: looked at before each image.
+        stopping: asked before each image.
         title: of the progress display; "" = none.
 
     Returns:
@@ -113,10 +115,8 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
     presence = np.zeros((len(names), classes))
     loss = np.zeros(2)  # sum, pixels
     more, calibration = Details.zeros(len(names), classes), np.zeros((BINS, 3))
-    training = model.training
-    model.eval()
-    try:
-        share = len(range(rank, len(names), world))
+    share = len(range(rank, len(names), world))
+    with evaluating(model):
         for index, image, truth in progress(whole_images(dataset, workers, rank, world, limit), share, title):
             if stopping and stopping.asked:
                 break
@@ -134,30 +134,41 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
                 true, found = truth.numpy(), result.mask.cpu().numpy()
                 more.add(index, count_details(true, found, classes))
                 calibration += calibration_counts(result.confidence.cpu().numpy(), true == found, true != IGNORE)
-    finally:
-        model.train(training)
-    if stopping:
-        stopping.check_together(device, world)
-    if world > 1:  # every image is in one process only, so sums put the parts together
-        for part in (confusion, counts, presence, loss, *((calibration, *more.parts) if details else ())):
-            sum_over_processes(part, device)
+    parts = [confusion, counts, presence, loss, *((calibration, *more.parts) if details else ())]
+    combine(parts, stopping, device, world)
     mean = float(loss[0] / loss[1]) if loss[1] else float("nan")
     return Evaluation(names, confusion, counts, mean, presence, *((more, calibration) if details else ()))
 
 
-def sum_over_processes(part: np.ndarray, device: str | torch.device) -> None:
-    """Replace ``part`` by its sum over the processes."""
-    moved = torch.from_numpy(part).to(device)
-    dist.all_reduce(moved)
-    part[:] = moved.cpu().numpy()
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards the model is in the mode it was in."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def combine(parts: Iterable[np.ndarray], stopping: Stopping | None, device: str | torch.device, world: int) -> None:
+    """Replace each part by its sum over the processes: every image is in one process only.
+
+    Raises Stopped in every process if one was asked to stop.
+    """
+    if stopping:
+        stopping.check_together(device, world)
+    if world > 1:
+        for part in parts:
+            moved = torch.from_numpy(part).to(device)
+            dist.all_reduce(moved)
+            part[:] = moved.cpu().numpy()
 
 
 def predicted(model: nn.Module, dataset: Dataset, index: int,
               inference: Inference = PLAIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image (H, W, 3) uint8, truth and prediction (H, W) uint8 train ids of one image of a data set."""
     image, truth = read_sample(dataset, index)
-    training = model.training
-    model.eval()
-    mask = segment(model, torch.from_numpy(image).permute(2, 0, 1), inference).mask
-    model.train(training)
+    with evaluating(model):
+        mask = segment(model, torch.from_numpy(image).permute(2, 0, 1), inference).mask
     return image, truth, mask.cpu().numpy()

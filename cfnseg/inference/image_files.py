@@ -1,4 +1,4 @@
-"""Inference on files: masks and overlays beside each other, a bad file named and passed over."""
+"""Inference on files: a mask and an overlay for each image; a bad file is named and skipped."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def earlier_results(images: list[Path]) -> list[Path]:
-    """Those of the images of one folder that are results of this module."""
+    """The images of one folder that are results of this module."""
     present = {p.name for p in images}
     origins = {name for p in images for name in (p.stem, p.name, f"{p.parent.name}_{p.name}")}
     results = []
@@ -62,7 +62,7 @@ def earlier_results(images: list[Path]) -> list[Path]:
 
 
 def result_names(files: list[Path]) -> list[str]:
-    """What each file's results are called: its stem, with suffix and folder as far as it takes to tell files apart.
+    """The name of each file's results: its stem, with suffix and folder where stems are equal.
 
     Raises UserError (usage) if even those are the same, as for a file given twice.
     """
@@ -119,9 +119,9 @@ def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: 
                 print(f"error: {error}", file=sys.stderr)
                 continue
             before = process + image.size * (len(files) > 1)  # the next one, read meanwhile
-            if told := through_windows(predictor.model, image.shape[:2], inference, before, DRAWING * image.size):
-                print(f"{path}: {told}", flush=True)
-            while writing and (told or len(writing) > WAITING or writing[0].done()):
+            if message := through_windows(predictor.model, image.shape[:2], inference, before, DRAWING * image.size):
+                print(f"{path}: {message}", flush=True)
+            while writing and (message or len(writing) > WAITING or writing[0].done()):
                 failed += _finished(writing.popleft())
             start = time.perf_counter()
             prediction = predictor(image)
@@ -145,17 +145,17 @@ def ahead(pool: ThreadPoolExecutor, read: Callable[[Path], np.ndarray], files: l
 
 
 def _write(path: Path, out: Path, name: str, image: np.ndarray, prediction: Prediction, labels: LabelMap) -> str:
-    """Write mask and overlay; what to tell of them."""
+    """Write mask and overlay; returns the message."""
     mask, picture = out / f"{name}{MASK}", out / f"{name}{OVERLAY}"
-    write_atomic(mask, lambda beside: labels.write(beside, prediction.mask))
+    write_atomic(mask, lambda temporary: labels.write(temporary, prediction.mask))
     drawn = overlay(image, prediction.mask, labels)
-    write_atomic(picture, lambda beside: write_jpeg(beside, drawn))
+    write_atomic(picture, lambda temporary: write_jpeg(temporary, drawn))
     present = "  ".join(f"{label} {chance:.2f}" for label, chance in prediction.present.items() if chance >= 0.5)
     return f"{path} -> {mask}, {picture.name}\n  in the image: {present or 'no class with probability 0.5'}"
 
 
 def _finished(writing: Future) -> int:
-    """Tell of a file that was written; 1 if it could not be."""
+    """Print the message of a written file; returns 1 if it could not be written."""
     try:
         print(writing.result(), flush=True)
         return 0

@@ -1,4 +1,4 @@
-"""How much memory a prediction will take, told before it begins."""
+"""How much memory a prediction will take, estimated before it begins."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def resident() -> int:
 
 
 def through_windows(model: Segmenter, size: tuple[int, int], inference: Inference, process: int, afterwards: int = 0) -> str | None:
-    """What to tell of an image that goes through windows: how many, and the memory; None if it is seen whole.
+    """A line on an image that goes through in windows: how many, and the memory; None if it needs none.
 
     Args:
         model, size, inference: as for `expected_peak`.
@@ -120,5 +120,5 @@ def through_windows(model: Segmenter, size: tuple[int, int], inference: Inferenc
     peak = expected_peak(model, size, inference)
     parts = {"process": process, "image": peak.image, "outputs": peak.outputs, "strip": peak.strip, "network": peak.network}
     total = process + max(peak.total, peak.image + peak.outputs + afterwards)
-    told = ", ".join(f"{name} {part / 2**30:.2f}" for name, part in parts.items())
-    return f"{size[0]} x {size[1]} px in {count} windows of {window[0]} x {window[1]}; memory up to {total / 2**30:.2f} GiB ({told})"
+    listed = ", ".join(f"{name} {part / 2**30:.2f}" for name, part in parts.items())
+    return f"{size[0]} x {size[1]} px in {count} windows of {window[0]} x {window[1]}; memory up to {total / 2**30:.2f} GiB ({listed})"

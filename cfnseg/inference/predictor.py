@@ -1,4 +1,4 @@
-"""From an image to a mask and image-level labels; one code for evaluation and inference."""
+"""From an image to a mask and the classes in it; evaluation and inference share this code."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def pick_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image.
+    """A model's result for one image.
 
     Attributes:
         mask: (H, W) uint8 train ids; `LabelMap.decode` gives raw ids.
@@ -102,7 +102,7 @@ class Predictor:
     def __init__(self, weights: str | Path | Weights, device: str = "auto", inference: Inference = PLAIN, compile: bool = False) -> None:
         loaded = weights if isinstance(weights, Weights) else load(weights)
         if loaded.settings.level != "pixel":
-            raise UserError(f"{weights} is an image-level net and makes no masks", code=2)
+            raise UserError(f"{weights} is a classification model and makes no masks", code=2)
         self.device = pick_device(device)
         model = loaded.model.to(self.device, memory_format=torch.channels_last).eval()
         self.model = torch.compile(model) if compile else model
@@ -122,15 +122,15 @@ class Predictor:
             image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
         fits = isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
         if not fits or 0 in image.shape:
-            raise ValueError(f"image: expected an array (H, W, 3) uint8 RGB with H, W >= 1, or a PIL image, got {_told(image)}")
+            raise ValueError(f"image: expected an array (H, W, 3) uint8 RGB with H, W >= 1, or a PIL image, got {_described(image)}")
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         result = segment(self.model, tensor, self.inference, confidence=True)
         order = sorted(zip(self.labels.names, result.presence.tolist()), key=lambda pair: -pair[1])
         return Prediction(result.mask.cpu().numpy(), result.confidence.cpu().numpy(), dict(order))
 
 
-def _told(image: object) -> str:
-    """What somebody gave in place of an image, and what makes an image of it."""
+def _described(image: object) -> str:
+    """What the caller gave in place of an image, and how to make it one."""
     if isinstance(image, str | Path):
         return f"the path {str(image)!r}; cfnseg.data.files.read_image reads it"
     if isinstance(image, Image.Image):

@@ -1,4 +1,4 @@
-"""How a trained model looks at an image: whole or through windows, at which scales, mirrored too or not."""
+"""How a trained model reads an image: whole or in windows, at which scales, mirrored or not."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ LARGEST_SIDE = 1024  # of windows that nobody chose, in pixels as the network se
 
 @dataclass(frozen=True)
 class Inference:
-    """Windows and views (test-time augmentation), for evaluation and inference alike; the defaults are one plain look.
+    """Windows and views (test-time augmentation), for evaluation and inference alike; the defaults are one plain pass.
 
     Raises:
-        UserError: a value that no image could be seen with, by its option's name.
+        UserError: a value that no image can be read with, by its option's name.
     """
 
     window: tuple[int, int] | None = None
     """Height and width of the windows in pixels of the image, 32 or more, rounded up to multiples of 32. None = an image
-    up to ``max_pixels`` is seen whole, a larger one through windows that the network sees at about 1024 x 1024."""
+    up to ``max_pixels`` goes through whole, a larger one in windows of about 1024 x 1024 for the network."""
     overlap: float = 0.125
     """Share of a window that its neighbour sees as well, 0 up to below 1. Windows start at multiples of 32 pixels, so it is
     rounded up; only windows under 64 pixels can overlap less."""
@@ -32,9 +32,9 @@ class Inference:
     scales: tuple[float, ...] = (1.0,)
     """Factors on the model's test_scale; the class probabilities of several are averaged, e.g. 0.75 1 1.25."""
     flip: bool = False
-    """See everything mirrored as well, and average."""
+    """Average with the mirrored image."""
     max_pixels: int = 1024 * 2048
-    """The largest image, in pixels as the network sees it, that is seen whole where ``window`` is None."""
+    """The largest image, in pixels after scaling, that goes through whole where ``window`` is None."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Arithmetic of the network; half precision is for GPUs. What follows the logits is in float32."""
 

@@ -33,7 +33,7 @@ class Strip:
             upsampling needs it.
         size: (H', W) of the logits in pixels, as `cfnseg.ops` takes it.
         skip: rows of the H' that lie above ``rows``.
-        image: (1, C) image logits, a class's largest of the windows so far; the last strip's are those of the image.
+        image: (1, C) image logits, each class's maximum over the windows so far; the last strip has the image's.
     """
 
     rows: slice
@@ -71,7 +71,7 @@ def strips(model: Segmenter, image: Tensor, inference: Inference) -> Iterator[St
         inference: windows, scales, mirroring.
 
     Yields:
-        Strips of up to 64 MiB of upsampled logits; an image seen whole is one window and comes in strips as well.
+        Strips of up to 64 MiB of upsampled logits; an image without windows comes in strips too.
     """
     height, width = image.shape[-2:]
     held, done = None, 0  # cells not handed out yet, with one row above them; image rows handed out
@@ -126,7 +126,7 @@ def window_rows(model: Segmenter, image: Tensor, inference: Inference) -> Iterat
 
 
 def _moved(crops: Tensor, device: torch.device) -> Tensor:
-    """On a GPU through pinned memory, so that the copy runs beside what is computed there."""
+    """On a GPU through pinned memory: the copy then overlaps with computation."""
     return crops.pin_memory().to(device, non_blocking=True) if device.type == "cuda" and not crops.is_cuda else crops.to(device)
 
 

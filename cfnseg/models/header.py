@@ -1,4 +1,4 @@
-"""The JSON header of a weights file, read as a stranger may have written it."""
+"""The JSON header of a weights file; nothing in it is trusted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cfnseg.config import Model, check_model, from_dict
 from cfnseg.data.labels import ClassNames, Label, LabelMap
 from cfnseg.errors import UserError, first_line
 
-LARGEST_CROP = 4096  # of an image-level net, in pixels; more would be memory and no crop of ours
+LARGEST_CROP = 4096  # of classification, in pixels; a larger one only costs memory
 
 
 class Header(NamedTuple):

@@ -1,4 +1,4 @@
-"""What the machine needs to be told once: allocator, processes, synchronised batch norm."""
+"""Set up once a process: allocator, devices and processes, synchronised batch norm."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def build_fabric(settings: Train) -> Fabric:
 def leave_processes() -> None:
     """End this process's part in a run of several while the interpreter is whole; nothing happens in a run of one.
 
-    Fabric does it at exit for NCCL only. With gloo, a thread of the process group may still hold a tensor of the last
-    collective; letting go of it while Python shuts down aborts the process (pytorch issue 190489), and torchrun then calls a
-    run failed that had ended well.
+    Fabric does it at exit for NCCL only. With gloo, a thread of the process group may still hold a
+    tensor of the last collective. Its release while Python shuts down aborts the process (pytorch
+    issue 190489), and torchrun then reports a finished run as failed.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

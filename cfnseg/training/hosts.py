@@ -32,11 +32,11 @@ def together(fabric: Fabric, work: Callable[[], T]) -> T:
     except UserError as raised:
         error = raised
     if fabric.world_size > 1:
-        said = gather(fabric, (str(error), error.code, socket.gethostname()) if error else None)
-        failed = [(rank, *what) for rank, what in enumerate(said) if what]
+        results = gather(fabric, (str(error), error.code, socket.gethostname()) if error else None)
+        failed = [(rank, *what) for rank, what in enumerate(results) if what]
         if failed:
             rank, message, code, host = failed[0]
-            alike = len({message for _, message, _, _ in failed}) == 1 and len(failed) == len(said)
+            alike = len({message for _, message, _, _ in failed}) == 1 and len(failed) == len(results)
             raise UserError(message if alike else f"{message} (process {rank} on {host})", code, everywhere=True)
     elif error:
         raise error

@@ -29,7 +29,7 @@ def over_processes(value: Tensor, world: int) -> Tensor:
 
 
 class Totals(NamedTuple):
-    """What losses of the total batch are divided by. A part of the batch has to be told.
+    """Divisors of the total batch's losses; a part of the batch cannot count them.
 
     Attributes:
         pixels: 0-d float64, summed class weight of the counted pixels.
