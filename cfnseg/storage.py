@@ -1,4 +1,4 @@
-"""Files that are whole or absent, a lock that dies with its process, and torch files that run no code."""
+"""Atomic writes, a lock that dies with its process, and torch files that run no code."""
 
 from __future__ import annotations
 
@@ -14,35 +14,34 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-import torch
-
 from cfnseg.errors import UserError, first_line
 
 
 def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it; a crash leaves the old file or the new one.
+    """Let ``write`` fill a temporary path, then rename it; a crash leaves the old file or the new one.
 
-    Of several processes or threads that write the same path at once, the last to finish wins. What a killed one left beside
-    is removed by a later write, after an hour.
+    If several processes or threads write the same path at once, the last to finish wins. A write
+    removes what killed processes left of theirs more than an hour ago.
 
     Raises:
-        UserError: the folder cannot be written or the disk is full; the old file is intact and the half one removed.
+        UserError: the folder cannot be written or the disk is full; the old file is intact and the
+            temporary one removed.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # a name of its own: processes may write the same file
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # one per writer
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_left(path)
-        write(beside)
-        with beside.open("rb") as written:
+        write(temporary)
+        with temporary.open("rb") as written:
             os.fsync(written.fileno())
         mask = os.umask(0)  # safetensors makes files that only their owner can read
         os.umask(mask)
-        beside.chmod(0o666 & ~mask)
-        beside.replace(path)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         # torch and safetensors report a full disk by errors of their own
         if isinstance(error, OSError | RuntimeError) or type(error).__name__ == "SafetensorError":
             kept = "; the file there before is intact" if path.exists() else ""
@@ -51,7 +50,7 @@ def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 def _remove_left(path: Path) -> None:
-    """Remove what killed processes left of their writes to ``path``."""
+    """Remove temporary paths that killed processes left an hour ago or earlier."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with contextlib.suppress(OSError):  # another process may have renamed it since
             if time.time() - left.stat().st_mtime > 3600:
@@ -59,16 +58,25 @@ def _remove_left(path: Path) -> None:
 
 
 def load_plain(path: Path) -> Any:
-    """What torch.save wrote, if it is tensors and plain values; no code in the file runs. Raises UserError otherwise."""
+    """What torch.save wrote: tensors and plain values, on the CPU. No code in the file runs.
+
+    Raises:
+        UserError: the file is absent, corrupt or holds anything else.
+    """
+    import torch
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a parser that is fed garbage raises anything
-        raise UserError(f"{path} is corrupt or holds more than tensors and was not loaded ({first_line(error)})") from None
+    except Exception as error:  # a parser of garbage raises anything
+        reason = f"({first_line(error)})"
+        raise UserError(
+            f"{path} is corrupt or holds more than tensors and was not loaded {reason}"
+        ) from None
 
 
-_HELD: set[Path] = set()  # locks of this process: the system does not exclude its own threads
+_HELD: set[Path] = set()  # this process's locks: the system does not exclude its own threads
 _HELD_LOCK = threading.Lock()
 
 
@@ -76,11 +84,12 @@ _HELD_LOCK = threading.Lock()
 def locked(path: Path, busy: str) -> Iterator[None]:
     """Hold the lock file ``path``; the system frees it when this process ends, however it ends.
 
-    A record lock (POSIX) is not inherited, so loader processes that outlive a killed run hold nothing.
+    Child processes do not inherit a record lock (POSIX), so loaders that outlive a killed run hold
+    nothing.
 
     Args:
-        path: names its holder; removed at the end, with its folder if nothing else is in it.
-        busy: what the error says where another process or thread holds it.
+        path: names its holder; removed at the end, with its folder if that is empty.
+        busy: start of the error if another process or thread holds it.
 
     Raises:
         UserError: it is held, or the folder cannot be written.
@@ -121,12 +130,12 @@ def _locked_file(path: Path, busy: str) -> TextIO:
             file.close()
             raise UserError(f"{busy}{f' (by {holder})' if holder else ''}", code=2) from None
         except OSError:
-            return file  # a file system without locks: the run goes on unprotected
+            return file  # without locks on this file system, the run goes on unprotected
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         if attempt < 9:
-            file.close()  # its last holder has removed it since
+            file.close()  # its last holder removed it meanwhile
     return file
 
 
@@ -144,5 +153,5 @@ def _lock(descriptor: int) -> None:
         return
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except PermissionError as error:  # what some systems say of a held lock
+    except PermissionError as error:  # some systems report a held lock so
         raise BlockingIOError(*error.args) from None

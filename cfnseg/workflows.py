@@ -27,9 +27,9 @@ from cfnseg.inference.predictor import pick_device
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.models.segmenter import Output
 from cfnseg.models.weights import Weights, check_labels, load
-from cfnseg.report.build import write_report
-from cfnseg.report.files import report_folder
-from cfnseg.report.labels import write_label_report
+from cfnseg.report.classification_report import write_classification_report
+from cfnseg.report.segmentation_report import write_report
+from cfnseg.report.text import report_folder
 from cfnseg.storage import locked
 from cfnseg.training.hardware import build_fabric
 from cfnseg.training.hosts import file_from_main, from_main, together
@@ -161,7 +161,7 @@ def _score(weights: Weights, data: Dataset | ImageSet, out: Path, facts: dict[st
     if weights.settings.level == "image":
         crop = Data(crop=tuple(weights.score.get("crop", (224, 224))))
         result = evaluate_images(model, data, crop, stopping=stopping, **where)
-        return functools.partial(write_label_report, out, result, data.labels, data.image, facts=facts,
+        return functools.partial(write_classification_report, out, result, data.labels, data.image, facts=facts,
                                  run_folder=run_folder)
     result = evaluate(model, data, details=True, inference=inference, stopping=stopping, **where)
 

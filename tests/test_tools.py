@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from cfnseg.benchmark.suite import load_suite
 from cfnseg.config import Config, Model, check, load_config
 from cfnseg.data.dataset import open_dataset
 from cfnseg.errors import UserError
 from cfnseg.inference import image_files as infer_module
 from cfnseg.inference.image_files import SHIPPED, image_files, infer_files, result_names
+from cfnseg.lab.ablation import load_suite
 from cfnseg.models.build import build_model
 from cfnseg.models.weights import save_weights
 from cfnseg.training.run import Run

@@ -12,10 +12,10 @@ def compare(run_a: tyro.conf.Positional[Path], run_b: tyro.conf.Positional[Path]
 
     Args:
         run_a: a run folder, a report's folder, or a report.json.
-        run_b: another; differences are B less A.
+        run_b: another; differences are B - A.
         out: where compare.json, compare.md and compare.html go ("" = compare_with_<A> in the folder of B).
     """
-    from cfnseg.compare.build import compare as compare_runs
+    from cfnseg.report.comparison import compare as compare_runs
 
     compare_runs(run_a, run_b, out)
 

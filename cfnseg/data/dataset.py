@@ -13,14 +13,16 @@ from typing import Protocol
 import numpy as np
 
 from cfnseg.data.download.downloaders import download_voc
-from cfnseg.data.files import few_bits, note, read_image, read_stored
+from cfnseg.data.files import few_bits, read_image, read_stored
 from cfnseg.data.formats import ade20k, camvid, cityscapes, coco, folder, shapes, voc
 from cfnseg.data.labels import LabelMap
 from cfnseg.errors import UserError
 
 
 class Dataset(Protocol):
-    """One split of a segmentation data set; any object with these four members can be trained on and scored.
+    """One split of a segmentation data set; `cfnseg.train` and `evaluate` take any such object.
+
+    With loader processes that are not forked (macOS, Windows) it must be picklable.
 
     Attributes:
         labels: its classes.
@@ -42,8 +44,8 @@ class Dataset(Protocol):
 def read_sample(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
     """An image (H, W, 3) uint8 RGB and its train ids (H, W) uint8 with 255 = ignore.
 
-    Raises UserError naming the mask, or the image where there is no mask file, for data that do not fit `Dataset`, sizes
-    that differ, or an unknown id.
+    Raises UserError naming the mask file or, without files, the image: arrays that do not fit
+    `Dataset`, sizes that differ, or an unknown id.
     """
     image_source, mask_source = sources(dataset, index)
     image, ids = _array(dataset.image(index), image_source, "image", (3,)), read_ids(dataset, index)
@@ -54,12 +56,12 @@ def read_sample(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_truth(dataset: Dataset, index: int) -> np.ndarray:
-    """The train ids of an image alone; as `read_sample`."""
+    """Only the train ids of an image; see `read_sample`."""
     return dataset.labels.encode(read_ids(dataset, index), sources(dataset, index)[1])
 
 
 def sources(dataset: Dataset, index: int) -> tuple[Path, Path] | tuple[str, str]:
-    """The image and the mask for messages: their files, or the image's name twice where there are no files."""
+    """Image and mask for messages: their files, or the image's name twice without files."""
     if isinstance(dataset, Subset):
         return sources(dataset.dataset, dataset.indices[index])
     return dataset.pairs[index] if isinstance(dataset, FileDataset) else (dataset.names[index],) * 2
@@ -71,7 +73,7 @@ def read_ids(dataset: Dataset, index: int) -> np.ndarray:
 
 
 def _array(value: object, source: object, what: str, channels: tuple[int, ...]) -> np.ndarray:
-    """``value`` if it is (H, W, *channels) uint8, else UserError; users' own data sets come by here."""
+    """``value`` if it is (H, W, *channels) uint8, else UserError: a user's own data set may err."""
     array = isinstance(value, np.ndarray)
     if array and value.dtype == np.uint8 and value.ndim == 2 + len(channels) and value.shape[2:] == channels and value.size:
         return value
@@ -95,17 +97,15 @@ class FileDataset:
         if len(set(self.names)) < len(self.names):  # the same stem in two folders
             above = os.path.commonpath([image.parent for image, _ in pairs])
             self.names = [image.relative_to(above).with_suffix("").as_posix() for image, _ in pairs]
-        self.few_bits = few_bits(mask for _, mask in pairs)
-        if self.few_bits:
-            note(f"the {len(pairs)} masks in {pairs[0][1].parent} have fewer than 8 bits a gray pixel; their stored values are the ids, "
-                 "so white in 1 bit is id 1, not 255")
+        masks = [mask for _, mask in pairs]
+        self.few_bits = few_bits(masks, f"masks in {masks[0].parent}" if masks else "masks")
 
     def image(self, index: int) -> np.ndarray:
         """See `Dataset.image`."""
         return read_image(self.pairs[index][0])
 
     def ids(self, index: int) -> np.ndarray:
-        """See `Dataset.ids`; UserError for a mask with two meanings too."""
+        """See `Dataset.ids`. Raises UserError for a mask with two meanings too."""
         path = self.pairs[index][1]
         mask = read_stored(path)
         self.labels.demand_one_meaning(mask, path, self.few_bits)
@@ -116,7 +116,7 @@ class Subset:
     """A view of some images of a data set.
 
     Args:
-        dataset: the whole.
+        dataset: the full data set.
         indices: of the images in the view.
     """
 
@@ -134,17 +134,20 @@ class Subset:
 
 
 def hold_out(dataset: Dataset, prefix: str) -> tuple[Subset, Subset]:
-    """The images whose names do not start with ``prefix``, and those that do; UserError if either part is empty."""
+    """Views of the images whose names do not start with ``prefix``, and of those that do.
+
+    Raises UserError if a view is empty.
+    """
     held = [i for i, name in enumerate(dataset.names) if name.startswith(prefix)]
     rest = sorted(set(range(len(dataset.names))) - set(held))
     if not held or not rest:
-        raise UserError(f"data.holdout {prefix!r} matches {len(held)} of {len(dataset.names)} training images, the first of "
-                        f"which is {dataset.names[0]}", code=2)
+        raise UserError(f"data.holdout {prefix!r} matches {len(held)} of {len(dataset.names)} training "
+                        f"images, the first of which is {dataset.names[0]}", code=2)
     return Subset(dataset, rest), Subset(dataset, held)
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """A digest of the images' names, the classes, and size and time of the mask files where there are some."""
+    """A digest of names and classes, and of the sizes and times of mask files if there are any."""
     parts = [repr(dataset.names), json.dumps(dataset.labels.to_dict())]
     for index in range(len(dataset.names)):
         mask = sources(dataset, index)[1]
@@ -169,7 +172,7 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
         name: one of `READERS`, or shapes.
         root: its folder; "" = the usual place under data/.
         split: train, val, ... as the data set has them.
-        download: fetch VOC 2012 (and SBD for voc_aug) first.
+        download: first fetch VOC 2012, and SBD for voc_aug.
 
     Raises:
         UserError: unknown name, missing folder, no images, a list that names missing files.
@@ -177,10 +180,12 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
     if name == "shapes":
         return shapes.ShapesDataset(split)
     if name not in READERS:
-        raise UserError(f"data.name {name!r} is unknown; there are {', '.join([*READERS, 'shapes'])}", code=2)
+        raise UserError(f"data.name {name!r} is unknown; there are {', '.join([*READERS, 'shapes'])}",
+                        code=2)
     path = Path(root or USUAL_ROOT[name]).expanduser()
     if download:
         if not name.startswith("voc"):
-            raise UserError(f"data.download fetches VOC and SBD alone; get {name} with: python tools/prepare_data.py {name}", code=2)
+            raise UserError(f"data.download fetches VOC and SBD alone; get {name} with: "
+                            f"python tools/prepare_data.py {name}", code=2)
         download_voc(path, aug=name == "voc_aug")
     return FileDataset(*READERS[name](path, split))

@@ -1,4 +1,4 @@
-"""The bytes of image and mask files as arrays. Masks come as they are stored; what is damaged or has two meanings is refused."""
+"""Decode images and masks. Masks keep their stored values; ambiguous files are refused."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from PIL import BmpImagePlugin, Image, ImageFile, ImageOps, JpegImagePlugin, Png
 
 from cfnseg.errors import UserError
 
-MOST_PIXELS = 1 << 30  # OpenCV's own limit; Pillow's, a sixth of it, would refuse maps and scans
+MOST_PIXELS = 1 << 30  # OpenCV's limit; Pillow's is a sixth of it and would refuse maps and scans
 PNG = b"\x89PNG\r\n\x1a\n"
-FILLING = bytes(16)  # after the data of a JPEG
+FILLING = bytes(16)  # replaces the end marker of a JPEG
 ORIENTATION = 0x0112  # EXIF's tag
-FAULTS = (OSError, ValueError, ArithmeticError, SyntaxError, struct.error, Image.DecompressionBombError)  # of decoders that are fed garbage
-OPENERS = {PNG: PngImagePlugin.PngImageFile, b"\xff\xd8": JpegImagePlugin.JpegImageFile, b"BM": BmpImagePlugin.BmpImageFile,
-           **{start: TiffImagePlugin.TiffImageFile for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")}}
-LOSSLESS = ("BMP", "DIB", "GIF", "PNG", "TIFF")  # kinds of files that masks may be
-KEPT = (None, "raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "group3", "group4", "lzma", "zstd")
+# errors of decoders for damaged data
+FAULTS = (OSError, ValueError, ArithmeticError, SyntaxError, struct.error, Image.DecompressionBombError)
+OPENERS = {PNG: PngImagePlugin.PngImageFile, b"\xff\xd8": JpegImagePlugin.JpegImageFile,
+           b"BM": BmpImagePlugin.BmpImageFile,
+           **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImagePlugin.TiffImageFile)}
+LOSSLESS = ("BMP", "DIB", "GIF", "PNG", "TIFF")  # formats that masks may have
+# lossless compressions of TIFF
+KEPT = (None, "raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "group3", "group4",
+        "lzma", "zstd")
 
 
 class Mask(NamedTuple):
@@ -31,7 +35,7 @@ class Mask(NamedTuple):
 
     Attributes:
         ids: (H, W) uint8 as stored.
-        bits: 1, 2 or 4 for gray pixels of so many bits, else 8.
+        bits: 1, 2 or 4 for gray pixels with that many bits, else 8.
     """
 
     ids: np.ndarray
@@ -46,10 +50,11 @@ def decode_image(data: bytes, source: object, thorough: bool = False) -> np.ndar
     Args:
         data: the file.
         source: its name, for errors.
-        thorough: take twice the time for a JPEG, to see data that are left after its last pixel.
+        thorough: find data after a JPEG's last pixel too, in twice the time.
 
     Raises:
-        UserError: a file that is damaged or no image, has several pictures, or more than `MOST_PIXELS`.
+        UserError: a file that is damaged or not an image, has several pictures, or more than
+            `MOST_PIXELS`.
     """
     try:
         if data.startswith(PNG):
@@ -61,7 +66,7 @@ def decode_image(data: bytes, source: object, thorough: bool = False) -> np.ndar
             data, channels, size = _jpeg_parts(data)
             if thorough and _ends_late(data):
                 raise ValueError("data are left after its last pixel: some before it are damaged")
-            if channels != 4:  # OpenCV takes any four for Adobe's inverted CMYK
+            if channels != 4:  # OpenCV reads any four channels as Adobe's inverted CMYK
                 return cv2.cvtColor(_decoded(data, cv2.IMREAD_COLOR, size), cv2.COLOR_BGR2RGB)
         with _opened(data) as opened:
             _demand_one_picture(opened)
@@ -74,9 +79,9 @@ def decode_image(data: bytes, source: object, thorough: bool = False) -> np.ndar
 
 
 def decode_mask(data: bytes, source: object) -> Mask:
-    """The bytes of a mask file as the ids that it stores: palette indices, or gray samples of 1 to 16 bits as they are.
+    """The ids of a mask file: palette indices, or unscaled gray samples of 1 to 16 bits.
 
-    Raises UserError naming ``source`` for a file that is damaged, may have been compressed with a loss, or holds anything
+    Raises UserError naming ``source`` for a file that is damaged, may be lossy, or holds anything
     but one channel of whole numbers from 0 to 255.
     """
     try:
@@ -84,15 +89,15 @@ def decode_mask(data: bytes, source: object) -> Mask:
     except NoIds as error:
         raise UserError(f"{source}: {error}, expected one id per pixel: an 8-bit gray or palette PNG") from None
     if values.dtype.kind == "f" or values.min(initial=0) < 0 or values.max(initial=0) > 255:
-        raise UserError(f"{source}: the mask has {values.dtype} ids from {values.min()} up to {values.max()}, expected whole numbers "
-                        "from 0 to 255 (instance ids?)")
+        raise UserError(f"{source}: the mask has {values.dtype} ids from {values.min()} up to "
+                        f"{values.max()}, expected whole numbers from 0 to 255 (instance ids?)")
     return Mask(values.astype(np.uint8, copy=False), bits)
 
 
 def stored_samples(data: bytes, source: object) -> tuple[np.ndarray, int]:
-    """The samples (H, W) of a mask file in the type that they have there, and `Mask.bits`.
+    """The samples (H, W) of a mask file in their stored type, and `Mask.bits`.
 
-    Raises UserError for a damaged file, NoIds for one that holds no ids or leaves open which.
+    Raises UserError for a damaged file, NoIds for a file without ids or with ambiguous ids.
     """
     try:
         return _png_samples(data) if data.startswith(PNG) else _other_samples(data)
@@ -101,28 +106,29 @@ def stored_samples(data: bytes, source: object) -> tuple[np.ndarray, int]:
 
 
 def shown_pixels(data: bytes) -> tuple[np.ndarray, str, bool]:
-    """A mask file's colours (H, W, 3) or gray (H, W) as a viewer shows them, Pillow's mode, and whether it may be lossy."""
+    """The pixels that a viewer shows, (H, W, 3) or gray (H, W); Pillow's mode; may it be lossy?"""
     with _opened(data) as image:
-        mode, lossy = image.mode, image.format not in LOSSLESS or (image.format == "TIFF" and image.info.get("compression") not in KEPT)
+        lossy = image.format not in LOSSLESS or (image.format == "TIFF" and image.info.get("compression") not in KEPT)
+        mode = image.mode
         return np.asarray(image.convert("L" if mode in ("1", "L") else "RGB")), mode, lossy
 
 
 def palette_of(data: bytes) -> np.ndarray | None:
-    """The palette (n, 3) uint8 of a mask file that `stored_samples` reads; None if it has none."""
+    """The palette (n, 3) uint8 of a mask file, or None; for files that `stored_samples` reads."""
     with _opened(data) as image:
         palette = image.getpalette() if image.mode == "P" else None
     return None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
 
 
 def stored_form(data: bytes) -> tuple[tuple[int, int], int]:
-    """(H, W) of an image file as it is stored, and its EXIF orientation, 1 = as stored; for what `decode_image` reads."""
+    """Stored (H, W) and EXIF orientation (1 = upright) of a file that `decode_image` reads."""
     with _opened(data) as image:
-        # Pillow would decode a whole PNG to look for its EXIF
+        # for its EXIF Pillow would decode the PNG
         return image.size[::-1], 1 if image.format == "PNG" else image.getexif().get(ORIENTATION, 1)
 
 
 def mask_bits(path: Path) -> int:
-    """`Mask.bits` of a file, from its header; 8 for one that cannot be read."""
+    """`Mask.bits` of a file, from its header; 8 if it cannot be read."""
     try:
         with path.open("rb") as file:
             header = file.read(26)
@@ -137,11 +143,11 @@ def mask_bits(path: Path) -> int:
 
 
 class NoIds(Exception):
-    """A readable file that holds no ids, or leaves open which.
+    """A readable file without ids, or with ambiguous ids.
 
     Args:
         reason: why.
-        shown: its pixels as a viewer shows them, `shown_pixels`, may tell what was meant.
+        shown: the displayed pixels (`shown_pixels`) may reveal the meaning.
     """
 
     def __init__(self, reason: str, shown: bool = False) -> None:
@@ -150,21 +156,22 @@ class NoIds(Exception):
 
 
 def _png_samples(data: bytes) -> tuple[np.ndarray, int]:
-    """A PNG's samples (H, W), and its bits a gray pixel.
+    """A PNG's samples (H, W), and `Mask.bits`.
 
-    The samples are decoded as those of a gray PNG without any other chunk, so that no palette, transparency, gamma or
-    profile changes them.
+    Decodes a gray PNG without other chunks, so that no palette, transparency, gamma or profile
+    changes a sample.
     """
     (width, height, depth, color, interlace), chunks = _png_chunks(data)
     if color not in (0, 3):
-        kind = {2: "colours (mode RGB)", 4: "an alpha channel (mode LA)", 6: "colours (mode RGBA)"}.get(color, f"the colour type {color}")
-        raise NoIds(f"the mask has {kind}", shown=True)
+        kinds = {2: "colours (mode RGB)", 4: "an alpha channel (mode LA)", 6: "colours (mode RGBA)"}
+        raise NoIds(f"the mask has {kinds.get(color, f'the colour type {color}')}", shown=True)
     if b"acTL" in chunks:
         raise NoIds("the mask is an animation")
     if _turned(chunks.get(b"eXIf", [b""])[0]):
         raise NoIds("the mask has an EXIF orientation, and programs disagree on which side of it is up")
     header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, interlace)
-    plain = b"".join([PNG, _chunk(b"IHDR", header), *(_chunk(b"IDAT", part) for part in chunks.get(b"IDAT", [])), _chunk(b"IEND", b"")])
+    parts = [_chunk(b"IDAT", part) for part in chunks.get(b"IDAT", [])]
+    plain = b"".join([PNG, _chunk(b"IHDR", header), *parts, _chunk(b"IEND", b"")])
     samples = _decoded(plain, cv2.IMREAD_UNCHANGED, (width, height))
     if depth < 8:  # OpenCV stretches gray of few bits to 0..255
         samples //= 255 // ((1 << depth) - 1)
@@ -172,9 +179,10 @@ def _png_samples(data: bytes) -> tuple[np.ndarray, int]:
 
 
 def _png_chunks(data: bytes) -> tuple[tuple[int, ...], dict[bytes, list[bytes]]]:
-    """Width, height, depth, colour type and interlacing, and the chunks' contents by their kind.
+    """Width, height, depth, colour type and interlacing, and the chunks' contents by kind.
 
-    Raises ValueError for a chunk that is cut off or fails its checksum, or more pixels than the data can hold.
+    Raises ValueError for an incomplete chunk, a wrong checksum, or more pixels than the data can
+    hold.
     """
     chunks: dict[bytes, list[bytes]] = {}
     at, kind = 8, b""
@@ -183,35 +191,39 @@ def _png_chunks(data: bytes) -> tuple[tuple[int, ...], dict[bytes, list[bytes]]]
         content, at = data[at + 8 : at + 8 + length], at + 12 + length
         if at > len(data):
             raise ValueError("the file is cut off")
-        if kind in (b"IHDR", b"PLTE", b"IDAT") and zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(data[at - 4 : at], "big"):
+        if kind in (b"IHDR", b"PLTE", b"IDAT") and _checksum(kind, content) != data[at - 4 : at]:
             raise ValueError(f"the checksum of a part is wrong ({kind.decode()})")
         chunks.setdefault(kind, []).append(content)
     width, height, depth, color, _, _, interlace = struct.unpack(">IIBBBBB", chunks.get(b"IHDR", [b""])[0])
     _demand_size(width, height)
     packed = sum(map(len, chunks.get(b"IDAT", [])))
-    if width * height * depth > 8 * 1040 * (packed + 64):  # deflate packs a thousand to one at best
+    if width * height * depth > 8 * 1040 * (packed + 64):  # deflate reaches 1032 to 1
         raise ValueError(f"the header says {width}x{height} pixels, the data ends before")
     return (width, height, depth, color, interlace), chunks
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
+    return struct.pack(">I", len(content)) + kind + content + _checksum(kind, content)
+
+
+def _checksum(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
 
 
 def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
-    """A JPEG to be decoded, its channels, and its width and height.
+    """A JPEG for the decoder, its channels, and (width, height).
 
-    A decoder that comes to the end marker too early, as part of the data is missing, fills the rest with gray without a
-    word. One that comes to the end of the bytes stops. So the end marker of a picture in one scan is taken off; the
-    filling is what a decoder reads ahead, and no code. Raises ValueError for a file without its end.
+    If data are missing, a decoder reaches the end marker early and silently fills the rest with
+    gray. At the end of the bytes it fails instead. So a picture in one scan loses its end marker;
+    the filling only serves the decoder's read-ahead. Raises ValueError for a file without its end.
     """
-    channels, size, whole, at = 3, (1, 1), False, 2
+    channels, size, one_scan, at = 3, (1, 1), False, 2
     sequential, several, cells, interval = False, False, 0, 0
     while at + 4 <= len(data):
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if data[at] != 0xFF:
             raise ValueError("damaged between its segments")
-        if marker == 0xFF:  # filling
+        if marker == 0xFF:  # fill byte
             at += 1
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
@@ -222,13 +234,13 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
         if marker == 0xDD:
             interval = int.from_bytes(data[at + 4 : at + 6], "big")
         if marker == 0xDA:
-            whole = sequential and data[at + 4 : at + 5] == bytes([channels])
+            one_scan = sequential and data[at + 4 : at + 5] == bytes([channels])
             break
         at += 2 + length
     _demand_size(*size)
-    # looking from the end is a tenth of the time; a second picture follows only where the first says so
+    # searching from the end takes a tenth of the time; an MPF segment announces a second picture
     end = (data.find if several else data.rfind)(b"\xff\xd9", at)
-    if whole:
+    if one_scan:
         end = end if end > 0 else len(data)
         if interval:
             restarts = re.findall(rb"\xff([\xd0-\xd7])", data[at:end])
@@ -241,21 +253,22 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
 
 
 def _cells(components: bytes, channels: int, width: int, height: int) -> int:
-    """How many minimum coded units a JPEG in one scan has; a single channel has one a block of 8 x 8."""
+    """Number of minimum coded units of a JPEG in one scan; 8 x 8 pixels for a single channel."""
     factors = [(c >> 4, c & 15) for c in components[1::3]]
     across, down = (8 * max(f[k] for f in factors) if channels > 1 else 8 for k in (0, 1))
     return -(-width // across) * -(-height // down)
 
 
 def _ends_late(data: bytes) -> bool:
-    """Whether what `_jpeg_parts` gave is a whole picture even without its last 64 bytes; not so for one in several scans."""
+    """Whether a JPEG of `_jpeg_parts` decodes without its last 64 bytes; not for several scans."""
     if not data.endswith(FILLING) or len(data) < 2000:
         return False
-    return cv2.imdecode(np.frombuffer(data[: -len(FILLING) - 64], np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
+    shorter = np.frombuffer(data[: -len(FILLING) - 64], np.uint8)
+    return cv2.imdecode(shorter, cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
 
 
 def _decoded(data: bytes, flags: int, size: tuple[int, int]) -> np.ndarray:
-    """OpenCV's decoding of a whole PNG or JPEG; ValueError if it fails."""
+    """Decode a PNG or JPEG with OpenCV; ValueError if it fails."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:  # no memory
@@ -271,18 +284,19 @@ def _demand_size(width: int, height: int) -> None:
 
 
 def _opened(data: bytes) -> Image.Image:
-    """`PIL.Image.open` with `MOST_PIXELS` for the usual files, without a change of Pillow's limit for the whole process."""
+    """`PIL.Image.open` with the limit `MOST_PIXELS`, without changing Pillow's global limit."""
     stream = io.BytesIO(data)
     opener = next((opener for start, opener in OPENERS.items() if data.startswith(start)), Image.open)
     image = opener(stream)
     _demand_size(*image.size)
-    if image.format == "TIFF" and image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0) and image.tag_v2.get(274, 1) == 1:
-        ImageFile.ImageFile.load_prepare(image)  # Pillow looks at its limit again where no memory is there yet
+    large = image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0)
+    if image.format == "TIFF" and large and image.tag_v2.get(274, 1) == 1:
+        ImageFile.ImageFile.load_prepare(image)  # without memory Pillow checks its limit again
     return image
 
 
 def _demand_one_picture(image: Image.Image) -> None:
-    """Raise ValueError for an animation or pages; smaller copies of the first page in a TIFF are none."""
+    """Raise ValueError for an animation or several pages; reduced copies in a TIFF do not count."""
     pages = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
     if pages > 1 and image.format == "TIFF":
         pages = 1
@@ -295,14 +309,12 @@ def _demand_one_picture(image: Image.Image) -> None:
 
 
 def _other_samples(data: bytes) -> tuple[np.ndarray, int]:
-    """As `_png_samples` for BMP, GIF and TIFF; other kinds are refused."""
+    """`_png_samples` for BMP, GIF and TIFF; NoIds for other formats."""
     with _opened(data) as image:
         if image.format not in LOSSLESS:
             raise NoIds(f"the file is a {image.format}, which may change pixel values a little", shown=True)
         _demand_one_picture(image)
-        bits = 8
-        if image.format == "TIFF":
-            bits = _demand_plain_tiff(image)
+        bits = _demand_plain_tiff(image) if image.format == "TIFF" else 8
         if image.mode not in ("1", "L", "P") and not image.mode.startswith(("I", "F")):
             raise NoIds(f"the mask has colours (mode {image.mode})", shown=True)
         values = np.asarray(image)
@@ -316,11 +328,13 @@ def _other_samples(data: bytes) -> tuple[np.ndarray, int]:
 
 
 def _demand_plain_tiff(image: TiffImagePlugin.TiffImageFile) -> int:
-    """Bits a gray pixel of a TIFF; raises NoIds where its tags leave open what the ids are."""
+    """`Mask.bits` of a TIFF; NoIds if its tags make the ids ambiguous."""
     if image.info.get("compression") not in KEPT:
-        raise NoIds(f"the mask's compression ({image.info['compression']}) changes pixel values a little", shown=True)
+        raise NoIds(f"the mask's compression ({image.info['compression']}) changes pixel values a little",
+                    shown=True)
     if image.tag_v2.get(262) == 0:
-        raise NoIds("the mask is a TIFF in which white is zero, and programs disagree whether that inverts its ids")
+        raise NoIds("the mask is a TIFF in which white is zero, and programs disagree whether that "
+                    "inverts its ids")
     if image.tag_v2.get(274, 1) != 1:
         raise NoIds("the mask has an orientation tag, and programs disagree on which side of it is up")
     depth = image.tag_v2.get(258, (1,))[0]
@@ -328,8 +342,6 @@ def _demand_plain_tiff(image: TiffImagePlugin.TiffImageFile) -> int:
 
 
 def _turned(exif: bytes) -> bool:
-    if not exif:
-        return False
     tags = Image.Exif()
     tags.load(exif)
     return tags.get(ORIENTATION, 1) != 1

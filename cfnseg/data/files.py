@@ -1,4 +1,4 @@
-"""Reading images and masks, and finding data sets; every failure names the file, the fault and the way out."""
+"""Read images and masks, and find data sets; every error names the file, the fault and a remedy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """A mask file as (H, W) uint8 ids as they are stored; see `decode_mask`. SBD's .mat files are read as well.
+    """The stored ids (H, W) uint8 of a mask file or SBD .mat file; see `decode_mask`.
 
     Raises UserError for a file that is missing, damaged, or holds no ids from 0 to 255.
     """
@@ -39,13 +39,13 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 
 def read_stored(path: str | Path) -> Mask:
-    """As `read_mask`, with the bits that the file has for a gray pixel."""
+    """As `read_mask`, with the file's bits per gray pixel."""
     path = Path(path)
     return Mask(read_sbd_mask(path), 8) if path.suffix == ".mat" else decode_mask(read_bytes(path), path)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file as they are stored, from its header; UserError if it has none."""
+    """Width and height of an image file as stored, from its header; UserError if it has none."""
     try:
         with Image.open(path) as opened:
             return opened.size
@@ -54,28 +54,31 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content; UserError if there is none."""
+    """A file's content; UserError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
 
 
-def few_bits(masks: Iterable[Path]) -> bool:
-    """Whether every mask has fewer than 8 bits for a gray pixel; reads headers up to the first that has not.
+def few_bits(masks: list[Path], what: str) -> bool:
+    """Whether every mask has fewer than 8 bits per gray pixel, with a note; False for no masks.
 
-    Where it is so, the stored values are the ids. Otherwise `LabelMap.demand_one_meaning` looks at such masks.
+    The stored values are then the ids. Otherwise `LabelMap.demand_one_meaning` checks such masks.
+
+    Args:
+        masks: mask files; the first with 8 bits ends the search.
+        what: their name in the note.
     """
-    bits = 8
-    for path in masks:
-        bits = mask_bits(path)
-        if bits == 8:
-            break
-    return bits < 8
+    few = bool(masks) and all(mask_bits(path) < 8 for path in masks)
+    if few:
+        note(f"the {len(masks)} {what} have fewer than 8 bits a gray pixel; "
+             "their stored values are the ids, so white in 1 bit is id 1, not 255")
+    return few
 
 
 def read_sbd_mask(path: Path) -> np.ndarray:
-    """The class ids (H, W) uint8 of one of SBD's ``cls/*.mat`` files; UserError if it is none."""
+    """The class ids (H, W) uint8 of an SBD ``cls/*.mat`` file; UserError if it is not one."""
     from scipy.io import loadmat
 
     try:
@@ -87,82 +90,72 @@ def read_sbd_mask(path: Path) -> np.ndarray:
 def read_text(path: Path) -> str:
     """A text file in UTF-8, or in UTF-8, 16 or 32 with a byte-order mark.
 
-    Raises UserError for a file that is missing or in another encoding; the line of the first wrong byte is named.
+    Raises UserError for a missing file or another encoding, with the line of the first wrong byte.
     """
     data = read_bytes(path)
     marks = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
              (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
     encoding = next((name for mark, name in marks if data.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in data:
-        raise UserError(f"{path}: zero bytes, as UTF-16 without a byte-order mark has them; save the file as UTF-8")
+        raise UserError(f"{path}: zero bytes, as UTF-16 without a byte-order mark has them; "
+                        "save the file as UTF-8")
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}, line {line}: not {encoding.upper().removesuffix('-SIG')} (byte 0x{data[error.start]:02x}); "
+        name, byte = encoding.upper().removesuffix("-SIG"), data[error.start]
+        raise UserError(f"{path}, line {line}: not {name} (byte 0x{byte:02x}); "
                         "save the file as UTF-8") from None
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is an operating system's own: ``._x.png``, ``.DS_Store``, ``Thumbs.db``."""
+    """Whether a name belongs to an operating system: ``._x.png``, ``.DS_Store``, ``Thumbs.db``."""
     return name.startswith(".") or name.lower() in ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir")
 
 
 def list_files(folder: Path, deep: bool = False) -> list[Path]:
-    """The files of a folder without hidden ones, sorted; with ``deep`` those of the folders in it too.
+    """The files of a folder except hidden ones, sorted; ``deep`` adds those of its folders.
 
-    Links to folders are followed, but for those that lead back to where the search is. Raises UserError for a folder
-    that cannot be read, or a name that is no UTF-8.
+    Follows links to folders, except links to a folder above. Raises UserError for a folder that
+    cannot be read, or a file name that is not UTF-8.
     """
-    found = _walk(Path(folder), deep, ())
+    found: list[Path] = []
+    above = {Path(folder): {os.path.realpath(folder)}}  # real paths from the root to each folder
+    for name, inner, files in os.walk(folder, onerror=_unreadable, followlinks=True):
+        here = Path(name)
+        real = {n: os.path.realpath(here / n) for n in inner if deep and not is_hidden(n)}
+        inner[:] = [n for n, path in real.items() if path not in above[here]]
+        above |= {here / n: {*above[here], real[n]} for n in inner}
+        found += [here / n for n in files if not is_hidden(n)]
     for path in found:
-        if not _is_text(str(path)):
+        if os.fsencode(path) != str(path).encode(errors="replace"):
             raise UserError(f"{os.fsencode(path)!r}: the file's name is no UTF-8; rename it")
     return sorted(found)
 
 
-def _walk(folder: Path, deep: bool, above: tuple[str, ...]) -> list[Path]:
-    above = (*above, os.path.realpath(folder))
-    found = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if is_hidden(entry.name):
-                    continue
-                if not _is_folder(entry):
-                    found.append(folder / entry.name)
-                elif deep and os.path.realpath(entry.path) not in above:
-                    found += _walk(folder / entry.name, deep, above)
-    except OSError as error:
-        raise UserError(f"{folder}: the folder cannot be read ({error.strerror})") from None
-    return found
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+def _unreadable(error: OSError) -> None:
+    raise UserError(f"{error.filename}: the folder cannot be read ({error.strerror})") from None
 
 
 def list_images(folder: Path, deep: bool = False) -> tuple[list[Path], list[Path]]:
-    """The files of `list_files` that are images by their suffix in upper or lower case, and the others."""
+    """The files of `list_files` with a suffix of `IMAGE_TYPES` in any case, and the others."""
     files = list_files(folder, deep)
-    return [p for p in files if is_image(p)], [p for p in files if not is_image(p)]
+    images = [p for p in files if is_image(p)]
+    return images, sorted(set(files) - set(images))
 
 
 def is_image(path: Path) -> bool:
-    """Whether the suffix is one of `IMAGE_TYPES`, in upper or lower case."""
+    """Whether the suffix is one of `IMAGE_TYPES`, in any case."""
     return path.suffix.lower() in IMAGE_TYPES
 
 
 def name_key(name: str) -> str:
-    """A name in Unicode's composed normal form: what one program writes as two signs, another writes as one."""
+    """A name in Unicode's composed normal form (NFC); programs write different forms."""
     return unicodedata.normalize("NFC", name)
 
 
 def by_key(files: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
-    """Files by their paths relative to ``folder``, without suffix, in `name_key`'s form."""
+    """Files by `name_key` of their path relative to ``folder``, without suffix."""
     found: dict[str, list[Path]] = {}
     for path in files:
         found.setdefault(name_key(path.relative_to(folder).with_suffix("").as_posix()), []).append(path)
@@ -170,9 +163,10 @@ def by_key(files: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
 
 
 def partners(names: Iterable[str], folder: Path, suffix: str) -> dict[str, Path]:
-    """For each name the file of ``folder`` that is called so, with ``suffix`` in upper or lower case; those that there are.
+    """Name -> the file ``<name><suffix>`` of ``folder``; names without a file are left out.
 
-    Names may differ in their Unicode normal form. Raises UserError if two files fit one name.
+    The case of the suffix and Unicode's normal form do not matter. Raises UserError if two files
+    fit one name.
     """
     there = by_key((p for p in list_files(folder, deep=True) if p.suffix.lower() == suffix), folder)
     found = {name: there[key] for name in names if (key := name_key(name)) in there}
@@ -181,31 +175,23 @@ def partners(names: Iterable[str], folder: Path, suffix: str) -> dict[str, Path]
     return {name: paths[0] for name, paths in found.items()}
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 @functools.cache
 def note(text: str) -> None:
-    """Print a note on stderr, once a process, by the first process alone."""
+    """Print a note on stderr, once a process, in rank 0 only."""
     if os.environ.get("RANK", "0") == "0":
         print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def note_left_out(folder: Path, others: list[Path]) -> None:
-    """Say how many files of ``folder`` are no images by their suffix."""
+    """Note how many files of ``folder`` have no image suffix."""
     if others:
         kinds = ", ".join(f"{n} {suffix}" for suffix, n in Counter(p.suffix.lower() or p.name for p in others).most_common(5))
-        note(f"{len(others)} files in {folder} are left out, as they are no images by their suffix ({kinds}); "
-             f"expected *{' *'.join(IMAGE_TYPES)}")
+        note(f"{len(others)} files in {folder} are left out, as they are no images by their suffix "
+             f"({kinds}); expected *{' *'.join(IMAGE_TYPES)}")
 
 
 def existing(path: Path, what: str, remedy: str) -> Path:
-    """``path`` if it exists, else UserError with what is near it and the remedy."""
+    """``path`` if it exists, else UserError with the nearest folder's content and the remedy."""
     if path.exists():
         return path
     parent = next((p for p in path.parents if p.is_dir()), Path("/"))
@@ -219,21 +205,21 @@ def nearby(folder: Path) -> str:
 
 
 def nonempty(pairs: Iterable[T], folder: Path, pattern: str) -> list[T]:
-    """Images or pairs as a list; if there is none, UserError with the pattern that was tried in ``folder`` and what it has."""
+    """Images or pairs as a list; UserError if empty, with the pattern and the folder's content."""
     if pairs := list(pairs):
         return pairs
     raise UserError(f"0 images matched {folder}/{pattern}; {folder} has {nearby(folder)}")
 
 
 def paired(images: Path, masks: Path, remedy: str = "", deep: bool = False) -> list[tuple[Path, Path]]:
-    """Each image of a folder with its mask ``<name>.png`` of another, sorted by name.
+    """Each image of a folder and its mask ``<name>.png`` in another, sorted by name.
 
-    Files that are no images by their suffix are left out, with a note.
+    Files without an image suffix are left out, with a note.
 
     Args:
         images, masks: the folders.
-        remedy: what to do where masks are missing.
-        deep: look into deeper folders too; names are then paths in the folder.
+        remedy: advice for missing masks.
+        deep: include deeper folders; a name is then a path relative to the folder.
 
     Raises:
         UserError: no images, images without a mask, or two images for one mask.
@@ -243,11 +229,12 @@ def paired(images: Path, masks: Path, remedy: str = "", deep: bool = False) -> l
     found = nonempty(found, images, "**/" * deep + f"*[{'|'.join(IMAGE_TYPES)}]")
     names = [p.relative_to(images).with_suffix("").as_posix() for p in found]
     drawn = partners(names, masks, ".png")
-    if lacking := [p for p, name in zip(found, names) if name not in drawn]:
-        first = ", ".join(p.relative_to(images).as_posix() for p in lacking[:3])
-        raise UserError(f"{len(lacking)} of {len(found)} images in {images} have no mask {masks}/<name>.png, first {first}"
-                        + f". {remedy}" * bool(remedy))
-    used = Counter(drawn[name] for name in names)  # by two, if their names differ in suffix or Unicode form alone
+    if missing := [p for p, name in zip(found, names) if name not in drawn]:
+        first = ", ".join(p.relative_to(images).as_posix() for p in missing[:3])
+        raise UserError(f"{len(missing)} of {len(found)} images in {images} have no mask "
+                        f"{masks}/<name>.png, first {first}" + f". {remedy}" * bool(remedy))
+    used = Counter(drawn[name] for name in names)  # names may differ only in suffix or Unicode form
     if twice := next((mask for mask, count in used.items() if count > 1), None):
-        raise UserError(f"{images} has two images for the mask {twice}: names without their suffix must be unique")
+        raise UserError(f"{images} has two images for the mask {twice}: "
+                        "names without their suffix must be unique")
     return [(image, drawn[name]) for image, name in zip(found, names)]

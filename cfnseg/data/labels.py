@@ -1,4 +1,4 @@
-"""`LabelMap`: the one place where raw ids become train ids, and train ids raw ids again."""
+"""`LabelMap`: the only place that maps raw ids to train ids and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cfnseg.data.decode import Mask
 from cfnseg.data.files import name_key, note, read_text
 from cfnseg.errors import UserError
 
-IGNORE = 255  # the train id of pixels that count for nothing
+IGNORE = 255  # the train id of pixels that are not counted
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class LabelMap:
 
     Args:
         labels: the classes that are trained and scored.
-        ignore: raw ids that are legal in a mask and count for nothing. Any other id in a mask is an error.
-        void: the raw id that is written for an ignored pixel.
+        ignore: raw ids that a mask may have and that are not counted. Any other id is an error.
+        void: the raw id written for an ignored pixel.
 
     Raises:
         ValueError: an id twice or outside 0..255, or more than 255 classes.
@@ -47,7 +47,8 @@ class LabelMap:
         ids = [label.id for label in self.labels]
         if (len(set(ids)) != len(ids) or len(ids) > 255 or set(ids) & set(self.ignore)
                 or not all(0 <= i <= 255 for i in (*ids, *self.ignore, void))):
-            raise ValueError(f"labels: up to 255 ids, distinct, in 0..255 and not ignored, expected; got {ids}, ignored {self.ignore}")
+            raise ValueError("labels: up to 255 ids, distinct, in 0..255 and not ignored, expected; "
+                             f"got {ids}, ignored {self.ignore}")
         self._encode = np.full(256, -1, np.int16)
         self._encode[list(self.ignore)] = IGNORE
         self._encode[ids] = np.arange(len(ids))
@@ -59,8 +60,6 @@ class LabelMap:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LabelMap) and self.to_dict() == other.to_dict()
-
-    __hash__ = None  # type: ignore[assignment]
 
     @property
     def names(self) -> list[str]:
@@ -81,29 +80,36 @@ class LabelMap:
         return train.astype(np.uint8)
 
     def demand_one_meaning(self, mask: Mask, source: object, alone: bool) -> None:
-        """Raise UserError naming ``source`` for a gray mask of 1, 2 or 4 bits whose values may stand for other ids.
+        """Refuse a gray mask of 1, 2 or 4 bits whose values may stand for other ids.
 
-        Its stored values are the ids. But a program that saves an 8-bit mask of 0 and 255 in less space writes 1 bit: by the
-        PNG standard white stays white. So a mask in which the stored values and the 8-bit ones are all known ids, and differ,
-        is refused.
+        Its stored values are the ids. But a program that shrinks an 8-bit mask of 0 and 255 writes
+        1 bit, because white stays white by the PNG standard. So both meanings are possible where
+        stored values and their 8-bit values are known ids and differ.
 
         Args:
-            mask: ids as they are stored, and bits a pixel.
-            source: its file.
-            alone: no mask of the folder has 8 bits. A program that saves space would have left some, so nothing is open.
+            mask: stored ids, and bits per pixel.
+            source: the file, for the error.
+            alone: no mask of the folder has 8 bits. A program that shrinks masks would have left
+                some, so the stored values are the ids.
+
+        Raises:
+            UserError: a mask with two meanings.
         """
         if mask.bits == 8 or not mask.ids.size:
             return
         used, factor = np.flatnonzero(np.bincount(mask.ids.ravel())), 255 // ((1 << mask.bits) - 1)
         stored, stretched = (self._encode[used] >= 0).all(), (self._encode[used * factor] >= 0).all()
         if stretched and used[-1] and not (stored and alone):
-            bits = f"{mask.bits} bit{'s' * (mask.bits > 1)} a gray pixel{'' if alone else ', others have 8'}"
-            raise UserError(f"{source}: the mask has {bits}: its value {used[-1]} may be id {used[-1]}, or {used[-1] * factor} saved "
-                            "in less space; save all masks with 8 bits a pixel")
+            others = "" if alone else ", others have 8"
+            bits = f"{mask.bits} bit{'s' * (mask.bits > 1)} a gray pixel{others}"
+            raise UserError(f"{source}: the mask has {bits}: its value {used[-1]} may be id {used[-1]}, "
+                            f"or {used[-1] * factor} saved in less space; save all masks with 8 bits a pixel")
 
     def encode_counts(self, pairs: np.ndarray) -> np.ndarray | None:
-        """Pixels by two raw ids (256, 256) to pixels by train ids (C, C + 1): rows are the first's classes, columns the second's,
-        the last one its ignored ids; None if there is a pixel of an unknown id."""
+        """Counts by two raw ids (256, 256) -> counts by train ids (C, C + 1); None for unknown ids.
+
+        The last column counts the second mask's ignored ids.
+        """
         ids, ignore, unknown = [label.id for label in self.labels], list(self.ignore), self._encode < 0
         if pairs[unknown].any() or pairs[:, unknown].any():
             return None
@@ -111,11 +117,11 @@ class LabelMap:
         return np.column_stack([rows[:, ids], rows[:, ignore].sum(1)])
 
     def decode(self, mask: np.ndarray) -> np.ndarray:
-        """Train ids (H, W) uint8 to raw ids (H, W) uint8; the inverse of `encode` but for ignored pixels (``void``)."""
+        """Train ids (H, W) uint8 to raw ids; inverts `encode` except ignored pixels (``void``)."""
         return self._decode[mask]
 
     def palette(self) -> np.ndarray:
-        """(256, 3) uint8 colours by raw id; white where no class is."""
+        """(256, 3) uint8 colours by raw id; white for ids without a class."""
         colors = np.full((256, 3), 255, np.uint8)
         for label in self.labels:
             colors[label.id] = label.color
@@ -133,7 +139,8 @@ class LabelMap:
 
     def to_dict(self) -> dict:
         """Plain data for a file's header; `from_dict` is the inverse."""
-        return {"labels": [[x.id, x.name, list(x.color)] for x in self.labels], "ignore": list(self.ignore), "void": self.void}
+        labels = [[x.id, x.name, list(x.color)] for x in self.labels]
+        return {"labels": labels, "ignore": list(self.ignore), "void": self.void}
 
     @classmethod
     def from_dict(cls, data: dict) -> LabelMap:
@@ -142,7 +149,7 @@ class LabelMap:
 
 
 class ClassNames:
-    """The classes of images that have one label each, in the order of their ids.
+    """The classes of a classification data set, in the order of their ids.
 
     Args:
         names: distinct.
@@ -165,11 +172,11 @@ class ClassNames:
 
 
 def read_classes(path: str | Path) -> LabelMap:
-    """The label map of a ``classes.txt``: ``id name r g b`` a line, ``#`` starts a comment.
+    """The label map of a ``classes.txt``: one ``id name r g b`` per line; ``#`` starts a comment.
 
-    255 is ignored unless a class has it; a line with the name ``void`` names another ignored id. Any id that stands in no
-    line is an error when a mask has it. The file is UTF-8, or has a byte-order mark. Raises UserError with the line that
-    does not fit, or names a class as another does.
+    255 is ignored unless a class has it; a line named ``void`` adds an ignored id. Any other id in
+    a mask is an error. For the encoding see `read_text`. Raises UserError with the first wrong
+    line, or one that repeats a name.
     """
     labels: list[Label] = []
     ignore = {255}
@@ -179,17 +186,19 @@ def read_classes(path: str | Path) -> LabelMap:
             continue
         numbers = [int(f) for f in (fields[0], *fields[2:]) if f.isascii() and f.isdigit() and int(f) <= 255]
         if len(fields) != 5 or len(numbers) != 4 or not fields[1].isprintable():
-            raise UserError(f"{path}, line {number}: expected `id name r g b` with numbers in 0..255, got {line!r}")
+            raise UserError(f"{path}, line {number}: expected `id name r g b` with numbers in 0..255, "
+                            f"got {line!r}")
         label = Label(numbers[0], name_key(fields[1]), tuple(numbers[1:]))
         if label.name.lower() == "void":
             ignore.add(label.id)
             continue
         for other in labels:
             if other.name == label.name:
-                raise UserError(f"{path}, line {number}: the classes {other.id} and {label.id} are both called {label.name}; "
-                                "give each a name of its own")
+                raise UserError(f"{path}, line {number}: the classes {other.id} and {label.id} are both "
+                                f"called {label.name}; give each a name of its own")
             if other.color == label.color:
-                note(f"{path}, line {number}: {other.name} and {label.name} have the same colour; pictures cannot tell them apart")
+                note(f"{path}, line {number}: {other.name} and {label.name} have the same colour; "
+                     "pictures cannot tell them apart")
         labels.append(label)
     if not labels:
         raise UserError(f"{path}: no class in it; expected lines of `id name r g b`")

@@ -1,6 +1,6 @@
-"""Order and randomness by arithmetic: which image a step sees, and how it is cut, follow from (seed, step) alone.
+"""Samples and batches. Order and randomness depend only on (seed, step).
 
-So a run can be continued at any step at once, and neither the number of workers nor of processes changes a sample.
+So a run continues at any step at once, and no number of workers or processes changes a sample.
 """
 
 from __future__ import annotations
@@ -27,30 +27,36 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 class Batch(dict):
-    """A training batch, the samples' fields stacked: image (N, 3, h, w) uint8, names (list of str), and for segmentation mask
-    (N, h, w) uint8 and region (N, 4) float32, for image-level nets target (N,) int64."""
+    """A training batch: the samples' fields stacked.
+
+    image (N, 3, h, w) uint8 and names (list of str); for segmentation also mask (N, h, w) uint8 and
+    region (N, 4) float32, for classification target (N,) int64.
+    """
 
 
 def steps_per_epoch(images: int, batch: int) -> int:
-    """Steps of an epoch; the last incomplete batch is left out. Raises UserError if there is no complete one."""
+    """Complete batches of an epoch; UserError if there is none."""
     if batch > images:
-        raise UserError(f"train.batch {batch} is more than the {images} training images; set --train.batch {images} or less")
+        raise UserError(f"train.batch {batch} is more than the {images} training images; "
+                        f"set --train.batch {images} or less")
     return images // batch
 
 
 class StepBatches:
-    """The batches of one process from one step to another: lists of (epoch, index).
+    """The batches of one process for the steps ``start`` to ``stop - 1``: lists of (epoch, index).
 
-    The order of an epoch is permutation(seed, epoch); a step takes the next ``batch`` of it, and process ``rank`` of
-    ``world`` its share.
+    An epoch has the order permutation(seed, epoch). A step takes its next ``batch`` images, and
+    process ``rank`` of ``world`` its share.
 
     Raises:
-        UserError: the batch cannot be shared evenly.
+        UserError: the processes cannot share the batch evenly.
     """
 
-    def __init__(self, images: int, batch: int, seed: int, start: int, stop: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, images: int, batch: int, seed: int, start: int, stop: int, rank: int = 0,
+                 world: int = 1) -> None:
         if batch % world:
-            raise UserError(f"train.batch {batch} is the total batch and cannot be shared by {world} processes evenly", code=2)
+            raise UserError(f"train.batch {batch} is the total batch and cannot be shared by {world} "
+                            "processes evenly", code=2)
         self.images, self.batch, self.seed, self.rank, self.world = images, batch, seed, rank, world
         self.start, self.stop = start, stop
         self.per_epoch = steps_per_epoch(images, batch)
@@ -69,20 +75,22 @@ class StepBatches:
             yield [(epoch, int(i)) for i in order[first : first + share]]
 
 
-HELD = {signal.SIGINT, signal.SIGTERM}  # they reach the whole process group; the main process decides
+HELD = {signal.SIGINT, signal.SIGTERM}  # sent to the process group; the main process decides
 
 
 def parallel(function: Callable[[T], R], items: Iterable[T], workers: int, *, ahead: int = 2, pin: bool = False) -> Iterator[R]:
-    """``function`` of each item, in the items' order, computed by ``workers`` processes (0 = in this one).
+    """Yield ``function(item)`` of each item, in order, computed by ``workers`` processes.
 
-    For a batch an item is a list of indices, and the function returns the batch. The processes never see SIGINT and
-    SIGTERM, not even while they start, and they end with the iterator or with this process.
+    For a batch an item is a list of indices, and the function returns the batch. The processes
+    never see SIGINT and SIGTERM, not even while they start, and they end with the iterator or with
+    this process.
 
     Args:
-        function: picklable (a module's function or `functools.partial` of one), for processes that are not forked. Arrays
-            in its result are copied; a tensor travels in shared memory, in a file of its own.
+        function: picklable (a module's function or `functools.partial` of one), for processes that
+            are not forked. Arrays in its result are copied; a tensor travels in shared memory, in a
+            file of its own.
         items: small picklable values such as indices.
-        workers: processes.
+        workers: processes; 0 = compute in this one.
         ahead: results that each process computes ahead.
         pin: put the results' tensors in page-locked memory.
 
@@ -136,19 +144,20 @@ def _start_worker(_: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process at a SIGTERM that its parent sent: the parent ends its children when it exits."""
+    """End this process at a SIGTERM of its parent, which sends it when it exits."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
 
 
-def train_batches(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform, order: StepBatches, workers: int,
-                  pin: bool = False) -> Iterator[Batch]:
+def train_batches(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform,
+                  order: StepBatches, workers: int, pin: bool = False) -> Iterator[Batch]:
     """The batches of ``order``, by `parallel`. Raises UserError as `read_sample`."""
     return parallel(functools.partial(_batch, dataset, transform, order.seed), order, workers, ahead=4, pin=pin)
 
 
-def _batch(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform, seed: int, keys: list[tuple[int, int]]) -> Batch:
+def _batch(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform, seed: int,
+           keys: list[tuple[int, int]]) -> Batch:
     samples = []
     for epoch, index in keys:
         if isinstance(dataset, ImageSet):
@@ -157,15 +166,17 @@ def _batch(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransfo
             image, target = read_sample(dataset, index)
         own = int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0])
         samples.append(transform(image, target, dataset.names[index], own))
-    fields = [f for f in samples[0]._fields if f != "name"]
-    return Batch({f: torch.from_numpy(np.stack([getattr(s, f) for s in samples])) for f in fields}, names=[s.name for s in samples])
+    *fields, names = zip(*samples)
+    stacked = {f: torch.from_numpy(np.stack(values)) for f, values in zip(samples[0]._fields, fields)}
+    return Batch(stacked, names=list(names))
 
 
 def whole_images(dataset: Dataset, workers: int, rank: int = 0, world: int = 1,
                  limit: int | None = None) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Every image once, uncropped: (index, image (3, H, W) uint8, train ids (H, W) uint8).
 
-    Process ``rank`` of ``world`` gets every world-th image; no image is repeated to make the shares even.
+    Process ``rank`` of ``world`` gets every world-th image; no image is repeated to make the shares
+    even.
     """
     indices = range(len(dataset.names))[:limit][rank::world]
     return parallel(functools.partial(_whole, dataset), indices, workers)
@@ -176,9 +187,12 @@ def _whole(dataset: Dataset, index: int) -> tuple[int, Tensor, Tensor]:
     return index, torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)
 
 
-def labelled_images(dataset: ImageSet, transform: ImageTransform, batch: int, workers: int, rank: int = 0,
-                    world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once: (indices (N,), images (N, 3, h, w) uint8); process ``rank`` of ``world`` gets every world-th image."""
+def labelled_images(dataset: ImageSet, transform: ImageTransform, batch: int, workers: int,
+                    rank: int = 0, world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every image once: (indices (N,), images (N, 3, h, w) uint8).
+
+    Process ``rank`` of ``world`` gets every world-th image.
+    """
     indices = range(len(dataset.names))[rank::world]
     batches = [indices[i : i + batch] for i in range(0, len(indices), batch)]
     return parallel(functools.partial(_labelled, dataset, transform), batches, workers)
@@ -190,8 +204,9 @@ def _labelled(dataset: ImageSet, transform: ImageTransform, indices: range) -> t
 
 
 def class_counts(dataset: Dataset, workers: int) -> np.ndarray:
-    """(images, C) int64: pixels of each class in each mask; reads every mask, so it also checks them all."""
-    return np.stack(list(parallel(functools.partial(_class_counts, dataset), range(len(dataset.names)), workers)))
+    """(images, C) int64 pixels of each class in each mask. Reads, and so checks, every mask."""
+    counts = parallel(functools.partial(_class_counts, dataset), range(len(dataset.names)), workers)
+    return np.stack(list(counts))
 
 
 def _class_counts(dataset: Dataset, index: int) -> np.ndarray:
@@ -199,7 +214,8 @@ def _class_counts(dataset: Dataset, index: int) -> np.ndarray:
 
 
 def class_frequency(counts: np.ndarray) -> np.ndarray:
-    """(C,) float64 share of each class's pixels in the images that it occurs in; 0 if it never does.
+    """(C,) float64 share of a class in the pixels of the images that have it; 0 for an absent
+    class.
 
     Args:
         counts: (images, C) pixels.
@@ -210,14 +226,14 @@ def class_frequency(counts: np.ndarray) -> np.ndarray:
 
 
 def median_frequency_weights(frequency: np.ndarray, power: float = 1.0) -> np.ndarray:
-    """Median-frequency balancing (Eigen and Fergus 2015): weight_c = (median frequency / frequency_c) ** power.
+    """Median-frequency balancing (Eigen and Fergus 2015): (median / frequency_c) ** power.
 
     Args:
-        frequency: (C,) as `class_frequency` gives it.
-        power: softens (below 1) the weights.
+        frequency: (C,), see `class_frequency`.
+        power: below 1 softens the weights.
 
     Returns:
-        (C,) float64; 0 for a class that never occurs.
+        (C,) float64; 0 for an absent class.
     """
     present = frequency > 0
     weights = np.zeros(len(frequency))

@@ -1,7 +1,8 @@
-"""Archives of predicted masks as the VOC and Cityscapes servers take them, looked through before they are written.
+"""Archives of predicted masks for the VOC and Cityscapes servers, checked before they are written.
 
-Sources: VOC2012's development kit, section 5.3 (indexed PNGs in results/VOC2012/Segmentation/comp5_test_cls, or comp6 with other
-training data; a tar). Cityscapes' submission page and cityscapesscripts' evaluator (one PNG of label ids an image, named
+Sources: VOC2012's development kit, section 5.3 (indexed PNGs in results/VOC2012/Segmentation/
+comp5_test_cls, or comp6 with other training data; a tar). Cityscapes' submission page and
+cityscapesscripts' evaluator (one PNG of label ids per image, named
 <city>_<sequence>_<frame>*.png; a zip).
 """
 
@@ -20,88 +21,87 @@ from rich.console import Console
 from rich.progress import track
 
 from cfnseg.data.dataset import USUAL_ROOT
-from cfnseg.data.files import image_size, read_mask, read_stored
+from cfnseg.data.files import few_bits, image_size, read_mask
 from cfnseg.data.formats import cityscapes, voc
-from cfnseg.data.predictions import find_masks, note_few_bits
+from cfnseg.data.predictions import find_masks, read_predicted_ids
 from cfnseg.errors import UserError, unknown
 from cfnseg.storage import write_atomic
 
-SERVERS = {"voc": "http://host.robots.ox.ac.uk:8080", "cityscapes": "https://www.cityscapes-dataset.com/submit"}
+SERVERS = {"voc": "http://host.robots.ox.ac.uk:8080",
+           "cityscapes": "https://www.cityscapes-dataset.com/submit"}
+FORMATS = {"voc": voc, "cityscapes": cityscapes}
 LEGAL = {"voc": range(21), "cityscapes": range(34)}
 
 
-def submission(server: str, masks: Path, root: str = "", split: str = "test", out: Path | None = None, competition: str = "comp5") -> Path:
+def submission(server: str, masks: Path, root: str = "", split: str = "test", out: Path | None = None,
+               competition: str = "comp5") -> Path:
     """Check a folder of masks and pack it for a server. The same masks give the same bytes.
 
     Args:
         server: voc or cityscapes.
-        masks: has ``<image name>.png`` or ``<image name>_mask.png`` for every image of the split and no other PNG, each with
-            exactly its image's size, one channel, raw ids: VOC 0 to 20, Cityscapes label ids 0 to 33. They are packed with 8 bits.
-        root: the data set's folder, for names and sizes of the images; "" = the usual place under data/.
-        split: test, or val to try it.
-        out: the archive; None = <masks>_<server>_<split>.tgz or .zip beside the folder.
-        competition: VOC's comp5 (trained on VOC alone) or comp6 (on other data too).
+        masks: has ``<image name>.png`` or ``<image name>_mask.png`` for every image of the split
+            and no other PNG. Each has its image's size and one channel of raw ids: VOC 0 to 20,
+            Cityscapes label ids 0 to 33. The archive has 8 bits per pixel.
+        root: the data set's folder, for names and sizes of the images; "" = the usual place.
+        split: test, or val for a trial.
+        out: the archive; None = <masks>_<server>_<split>.tgz or .zip next to the folder.
+        competition: VOC's comp5 (trained on VOC only) or comp6 (on other data too).
 
     Returns:
         The archive's path.
 
     Raises:
-        UserError: a mask that the server would refuse or score as wrong (how many, the first of them, why); nothing is written.
+        UserError: masks that the server would refuse or misread (count, first ones, reasons);
+            nothing is written.
     """
     if server not in SERVERS:
         raise unknown("the server", server, SERVERS)
     if competition not in ("comp5", "comp6"):
         raise unknown("--competition", competition, ("comp5", "comp6"))
-    images = (voc if server == "voc" else cityscapes).images(Path(root or USUAL_ROOT[server]).expanduser(), split)
+    images = FORMATS[server].images(Path(root or USUAL_ROOT[server]).expanduser(), split)
     files, extra = find_masks(masks, [image.stem for image in images])
     if extra:
-        raise UserError(f"{masks} has {len(extra)} PNG files that belong to no image of {split}, first {extra[0].name}; move them away")
+        raise UserError(f"{masks} has {len(extra)} PNG files that belong to no image of {split}, "
+                        f"first {extra[0].name}; move them away")
     _demand_sound(server, files, images)
-    out = out or masks.with_name(f"{masks.resolve().name}_{server}_{split}{'.tgz' if server == 'voc' else '.zip'}")
+    suffix, write = (".tgz", _write_tgz) if server == "voc" else (".zip", _write_zip)
+    out = out or masks.with_name(f"{masks.resolve().name}_{server}_{split}{suffix}")
     if server == "voc":
-        folder = f"results/VOC2012/Segmentation/{competition}_{split}_cls"
-        members = ((f"{folder}/{image.stem}.png", _png(read_mask(file), voc.LABELS.palette())) for file, image in zip(files, images))
-        write_atomic(out, lambda beside: _write_tgz(beside, members))
+        folder, palette = f"results/VOC2012/Segmentation/{competition}_{split}_cls", voc.LABELS.palette()
+        names = [f"{folder}/{image.stem}.png" for image in images]
     else:
-        members = ((image.name.replace(cityscapes.TAIL, "_labelIds.png"), _png(read_mask(file))) for file, image in zip(files, images))
-        write_atomic(out, lambda beside: _write_zip(beside, members))
+        palette, names = None, [i.name.replace(cityscapes.TAIL, "_labelIds.png") for i in images]
+    members = ((name, _png(read_mask(file), palette)) for name, file in zip(names, files))
+    write_atomic(out, lambda temporary: write(temporary, members))
     print(f"{out}: {len(files)} masks, {out.stat().st_size / 1e6:.1f} MB; hand it in at {SERVERS[server]}")
     return out
 
 
 def _demand_sound(server: str, files: list[Path], images: list[Path]) -> None:
-    """Raise UserError if a mask is unreadable, of another form or size than the server wants, or has ids that it does not know."""
-    faults, used = [], np.zeros(256, bool)
-    labels, alone = (voc if server == "voc" else cityscapes).LABELS, note_few_bits(files)
+    """Raise UserError for masks that are unreadable, of another size, or have illegal ids."""
+    faults, used, legal = [], set(), LEGAL[server]
+    labels, alone = FORMATS[server].LABELS, few_bits(files, "predictions")
     for file, image in track(list(zip(files, images)), "check", console=Console(stderr=True)):
         try:
-            size = image_size(image)
-            stored = read_stored(file)
-            labels.demand_one_meaning(stored, file, alone)
+            width, height = image_size(image)
+            mask = read_predicted_ids(file, labels, (height, width), alone, f"its image {width}x{height}")
         except UserError as error:
-            faults.append(str(error).replace(f"{file}:", f"{file.name}:"))
+            faults.append(str(error).replace(str(file), file.name))
             continue
-        mask = stored.ids
-        if mask.shape[::-1] != size:
-            faults.append(f"{file.name} is {mask.shape[1]}x{mask.shape[0]}, its image {size[0]}x{size[1]}")
-        else:
-            ids = np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256))
-            used[ids] = True
-            if unknown_ids := sorted(set(ids.tolist()) - set(LEGAL[server])):
-                faults.append(f"{file.name} has the ids {unknown_ids[:8]}, the server knows {LEGAL[server][0]} to {LEGAL[server][-1]}"
-                              + "; 255 is no answer, every pixel needs a class" * (255 in unknown_ids))
-    if server == "cityscapes" and used.any():
-        _demand_label_ids(set(np.flatnonzero(used).tolist()))
+        ids = set(np.flatnonzero(np.bincount(mask.ravel())).tolist())
+        used |= ids
+        if illegal := sorted(ids - set(legal)):
+            faults.append(f"{file.name} has the ids {illegal[:8]}, the server knows {legal[0]} to {legal[-1]}"
+                          + "; 255 is no answer, every pixel needs a class" * (255 in illegal))
+    known = used - {255}
+    trained = {label.id for label in labels.labels}
+    if server == "cityscapes" and max(known, default=19) < 19 and known - trained:
+        raise UserError(f"the masks hold train ids (0 to 18; here {sorted(used)}), the server wants label "
+                        "ids (road 7, car 26, ...): write them with cfnseg's LabelMap.write, as "
+                        "tools/infer.py does, or map them by cityscapesscripts' labels.py")
     if faults:
-        raise UserError(f"{len(faults)} of {len(files)} masks cannot be handed in: {'; '.join(faults[:3])}{' ...' * (len(faults) > 3)}")
-
-
-def _demand_label_ids(used: set[int]) -> None:
-    """Raise UserError if all masks together look like train ids: none above 18, and some that no trained label has."""
-    trained = {label.id for label in cityscapes.LABELS.labels}
-    if max(used - {255}, default=0) < 19 and used - {255} - trained:
-        raise UserError(f"the masks hold train ids (0 to 18; here {sorted(used)}), the server wants label ids (road 7, car 26, ...): "
-                        "write them with cfnseg's LabelMap.write, as tools/infer.py does, or map them by cityscapesscripts' labels.py")
+        raise UserError(f"{len(faults)} of {len(files)} masks cannot be handed in: {'; '.join(faults[:3])}"
+                        + " ..." * (len(faults) > 3))
 
 
 def _png(mask: np.ndarray, palette: np.ndarray | None = None) -> bytes:

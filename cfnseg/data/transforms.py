@@ -1,4 +1,4 @@
-"""Training samples: a window is cut, resized, mirrored, jittered and padded."""
+"""Training samples: cut a window, resize, mirror, jitter and pad it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cfnseg.errors import UserError
 
 
 def _refuse_agpl() -> None:
-    """albumentationsx is AGPL and shares albumentations' import name, so only its distribution name gives it away."""
+    """Refuse albumentationsx (AGPL), which is imported as albumentations too."""
     try:
         version = importlib.metadata.version("albumentationsx")
     except importlib.metadata.PackageNotFoundError:
@@ -27,7 +27,7 @@ def _refuse_agpl() -> None:
 _refuse_agpl()
 import os
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for updates at import
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no network access at import
 import albumentations as A
 
 
@@ -36,8 +36,9 @@ class Sample(NamedTuple):
 
     Attributes:
         image: (3, h, w) uint8 RGB.
-        mask: (h, w) uint8 train ids, 255 = ignore; padding is ignored.
-        region: (4,) float32 x0, y0, x1, y1: where the crop lies in the full image as it is shown (mirrored if the crop is).
+        mask: (h, w) uint8 train ids, 255 = ignore, also for padding.
+        region: (4,) float32 x0, y0, x1, y1 of the crop in the full image, which is mirrored if the
+            crop is.
         name: the image's name.
     """
 
@@ -51,10 +52,10 @@ class Span(NamedTuple):
     """A crop along one axis.
 
     Attributes:
-        start, stop: the source pixels it is cut from.
+        start, stop: the source pixels of the cut.
         factor: resized pixels per source pixel.
-        before: pixels of padding in front.
-        filled: pixels of the crop that are not padding.
+        before: padding in front, in pixels.
+        filled: pixels of the crop without padding.
     """
 
     start: int
@@ -67,59 +68,59 @@ class Span(NamedTuple):
 def draw_span(length: int, crop: int, scale: float, place: float) -> Span:
     """Place a crop along one axis of an image that is resized by ``scale``.
 
-    A crop starts at a whole source pixel, so that resizing the cut has the phase of resizing the
-    whole image. An image that resizes to less than the crop is taken whole and padded.
+    A crop starts at an integer source pixel, so the resized cut has the phase of the resized image.
+    An image that resizes to less than the crop is padded.
 
     Args:
         length: source pixels, >= 1.
         crop: pixels of the crop.
-        scale: resize factor; raised where less than one pixel would be left, and 1 where that moves
-            no pixel of the crop by more than one (cv2 copies where the sizes round to equal ones).
-        place: 0 up to below 1, from the first possible place to the last.
+        scale: resize factor. Raised to leave at least one pixel; rounded to 1 where that moves no
+            pixel of the crop by more than one (cv2 copies if the rounded sizes are equal).
+        place: [0, 1), from the first possible place to the last.
     """
     scale = max(scale, 1 / length) if abs(scale - 1) * (crop + 2) > 1 else 1.0
     size = max(1, int(length * scale))
     if size < crop:
         return Span(0, length, size / length, int(place * (crop - size + 1)), size)
     start = int(place * (int(max(0.0, length - crop / scale)) + 1))
-    # one source pixel more than the crop covers: its last pixels blend with it
+    # one more source pixel: the crop's last pixels blend with it
     return Span(start, min(length, start + math.ceil(crop / scale) + 1), scale, 0, crop)
 
 
 def resize(window: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
-    """Resize what was cut of an (H, W, C) uint8 image; (rows.filled, columns.filled, C).
+    """Resize the cut of an (H, W, C) uint8 image to (rows.filled, columns.filled, C).
 
-    Area averages where it shrinks, bilinear where it grows, pixel centres aligned. Equals the same
-    window of the whole resized image, but for rounding (1 of 255). One exception: where it grows,
-    the first half source pixel repeats the window's edge and does not blend with what lies outside.
+    Area averages if it shrinks, else bilinear; pixel centres aligned. Equals the same window of the
+    resized full image up to rounding (1 of 255). Exception: if it grows, the first half source
+    pixel repeats the window's edge.
     """
     if rows.factor == columns.factor == 1:
         return window[: rows.filled, : columns.filled]
     smaller = min(rows.factor, columns.factor) < 1
-    # by factors, not by size: cv2 keeps the phase where the crop covers no whole number of pixels
+    # by factors, not by size: cv2 keeps the phase where the crop covers a fraction of a pixel
     resized = cv2.resize(window, None, fx=columns.factor, fy=rows.factor,
                          interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
     return resized[: rows.filled, : columns.filled]
 
 
 def resize_mask(mask: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
-    """The same window of an (H, W) mask: each pixel takes the id under its centre."""
+    """The same window of an (H, W) mask; each pixel takes the id at its centre."""
     y, x = (np.minimum(s.start + ((np.arange(s.filled) + 0.5) / s.factor).astype(int), s.stop - 1)
             for s in (rows, columns))
     return np.take(mask[y, columns.start : columns.stop], x - columns.start, 1)
 
 
 def crop_region(size: tuple[int, int], rows: Span, columns: Span, crop: tuple[int, int], mirrored: bool) -> np.ndarray:
-    """Where a crop lies in the full image as it is shown.
+    """The place of a crop in the full image.
 
     Args:
         size: (H, W) of the source image.
         rows, columns: the crop along each axis, before mirroring.
         crop: (h, w).
-        mirrored: the crop is mirrored, and so is the full image that it is placed in.
+        mirrored: crop and full image are mirrored.
 
     Returns:
-        (4,) float32 x0, y0, x1, y1, 1 = the full width or height; outside [0, 1] where the crop is padding.
+        (4,) float32 x0, y0, x1, y1 in widths and heights; outside [0, 1] for padding.
     """
     (y0, y1), (x0, x1) = (((s.start - s.before / s.factor) / n, (s.start + (c - s.before) / s.factor) / n)
                           for s, n, c in zip((rows, columns), size, crop))
@@ -127,22 +128,22 @@ def crop_region(size: tuple[int, int], rows: Span, columns: Span, crop: tuple[in
 
 
 def colour_jitter(strength: float) -> A.ColorJitter:
-    """Brightness, contrast, saturation and hue of four images in five; ``strength`` is 0 (none) to 1."""
+    """Brightness, contrast, saturation and hue, with probability 0.8; ``strength`` in [0, 1]."""
     reach = 0.8 * strength
     return A.ColorJitter(brightness=reach, contrast=reach, saturation=reach, hue=0.2 * reach, p=0.8 * bool(reach))
 
 
 def seeded(transform: A.BasicTransform, rng: np.random.Generator) -> A.BasicTransform:
-    """The transform with a seed of its own. A.Compose gives all of its transforms one, and their draws are then equal."""
+    """The transform with its own seed. A.Compose seeds all transforms equally: equal draws."""
     transform.set_random_seed(int(rng.integers(1 << 32)))
     return transform
 
 
 class TrainTransform:
-    """Random scale, crop (padded where the image is smaller), mirror and colour jitter.
+    """Random scale, crop (padded if the image is smaller), mirror and colour jitter.
 
-    The window is cut from the source before it is resized, and the jitter sees the smaller of the
-    two: the cost follows the crop, not the image. Padding is not jittered.
+    The window is cut before it is resized, and the jitter works on the smaller of the two: the cost
+    depends on the crop, not the image. Padding is not jittered.
 
     Args:
         settings: crop, scale, flip, photometric.
@@ -155,7 +156,7 @@ class TrainTransform:
         self.fill = np.array(fill, np.uint8)[:, None, None]
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, name: str, seed: int) -> Sample:
-        """Make a sample of an (H, W, 3) image and its (H, W) train ids; the same ``seed`` gives the same sample."""
+        """A sample of an (H, W, 3) image and its (H, W) train ids, determined by ``seed``."""
         rng = np.random.default_rng(seed)
         scale = rng.uniform(*self.scale)
         rows, columns = (draw_span(n, c, scale, rng.random()) for n, c in zip(mask.shape, self.crop))
@@ -171,8 +172,7 @@ class TrainTransform:
         if mirrored:
             window, ids = window[:, ::-1], ids[:, ::-1]
             left = self.crop[1] - left - columns.filled
-        pixels = np.empty((3, *self.crop), np.uint8)
-        pixels[:] = self.fill
+        pixels = np.broadcast_to(self.fill, (3, *self.crop)).copy()
         truth = np.full(self.crop, IGNORE, np.uint8)
         inside = np.s_[rows.before : rows.before + rows.filled, left : left + columns.filled]
         pixels[:, *inside] = window.transpose(2, 0, 1)
@@ -182,7 +182,7 @@ class TrainTransform:
 
 
 class LabelledSample(NamedTuple):
-    """One training sample of an image-level net.
+    """One classification sample.
 
     Attributes:
         image: (3, h, w) uint8 RGB.
@@ -196,11 +196,12 @@ class LabelledSample(NamedTuple):
 
 
 class ImageTransform:
-    """For image-level nets: to the crop's size, at random in training.
+    """Classification samples at the crop's size.
 
-    Training cuts a random part that covers a share of the area in ``settings.scale`` (Szegedy et al. 2015), or with scale
-    (1, 1) a random window of the image made just large enough; then mirror and colour jitter. Otherwise the middle. An
-    image that has the crop's size already is left as it is.
+    Training cuts a random part with a share of the area in ``settings.scale`` (Szegedy et al.
+    2015). With scale (1, 1) it cuts a random window of the image resized to just cover the crop.
+    Then mirror and colour jitter. Evaluation cuts the centre of the resized image, and leaves an
+    image of the crop's size unchanged.
 
     Args:
         settings: crop, scale, flip, photometric.
@@ -219,7 +220,7 @@ class ImageTransform:
         self.fixed = not (train and (settings.flip or settings.photometric or low < 1))
 
     def __call__(self, image: np.ndarray, target: int, name: str, seed: int = 0) -> LabelledSample:
-        """Make a sample of an (H, W, 3) image; the same ``seed`` gives the same sample."""
+        """A sample of an (H, W, 3) image, determined by ``seed``."""
         if not (self.fixed and image.shape[:2] == self.size):
             rng = np.random.default_rng(seed)
             for step in self.steps:

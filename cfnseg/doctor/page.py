@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from cfnseg.doctor.examine import Record
 from cfnseg.doctor.findings import FEW, Finding
@@ -13,19 +10,12 @@ from cfnseg.doctor.forms import Form
 from cfnseg.doctor.pictures import pictures
 from cfnseg.doctor.scan import Scan
 from cfnseg.doctor.text import verdict
+from cfnseg.report.html import render
 
 
 def doctor_page(report: dict[str, Any], found: Scan, records: list[Record], forms: list[Form | None], findings: list[Finding]) -> str:
     """The page for the content of doctor.json; ``findings`` are those of the report, with the pairs to be shown."""
     strips, looks = pictures(findings, records, forms, found.labels)
     most = [max((c["share"] for c in split["classes"]), default=0) or 1 for split in report["splits"]]
-    return _template().render(
-        r=report, verdict=verdict(report), found=list(zip(report["findings"], strips)), looks=looks, most=most, few=FEW)
-
-
-@functools.cache
-def _template() -> Template:
-    loader = Environment(loader=PackageLoader("cfnseg.report", "templates"), autoescape=True, undefined=StrictUndefined,
-                         trim_blocks=True, lstrip_blocks=True)
-    loader.filters |= {"css": lambda color: "#{:02x}{:02x}{:02x}".format(*color), "percent": lambda share: f"{share:.2%}"}
-    return loader.get_template("doctor.html.jinja")
+    return render(
+        "doctor", r=report, verdict=verdict(report), found=list(zip(report["findings"], strips)), looks=looks, most=most, few=FEW)

@@ -16,25 +16,13 @@ from cfnseg.data.labels import LabelMap
 from cfnseg.doctor.examine import ImageFacts, MaskFacts, Pair, Record, open_mask, pack_pixels
 from cfnseg.doctor.findings import Finding
 from cfnseg.doctor.forms import PLAIN, Form
+from cfnseg.drawing import View, address, blend, fitted, photo, shrink
 from cfnseg.errors import UserError
-from cfnseg.report.pixels import address, photo, resized, size_within
 
 SIDES = (400, 280, 180, 100)  # longest sides to try
-BUDGET = 3_500_000  # bytes of all pictures together: with the rest, the page stays under 5 MB
 EACH = 3  # pairs shown of a finding
 SAMPLE = 6  # pairs shown of the whole data set
 STRANGE = (255, 0, 255)  # colour of ids that are no class and not ignored
-
-
-@dataclass(frozen=True)
-class View:
-    """One picture: its heading, its data: address or what is shown in its place, and its size in pixels."""
-
-    heading: str
-    picture: str | None
-    instead: str
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -53,16 +41,17 @@ def pictures(findings: list[Finding], records: list[Record], forms: list[Form | 
     sample = [good[int(k)] for k in np.unique(np.linspace(0, len(good) - 1, min(SAMPLE, len(good))).astype(int))]
     wanted = {i for f in findings for i in f.pairs[:EACH]} | {i for f in findings for twins in f.twins for i in twins} | set(sample)
     small = {i: _load(records[i].pair, forms[i], labels) for i in sorted(wanted)}
-    of_findings: list[list[Strip]] = []
-    looks: list[Strip] = []
-    for side in SIDES:
-        of_findings = [[*(_pair(records[i], *small[i], side) for i in f.pairs[:EACH]),
-                        *(_twins(records[i], records[j], small[i][0], small[j][0], side) for i, j in f.twins)] for f in findings]
-        looks = [_pair(records[i], *small[i], side) for i in sample]
-        strips = [*looks, *(strip for group in of_findings for strip in group)]
-        if sum(len(view.picture or "") for strip in strips for view in strip.views) <= BUDGET:
-            break
-    return of_findings, looks
+
+    def draw(side: int) -> tuple[list[list[Strip]], list[Strip]]:
+        found = [[*(_pair(records[i], *small[i], side) for i in f.pairs[:EACH]),
+                  *(_twins(records[i], records[j], small[i][0], small[j][0], side) for i, j in f.twins)] for f in findings]
+        return found, [_pair(records[i], *small[i], side) for i in sample]
+
+    def size(drawn: tuple[list[list[Strip]], list[Strip]]) -> int:
+        strips = [*drawn[1], *(strip for group in drawn[0] for strip in group)]
+        return sum(len(view.picture or "") for strip in strips for view in strip.views)
+
+    return fitted(draw, SIDES, size)
 
 
 def _load(pair: Pair, form: Form | None, labels: LabelMap | None) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -70,12 +59,12 @@ def _load(pair: Pair, form: Form | None, labels: LabelMap | None) -> tuple[np.nd
     if pair.drawn:
         dataset, index = pair.drawn
         image, train = read_sample(dataset, index)
-        return _image_within(image, SIDES[0]), _mask_within(dataset.labels.colorize(train), SIDES[0])
+        return shrink(image, SIDES[0]), shrink(dataset.labels.colorize(train), SIDES[0], ids=True)
     image = mask = None
     with contextlib.suppress(UserError):  # a finding says why
-        image = _image_within(read_image(pair.image), SIDES[0]) if pair.image else None
+        image = shrink(read_image(pair.image), SIDES[0]) if pair.image else None
     with contextlib.suppress(UserError):
-        mask = _mask_within(_colored(open_mask(pair.mask)[0], form, labels), SIDES[0]) if pair.mask else None
+        mask = shrink(_colored(open_mask(pair.mask)[0], form, labels), SIDES[0], ids=True) if pair.mask else None
     return image, mask
 
 
@@ -90,19 +79,10 @@ def _colored(pixels: np.ndarray, form: Form | None, labels: LabelMap | None) -> 
     return colors[inverse.reshape(pixels.shape[:2])]
 
 
-def _image_within(image: np.ndarray, side: int) -> np.ndarray:
-    size = size_within(*image.shape[:2], side)
-    return image if size == image.shape[1::-1] else resized(image, size)
-
-
-def _mask_within(mask: np.ndarray, side: int) -> np.ndarray:
-    return cv2.resize(mask, size_within(*mask.shape[:2], side), interpolation=cv2.INTER_NEAREST)  # colours of classes have no mean
-
-
 def _pair(record: Record, image: np.ndarray | None, mask: np.ndarray | None, side: int) -> Strip:
     """Image, mask and both together; what is missing leaves its frame."""
-    image = image if image is None else _image_within(image, side)
-    mask = mask if mask is None else _mask_within(mask, side)
+    image = image if image is None else shrink(image, side)
+    mask = mask if mask is None else shrink(mask, side, ids=True)
     shape = next((x.shape for x in (image, mask) if x is not None), (3, 4, 3))
     facts = [(kind, fact) for kind, fact in (("image", record.image), ("mask", record.mask)) if fact and not isinstance(fact, str)]
     sizes = [f"{kind} {fact.size[1]}x{fact.size[0]}" for kind, fact in facts]
@@ -110,14 +90,14 @@ def _pair(record: Record, image: np.ndarray | None, mask: np.ndarray | None, sid
              _view("mask", mask, shape, "no mask" if record.mask is None else "unreadable", lossless=True)]
     if image is not None and mask is not None and record.image.size == record.mask.size:
         over = cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        views.append(_view("together", cv2.addWeighted(image, 0.45, over, 0.55, 0), shape, ""))
+        views.append(_view("together", blend(image, over), shape, ""))
     elif image is not None and mask is not None:
         views.append(_view("together", None, shape, "sizes differ"))
     return Strip(record.pair.name, ", ".join([record.pair.split, *sizes]), views)
 
 
 def _twins(a: Record, b: Record, one: np.ndarray | None, two: np.ndarray | None, side: int) -> Strip:
-    views = [_view(f"{r.pair.split}: {r.pair.name}", x if x is None else _image_within(x, side), (3, 4), "unreadable")
+    views = [_view(f"{r.pair.split}: {r.pair.name}", x if x is None else shrink(x, side), (3, 4), "unreadable")
              for r, x in ((a, one), (b, two))]
     same = "equal pixels" if a.image.digest == b.image.digest else f"hashes {bin(a.image.hash ^ b.image.hash).count('1')} of 64 bits apart"
     return Strip(f"{a.pair.name} and {b.pair.name}", same, views)

@@ -15,7 +15,7 @@ from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.loader import labelled_images
 from cfnseg.data.transforms import ImageTransform
 from cfnseg.evaluation.segmentation import combine, evaluating
-from cfnseg.metrics.classification import top_errors
+from cfnseg.metrics.ranking import top_errors
 from cfnseg.progress import progress
 
 if TYPE_CHECKING:

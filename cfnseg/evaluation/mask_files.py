@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from cfnseg.data.dataset import Dataset, read_ids, read_truth
+from cfnseg.data.files import few_bits
 from cfnseg.data.loader import parallel
-from cfnseg.data.predictions import demand_raw_ids, note_few_bits, read_predicted_ids
+from cfnseg.data.predictions import demand_raw_ids, read_predicted_ids
 from cfnseg.evaluation.segmentation import Evaluation
-from cfnseg.metrics.details import Details, count_details
-from cfnseg.metrics.pairs import pair_counts
+from cfnseg.metrics.confusion import pair_counts
+from cfnseg.metrics.segments import Details, count_details
 from cfnseg.progress import progress
 
 
@@ -29,7 +30,7 @@ def count_image(dataset: Dataset, details: bool, alone: bool,
 
     Returns:
         (C, C) confusion of the pixels that got a class, (3, C) counts of all, what
-        `cfnseg.metrics.details.count_details` gives, (256,) pixels of each predicted id, and (C,) pixels that would be
+        `cfnseg.metrics.segments.count_details` gives, (256,) pixels of each predicted id, and (C,) pixels that would be
         right if the predictions were train ids.
 
     Raises:
@@ -69,7 +70,7 @@ def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, detail
     confusion = np.zeros((classes, classes), np.int64)
     counts = np.zeros((len(masks), 3, classes), np.int64)
     more = Details.zeros(len(masks), classes) if details else None
-    count = functools.partial(count_image, dataset, details, note_few_bits(masks))
+    count = functools.partial(count_image, dataset, details, few_bits(masks, "predictions"))
     results = progress(parallel(count, enumerate(masks), workers), len(masks), title)
     for index, (matrix, counts[index], extra, ids, right) in enumerate(results):
         confusion += matrix

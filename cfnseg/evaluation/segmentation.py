@@ -18,9 +18,9 @@ from cfnseg.data.loader import whole_images
 from cfnseg.inference.predictor import segment
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.metrics.calibration import BINS, calibration_counts
-from cfnseg.metrics.classification import mean_average_precision
 from cfnseg.metrics.confusion import Scores, confusion_matrix, counts_of, device_confusion_matrix, scores_of
-from cfnseg.metrics.details import Details, count_details
+from cfnseg.metrics.ranking import mean_average_precision
+from cfnseg.metrics.segments import Details, count_details
 from cfnseg.progress import progress
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfnseg.ops import stride_of
-from cfnseg.ops.lc_fuse import hat, read_grid
+from cfnseg.ops.lc_reference import hat, read_grid
 
 
 def view_logits(model: nn.Module, images: Tensor, region: Tensor, scales: tuple[float, ...] = (1.0,),

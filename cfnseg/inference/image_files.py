@@ -13,7 +13,7 @@ import numpy as np
 
 from cfnseg.data.files import IMAGE_TYPES, existing, list_images, note_left_out, read_image
 from cfnseg.data.labels import LabelMap
-from cfnseg.engine.pictures import overlay, write_jpeg
+from cfnseg.drawing import overlay, write_jpeg
 from cfnseg.errors import UserError
 from cfnseg.inference.memory import resident, through_windows
 from cfnseg.inference.predictor import Prediction, Predictor

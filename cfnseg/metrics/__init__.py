@@ -1,1 +1,1 @@
-"""Scores of label maps: numpy in, plain numbers out."""
+"""Scores of class maps and rankings: numpy in, plain numbers out."""

@@ -1,7 +1,8 @@
-"""Boundary IoU (Cheng et al., CVPR 2021, https://arxiv.org/abs/2103.16562) for many classes at once.
+"""Boundary IoU for many classes at once (Cheng et al., CVPR 2021, arxiv.org/abs/2103.16562).
 
-The boundary of a class is its own binary mask minus that mask eroded by d pixels: the pixels of the class within d pixels
-(in any of the 8 directions) of another class, of an ignored pixel or of the image border. Boundary IoU is IoU of those.
+The boundary of a class is its binary mask minus the mask eroded by d pixels: its pixels within d
+pixels, in any of the 8 directions, of another class, an ignored pixel or the image border. Boundary
+IoU is the IoU of the boundaries.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import cv2
 import numpy as np
 
 from cfnseg.data.labels import IGNORE
-from cfnseg.metrics.confusion import counts_of
-from cfnseg.metrics.pairs import pair_counts
+from cfnseg.metrics.confusion import counted_ids, counts_of, pair_counts
 
 
 def boundary_width(height: int, width: int, ratio: float = 0.02) -> int:
@@ -21,7 +21,9 @@ def boundary_width(height: int, width: int, ratio: float = 0.02) -> int:
     return max(1, round(ratio * math.hypot(height, width)))
 
 
-def boundary_counts(truth: np.ndarray, prediction: np.ndarray, classes: int, ratio: float = 0.02) -> np.ndarray:
+def boundary_counts(
+    truth: np.ndarray, prediction: np.ndarray, classes: int, ratio: float = 0.02
+) -> np.ndarray:
     """Boundary pixels of one image, counted per class.
 
     Args:
@@ -31,17 +33,16 @@ def boundary_counts(truth: np.ndarray, prediction: np.ndarray, classes: int, rat
         ratio: boundary width as a share of the image diagonal; 0.02 in the paper.
 
     Returns:
-        (3, C) int64: pixels in both boundaries, in the truth's, in the prediction's. `cfnseg.metrics.confusion.iou_of`
-        makes them IoU. Ignored pixels are in none of them and are taken out of both masks before the erosion, so that a
-        prediction which is right wherever it counts scores 1 whatever it says under the ignored pixels.
+        (3, C) int64: pixels in both boundaries, in the truth's, in the prediction's, as
+        `cfnseg.metrics.confusion.iou_of` takes them. Ignored pixels leave both masks before the
+        erosion and are in no boundary. So a prediction that is right wherever it counts scores 1,
+        whatever it has under the ignored pixels.
 
     Raises:
         ValueError: shapes differ.
     """
-    if truth.shape != prediction.shape:
-        raise ValueError(f"prediction: expected shape {truth.shape}, got {prediction.shape}")
+    counted = counted_ids(truth, prediction)
     reach = boundary_width(*truth.shape, ratio)
-    counted = prediction | -(truth == IGNORE).view(np.uint8)  # 255 where the truth is ignored
     matrix = pair_counts(truth | _interior(truth, reach), counted | _interior(counted, reach))
     return counts_of(matrix)[:, :classes]
 
@@ -49,13 +50,17 @@ def boundary_counts(truth: np.ndarray, prediction: np.ndarray, classes: int, rat
 def _interior(mask: np.ndarray, reach: int) -> np.ndarray:
     """(H, W) uint8: 255 where a pixel survives the erosion of its class's mask, 0 in the boundary.
 
-    It survives exactly if its whole (2d + 1)-square is of its class. The way to the nearest pixel of another class ends with
-    a step from a pixel of its own class that touches the other one, so this is to say that no touching pixel is in its
-    (2d - 1)-square, and their number there is a box sum, whose cost does not grow with d. The touching pixels are those whose
-    3x3 minimum and maximum differ; the ring of 255 makes the border a boundary.
+    A pixel survives iff its (2d + 1)-square holds its class only. Call a pixel touching iff another
+    class is in its 3x3 square, that is, iff the square's min and max differ. Every path to another
+    class ends on a touching pixel of the own class. So a pixel survives iff its (2d - 1)-square
+    holds no touching pixel. A box sum counts them, at a cost that does not grow with d. The ring of
+    255 makes the image border a boundary.
     """
     ringed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=IGNORE)
     square = np.ones((3, 3), np.uint8)
     touching = (cv2.erode(ringed, square) != cv2.dilate(ringed, square))[1:-1, 1:-1].view(np.uint8)
-    near = cv2.boxFilter(touching, cv2.CV_32S, (2 * reach - 1, 2 * reach - 1), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    side = 2 * reach - 1
+    near = cv2.boxFilter(
+        touching, cv2.CV_32S, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT
+    )
     return cv2.compare(near, 0, cv2.CMP_EQ)

@@ -1,20 +1,52 @@
-"""The metric contract: one int64 confusion matrix over the split, ignored pixels left out, and what follows from it.
+"""The metric contract: one int64 confusion matrix over the split, ignored pixels left out.
 
-IoU_c = TP / (TP + FP + FN). mIoU is the mean over the classes with a non-empty union (a class that is neither in the truth
-nor predicted has no IoU and shows "-"); the number of such classes is the divisor and is printed with the number. This is
-what mmsegmentation, torchmetrics' Jaccard and the Cityscapes scripts count.
+IoU_c = TP / (TP + FP + FN). mIoU is the mean over the classes with a non-empty union. A class that
+is neither in the truth nor predicted has no IoU and shows "-". The number of classes in the mean is
+its divisor and is printed with it. mmsegmentation, torchmetrics' Jaccard and the Cityscapes scripts
+count the same.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from cfnseg.data.labels import IGNORE
-from cfnseg.metrics.pairs import pair_counts
+
+STRIP = 1 << 24  # pixels counted at once: cv2 counts in float32, which is exact up to here
+
+
+def pair_counts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Count pixels by (first, second).
+
+    Args:
+        first, second: uint8 of the same shape.
+
+    Returns:
+        (256, 256) int64, rows = ``first``: np.bincount of 256 * first + second, in half its time.
+    """
+    pair = first.reshape(1, -1), second.reshape(1, -1)
+    counts = np.zeros((256, 256), np.int64)
+    for start in range(0, first.size, STRIP):
+        strip = [ids[:, start : start + STRIP] for ids in pair]
+        found = cv2.calcHist(strip, [0, 1], None, [256, 256], [0, 256, 0, 256])
+        counts += found.astype(np.int64)
+    return counts
+
+
+def counted_ids(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """The uint8 prediction with 255 where the truth is ignored.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"prediction: expected shape {truth.shape}, got {prediction.shape}")
+    return prediction | -(truth == IGNORE).view(np.uint8)
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
@@ -36,13 +68,16 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) ->
     counts = pair_counts(truth, prediction)
     matrix = counts[:classes, :classes]
     if matrix.sum() != truth.size - counts[IGNORE].sum():
-        raise ValueError(f"truth and prediction: ids must be 0..{classes - 1} (truth also {IGNORE}), got truth up to "
-                         f"{truth[truth != IGNORE].max(initial=0)} and prediction up to {prediction.max(initial=0)}")
+        highest = truth[truth != IGNORE].max(initial=0), prediction.max(initial=0)
+        raise ValueError(
+            f"truth and prediction: ids must be 0..{classes - 1} (truth also {IGNORE}), got "
+            f"truth up to {highest[0]} and prediction up to {highest[1]}"
+        )
     return matrix
 
 
 def device_confusion_matrix(truth: Tensor, prediction: Tensor, classes: int) -> np.ndarray:
-    """`confusion_matrix` of tensors on any device: they are counted there, and only C x C numbers come to the host.
+    """`confusion_matrix` of tensors on any device: only C x C numbers come to the host.
 
     Args:
         truth, prediction: integers as for `confusion_matrix`, on one device.
@@ -51,26 +86,48 @@ def device_confusion_matrix(truth: Tensor, prediction: Tensor, classes: int) -> 
     Returns, raises: as `confusion_matrix`.
     """
     if truth.shape != prediction.shape:
-        raise ValueError(f"prediction: expected shape {tuple(truth.shape)}, got {tuple(prediction.shape)}")
-    cells = classes * classes  # those of the matrix, one for ignored pixels, one for ids out of range
-    pairs = truth.long() * classes + prediction
-    pairs = pairs.masked_fill((truth >= classes) | (prediction >= classes), cells + 1).masked_fill(truth == IGNORE, cells)
+        shapes = tuple(truth.shape), tuple(prediction.shape)
+        raise ValueError(f"prediction: expected shape {shapes[0]}, got {shapes[1]}")
+    cells = classes * classes  # of the matrix; then one for ignored pixels, one for wrong ids
+    wrong = (truth >= classes) | (prediction >= classes)
+    pairs = (truth.long() * classes + prediction).masked_fill(wrong, cells + 1)
+    pairs = pairs.masked_fill(truth == IGNORE, cells)
     counts = torch.bincount(pairs.flatten(), minlength=cells + 2).cpu().numpy()
     if counts[-1]:
-        raise ValueError(f"truth and prediction: ids must be 0..{classes - 1} (truth also {IGNORE}), {counts[-1]} pixels are not")
+        raise ValueError(
+            f"truth and prediction: ids must be 0..{classes - 1} (truth also {IGNORE}), "
+            f"{counts[-1]} pixels are not"
+        )
     return counts[:cells].reshape(classes, classes)
 
 
 def counts_of(matrix: np.ndarray) -> np.ndarray:
-    """(3, C) int64 of a confusion matrix: true positives, truth pixels, predicted pixels per class."""
+    """(3, C) int64 of a confusion matrix: true positives, truth and predicted pixels per class."""
     return np.stack([np.diagonal(matrix), matrix.sum(1), matrix.sum(0)])
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole in float64; nan where the whole is 0."""
+    out = np.full(np.shape(whole), np.nan)
+    return np.divide(part, whole, out=out, where=np.asarray(whole) > 0)
 
 
 def iou_of(counts: np.ndarray) -> np.ndarray:
     """(..., C) float64 IoU from (..., 3, C) counts; nan where the union is empty."""
     hit, truth, predicted = np.moveaxis(counts, -2, 0).astype(np.float64)
-    union = truth + predicted - hit
-    return np.divide(hit, union, out=np.full_like(union, np.nan), where=union > 0)
+    return _ratio(hit, truth + predicted - hit)
+
+
+def known_mean(values: np.ndarray) -> float:
+    """The mean of the values that are not nan; nan without any."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def mean_iou(iou: np.ndarray) -> np.ndarray:
+    """(...,) mean over the known classes of (..., C) IoU; nan where no class is known."""
+    known = ~np.isnan(iou)
+    return _ratio(np.where(known, iou, 0).sum(-1), known.sum(-1))
 
 
 @dataclass(frozen=True)
@@ -98,12 +155,13 @@ def scores_of(counts: np.ndarray) -> Scores:
     """The scores of (3, C) counts as `counts_of` gives them."""
     iou = iou_of(counts)
     hit, truth, predicted = counts.astype(np.float64)
-    recall = np.divide(hit, truth, out=np.full_like(hit, np.nan), where=truth > 0)
-    precision = np.divide(hit, predicted, out=np.full_like(hit, np.nan), where=predicted > 0)
-    known = ~np.isnan(iou)
+    recall = _ratio(hit, truth)
     return Scores(
-        miou=float(iou[known].mean()) if known.any() else float("nan"),
-        divisor=int(known.sum()),
-        pixel_accuracy=float(hit.sum() / truth.sum()) if truth.sum() else float("nan"),
-        mean_accuracy=float(recall[truth > 0].mean()) if (truth > 0).any() else float("nan"),
-        iou=iou, recall=recall, precision=precision)
+        miou=known_mean(iou),
+        divisor=int((~np.isnan(iou)).sum()),
+        pixel_accuracy=float(_ratio(hit.sum(), truth.sum())),
+        mean_accuracy=known_mean(recall),
+        iou=iou,
+        recall=recall,
+        precision=_ratio(hit, predicted),
+    )

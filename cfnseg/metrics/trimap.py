@@ -1,9 +1,11 @@
-"""IoU in a band around the true boundaries (Kohli et al., IJCV 2009; Kraehenbuehl and Koltun, NIPS 2011; Chen et al., DeepLab).
+"""IoU in bands around the true boundaries.
 
-A pixel is in the band of width w if it counts and a counted pixel of another true class is at most w away, in any of the 8
-directions (chessboard distance). The image border is no boundary. An ignored strip between two classes, such as the outline
-of an object in VOC, is looked across: its width is part of the distance, so that VOC's bands fill only above its 5 pixels.
-The border of an ignored region with one class around it is no boundary. Ignored pixels count nowhere. The bands are nested.
+Sources: Kohli et al., IJCV 2009; Kraehenbuehl and Koltun, NIPS 2011; Chen et al., DeepLab.
+
+A counted pixel is in the band of width w iff a counted pixel of another true class is at most w
+away in chessboard distance. Ignored pixels count nowhere, but distance runs across them: VOC's
+5-pixel outlines leave the bands below 5 empty. The image border is no boundary, and neither is the
+border of an ignored region inside one class. The bands are nested.
 """
 
 from __future__ import annotations
@@ -11,8 +13,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cfnseg.data.labels import IGNORE
-from cfnseg.metrics.pairs import pair_counts
+from cfnseg.metrics.confusion import counted_ids, pair_counts
 
 WIDTHS = (1, 2, 4, 8, 16, 32)  # pixels, to either side of a boundary
 
@@ -26,31 +27,32 @@ def trimap_counts(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np
         classes: C, at most 255.
 
     Returns:
-        (widths, 3, C) int64: true positives, truth and predicted pixels, as `cfnseg.metrics.confusion.iou_of` takes them.
+        (widths, 3, C) int64: true positives, truth and predicted pixels, as
+        `cfnseg.metrics.confusion.iou_of` takes them.
 
     Raises:
         ValueError: shapes differ.
     """
-    if truth.shape != prediction.shape:
-        raise ValueError(f"prediction: expected shape {truth.shape}, got {prediction.shape}")
-    beyond = _beyond(truth)
+    counted, beyond, bands = counted_ids(truth, prediction), _beyond(truth), len(WIDTHS)
     right = (truth == prediction).view(np.uint8)
-    wrong, hit = pair_counts(2 * beyond + right, truth)[: 2 * len(WIDTHS)].reshape(len(WIDTHS), 2, 256).swapaxes(0, 1)
-    counted = prediction | -(truth == IGNORE).view(np.uint8)
-    predicted = pair_counts(beyond, counted)[: len(WIDTHS)]
+    by_right = pair_counts(2 * beyond + right, truth)[: 2 * bands].reshape(bands, 2, 256)
+    wrong, hit = by_right.swapaxes(0, 1)
+    predicted = pair_counts(beyond, counted)[:bands]
     return np.cumsum(np.stack([hit, wrong + hit, predicted], 1), 0)[..., :classes]
 
 
 def _beyond(truth: np.ndarray) -> np.ndarray:
-    """(H, W) uint8: how many of `WIDTHS` are too narrow to reach a pixel; of no meaning where it is ignored.
+    """(H, W) uint8: how many of `WIDTHS` are too narrow to reach a pixel; undefined where ignored.
 
-    Another class is in a square exactly if the square's least and greatest class differ. 255, ignored, is never the least,
-    and one higher it is 0, never the greatest. A filter of the filtered map is one by a wider square.
+    A square holds a second class iff its min and max differ. Ignored pixels change neither: 255 is
+    never the min, and 255 + 1 = 0 is never the max of ids + 1. Filters in sequence widen a square.
     """
-    least, greatest, beyond = truth, truth + np.uint8(1), np.zeros_like(truth)
+    low, high, beyond = truth, truth + np.uint8(1), np.zeros_like(truth)
     for step in np.diff(WIDTHS, prepend=0):
         square = np.ones((2 * step + 1, 2 * step + 1), np.uint8)
-        # cv2's default border takes part in neither filter
-        least, greatest = cv2.erode(least, square), cv2.dilate(greatest, square)
-        beyond += least + np.uint8(1) == greatest
+        low, high = (
+            cv2.erode(low, square),
+            cv2.dilate(high, square),
+        )  # pixels outside change nothing
+        beyond += low + np.uint8(1) == high
     return beyond

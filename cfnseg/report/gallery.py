@@ -1,4 +1,4 @@
-"""The page's pictures: the images that went worst and best, small enough to travel inside the page."""
+"""Which images the pages show, drawn small enough to travel inside the page."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
-from PIL import Image
 
-from cfnseg.data.labels import IGNORE, LabelMap
-from cfnseg.report.pixels import address, photo, resized, size_within
+from cfnseg.data.labels import LabelMap
+from cfnseg.drawing import error_layer, fitted, mask_layer, photo, shrink, thumbnail
 
-Picture = tuple[np.ndarray, np.ndarray, np.ndarray]  # RGB (H, W, 3), truth and prediction (H, W) train ids, all uint8
-SIDES = (720, 480, 320, 160)  # longest sides to try
-BUDGET = 3_500_000  # bytes of all pictures together: with the rest, the page stays under 5 MB
-VEIL, WRONG, SKIPPED = 0, 1, 2
+# RGB (H, W, 3), truth and prediction (H, W) train ids, all uint8
+Picture = tuple[np.ndarray, np.ndarray, np.ndarray]
+SIDES = (720, 480, 320, 160)  # longest sides of panels to try
+SMALL_SIDES = (320, 200, 128)  # and of tiles
+SMALL_BUDGET = 2_500_000  # bytes of all tiles; with 1,000 classes the rest weighs 2 MB
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One image of the gallery: its row of report.json, its size in pixels and four layers as data: addresses."""
+    """An image's row of report.json, its size in pixels, and four layers as data: addresses."""
 
     row: dict[str, Any]
     width: int
@@ -31,16 +30,21 @@ class Panel:
     prediction: str
     errors: str
 
-    @property
-    def size(self) -> int:
-        """Bytes in the page."""
-        return len(self.image) + len(self.truth) + len(self.prediction) + len(self.errors)
+
+@dataclass(frozen=True)
+class Tile:
+    """An image's row of report.json, its picture as a data: address, and its size in pixels."""
+
+    row: dict[str, Any]
+    image: str
+    width: int
+    height: int
 
 
 def choose(images: list[dict[str, Any]], each: int = 4) -> tuple[list[int], list[int]]:
-    """Indices of the worst (worst first) and the best (best first) images by their own mIoU, ties by name.
+    """Indices of the worst (worst first) and the best (best first) images by mIoU, ties by name.
 
-    Images without a counted pixel are left out, and none is in both lists.
+    Images without a counted pixel are left out. No image is in both lists.
     """
     order = sorted((i for i, row in enumerate(images) if row["miou"] is not None),
                    key=lambda i: (images[i]["miou"], images[i]["name"]))
@@ -49,43 +53,65 @@ def choose(images: list[dict[str, Any]], each: int = 4) -> tuple[list[int], list
     return worst, best[:each]
 
 
-def gallery(images: list[dict[str, Any]], picture: Callable[[int], Picture], labels: LabelMap) -> dict[str, list[Panel]]:
-    """The panels of the worst and the best images; ``images`` is that of report.json. Smaller ones where they weigh much."""
+def gallery(images: list[dict[str, Any]], picture: Callable[[int], Picture],
+            labels: LabelMap) -> dict[str, list[Panel]]:
+    """Panels of the worst and the best images.
+
+    Args:
+        images: of report.json.
+        picture: index -> picture of an image.
+        labels: the classes, for their colours.
+    """
     worst, best = choose(images)
-    small = {i: shrink(picture(i), SIDES[0]) for i in (*worst, *best)}
-    for side in SIDES:
-        panels = {i: panel(images[i], shrink(small[i], side), labels) for i in small}
-        if sum(p.size for p in panels.values()) <= BUDGET:
-            break
+    small = {i: shrink_all(picture(i), SIDES[0]) for i in (*worst, *best)}
+
+    def draw(side: int) -> dict[int, Panel]:
+        return {i: panel(images[i], shrink_all(small[i], side), labels) for i in small}
+
+    def size(panels: dict[int, Panel]) -> int:
+        return sum(len(p.image + p.truth + p.prediction + p.errors) for p in panels.values())
+
+    panels = fitted(draw, SIDES, size)
     return {"worst": [panels[i] for i in worst], "best": [panels[i] for i in best]}
 
 
-def shrink(picture: Picture, side: int) -> Picture:
-    """The picture with its longest side at most ``side`` pixels; masks by nearest neighbour, as ids have no mean."""
+def shrink_all(picture: Picture, side: int) -> Picture:
+    """The picture with its longest side at most ``side`` pixels."""
     image, truth, prediction = picture
-    size = size_within(*truth.shape, side)
-    if size == truth.shape[::-1]:
-        return picture
-    truth, prediction = (cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in (truth, prediction))
-    return resized(image, size), truth, prediction
+    return shrink(image, side), shrink(truth, side, ids=True), shrink(prediction, side, ids=True)
 
 
 def panel(row: dict[str, Any], picture: Picture, labels: LabelMap) -> Panel:
-    """One panel: the image as a JPEG, and palette PNGs to lay over it (masks as JPEG would blur at every edge)."""
+    """The image and the layers to lay over it."""
     image, truth, prediction = picture
-    errors = np.where(truth == prediction, VEIL, WRONG).astype(np.uint8)
-    errors[truth == IGNORE] = SKIPPED
-    colors = np.full((256, 3), 255, np.uint8)
-    colors[: len(labels)] = [label.color for label in labels.labels]
-    seen = np.full(256, 255, np.uint8)
-    seen[IGNORE] = 0
-    marks = np.array([[15, 18, 24], [235, 64, 42], [255, 255, 255]], np.uint8)
-    return Panel(row, truth.shape[1], truth.shape[0], photo(image), _layer(truth, colors, seen), _layer(prediction, colors, seen),
-                 _layer(errors, marks, np.array([165, 225, 150], np.uint8)))
+    return Panel(row, truth.shape[1], truth.shape[0], photo(image), mask_layer(truth, labels),
+                 mask_layer(prediction, labels), error_layer(truth, prediction))
 
 
-def _layer(mask: np.ndarray, colors: np.ndarray, alpha: np.ndarray) -> str:
-    """A palette PNG with an alpha (0..255) per id, as a data: address."""
-    image = Image.fromarray(mask, mode="P")
-    image.putpalette(colors.tobytes())
-    return address(image, "PNG", transparency=alpha.tobytes(), optimize=True)
+def choose_tiles(images: list[dict[str, Any]], each: int = 12) -> tuple[list[int], list[int]]:
+    """Indices of the most confident mistakes and the least confident right images, ties by name."""
+    known = [i for i, row in enumerate(images) if row["confidence"] is not None]
+    wrong, right = ([i for i in known if (images[i]["rank"] > 1) == mistake]
+                    for mistake in (True, False))
+    wrong.sort(key=lambda i: (-images[i]["confidence"], images[i]["name"]))
+    right.sort(key=lambda i: (images[i]["confidence"], images[i]["name"]))
+    return wrong[:each], right[:each]
+
+
+def tiles(images: list[dict[str, Any]],
+          image: Callable[[int], np.ndarray]) -> dict[str, list[Tile]]:
+    """Tiles of `choose_tiles` as "wrong" and "right".
+
+    Args:
+        images: of report.json.
+        image: index -> RGB (H, W, 3) uint8.
+    """
+    wrong, right = choose_tiles(images)
+    small = {i: shrink(image(i), SMALL_SIDES[0]) for i in (*wrong, *right)}
+
+    def draw(side: int) -> dict[int, Tile]:
+        return {i: Tile(images[i], *thumbnail(small[i], side)) for i in small}
+
+    drawn = fitted(draw, SMALL_SIDES, lambda found: sum(len(t.image) for t in found.values()),
+                   SMALL_BUDGET)
+    return {"wrong": [drawn[i] for i in wrong], "right": [drawn[i] for i in right]}

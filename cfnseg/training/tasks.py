@@ -21,7 +21,7 @@ from cfnseg.data.dataset import Dataset, fingerprint, hold_out, open_dataset
 from cfnseg.data.formats.class_folders import ImageSet, hold_out_images, open_images
 from cfnseg.data.loader import Batch, class_counts, class_frequency, median_frequency_weights
 from cfnseg.data.transforms import ImageTransform, TrainTransform
-from cfnseg.engine.pictures import sheet, write_jpeg
+from cfnseg.drawing import sheet, write_jpeg
 from cfnseg.evaluation.classification import evaluate_images
 from cfnseg.evaluation.segmentation import evaluate, predicted
 from cfnseg.models.segmenter import Output

@@ -10,9 +10,9 @@ from PIL import Image
 
 from cfnseg.data.dataset import FileDataset, read_sample, read_truth
 from cfnseg.data.decode import decode_image, decode_mask
-from cfnseg.data.files import read_image
+from cfnseg.data.files import few_bits, read_image
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.data.predictions import note_few_bits, read_predicted_ids
+from cfnseg.data.predictions import read_predicted_ids
 from cfnseg.doctor.examine import Pair, examine, open_mask
 from cfnseg.errors import UserError
 from tests.data import odd_files as odd
@@ -60,7 +60,7 @@ def trained(path):
 
 
 def scored(path):
-    return read_predicted_ids(path, LABELS, IDS.shape, note_few_bits([path]))
+    return read_predicted_ids(path, LABELS, IDS.shape, few_bits([path], "predictions"))
 
 
 @pytest.mark.parametrize("entry", [trained, scored, lambda path: open_mask(path)[0]], ids=["train", "predictions", "doctor"])
@@ -105,8 +105,8 @@ REFUSED = {
 @pytest.mark.parametrize("entry", [trained, scored], ids=["train", "predictions"])
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_holds_no_ids_is_refused_in_one_line(name, entry, file, capfd):
-    data, said = REFUSED[name]
-    with pytest.raises(UserError, match=said) as error:
+    data, message = REFUSED[name]
+    with pytest.raises(UserError, match=message) as error:
         entry(file(data))
     assert str(error.value).startswith(str(file(data))) and "\n" not in str(error.value)
     assert "Traceback" not in capfd.readouterr().err
@@ -141,7 +141,7 @@ TWO = LabelMap([Label(0, "a", (0, 0, 0)), Label(1, "b", (1, 1, 1)), Label(2, "c"
     ([0, 0], 1, True, [0, 0]), ([0, 1, 2, 3], 2, True, [0, 1, 2, 3]), ([0, 1, 1, 2], 4, True, [0, 1, 1, 2]),
     ([0, 15], 4, True, "may be id 15, or 255"), ([0, 15], 4, False, "may be id 15, or 255"),
 ])
-def test_few_bits_beside_masks_of_eight(values, bits, others, meaning, tmp_path):
+def test_few_bits_with_and_without_masks_of_eight(values, bits, others, meaning, tmp_path):
     row = np.array([values], np.uint8)
     paths = [tmp_path / f"{name}.png" for name in ("image", "few", "ordinary")]
     Image.new("RGB", row.shape[::-1]).save(paths[0])
@@ -150,7 +150,7 @@ def test_few_bits_beside_masks_of_eight(values, bits, others, meaning, tmp_path)
     masks = [paths[1], paths[2]] if others else [paths[1]]
     data = FileDataset([(paths[0], mask) for mask in masks], TWO)
     reads = [lambda: read_sample(data, 0)[1], lambda: data.ids(0), lambda: read_truth(data, 0),
-             lambda: read_predicted_ids(paths[1], TWO, row.shape, note_few_bits(masks))]
+             lambda: read_predicted_ids(paths[1], TWO, row.shape, few_bits(masks, "predictions"))]
     for read in reads:
         if isinstance(meaning, str):
             with pytest.raises(UserError, match=meaning):
@@ -182,7 +182,7 @@ def test_a_jpeg_whose_middle_is_missing(options, gray, tmp_path, capfd):
     assert read_image(path).shape == (240, 320, 3)
 
 
-def test_whole_jpegs_of_all_sizes_are_read_as_before():
+def test_undamaged_jpegs_of_all_sizes_are_read_as_before():
     rng = np.random.default_rng(0)
     for _ in range(60):
         height, width = rng.integers(1, 90, 2)

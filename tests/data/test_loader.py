@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from cfnseg.config import Data
 from cfnseg.data.dataset import open_dataset, read_truth
-from cfnseg.data.loader import StepBatches, class_counts, class_frequency, median_frequency_weights, train_batches, whole_images
+from cfnseg.data.loader import (
+    StepBatches,
+    class_counts,
+    class_frequency,
+    median_frequency_weights,
+    parallel,
+    train_batches,
+    whole_images,
+)
 from cfnseg.data.transforms import TrainTransform
 from cfnseg.errors import UserError
 
@@ -82,3 +90,18 @@ def test_class_counts(folder_data):
     data = open_dataset("folder", str(folder_data), "val")
     counts = class_counts(data, 0)
     assert counts[2].tolist() == np.bincount(read_truth(data, 2).ravel(), minlength=256)[: len(data.labels)].tolist()
+
+
+def square(number):
+    if number == 5:
+        raise UserError("five", code=2)
+    return np.array([number**2])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_parallel_keeps_the_order_and_raises_the_error_itself(workers):
+    results = parallel(square, [3, 1, 2, 5, 4], workers)
+    assert [int(next(results)[0]) for _ in range(3)] == [9, 1, 4]
+    with pytest.raises(UserError, match="^five$") as error:
+        next(results)
+    assert error.value.code == 2

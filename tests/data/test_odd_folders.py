@@ -83,7 +83,7 @@ def test_other_types_are_counted(root, capsys):
     Image.new("RGB", (4, 4)).save(root / "images" / "train" / "x.gif")
     (root / "images" / "train" / "y.heic").write_bytes(b"x")
     assert len(opened(root).names) == 4
-    assert "note: 2 files in" in (said := capsys.readouterr().err) and "1 .gif, 1 .heic" in said
+    assert "note: 2 files in" in (message := capsys.readouterr().err) and "1 .gif, 1 .heic" in message
     assert "file-type" in kinds(doctored(root), "warning")
 
 
@@ -136,8 +136,8 @@ def test_a_name_that_is_no_text(root):
 def test_empty_files(root):
     (root / "images/train/s1.png").write_bytes(b"")
     (root / "labels/train/s2.png").write_bytes(b"")
-    for i, said in ((1, r"s1\.png: not a readable image .the file is empty"), (2, r"s2\.png: not a readable mask .the file is empty")):
-        with pytest.raises(UserError, match=said):
+    for i, message in ((1, r"s1\.png: not a readable image .the file is empty"), (2, r"s2\.png: not a readable mask .the file is empty")):
+        with pytest.raises(UserError, match=message):
             read_sample(opened(root), i)
     assert kinds(doctored(root)) >= {"image-unreadable", "mask-unreadable"}
 
@@ -224,12 +224,12 @@ def test_classes_in_marked_encodings(name, tmp_path):
     assert labels.names == ["ciel", "forêt"] and labels.ignore == (2, 255)
 
 
-@pytest.mark.parametrize(("encoding", "said"), [("cp1252", "line 2: not UTF-8 .byte 0xea"), ("utf-16-le", "zero bytes"),
+@pytest.mark.parametrize(("encoding", "message"), [("cp1252", "line 2: not UTF-8 .byte 0xea"), ("utf-16-le", "zero bytes"),
                                                 ("utf-16-be", "zero bytes")])
-def test_classes_in_other_encodings_are_refused_and_mended(encoding, said, root):
+def test_classes_in_other_encodings_are_refused_and_fixed(encoding, message, root):
     text = (root / "classes.txt").read_text().replace("c1", "forêt")
     (root / "classes.txt").write_bytes(text.encode(encoding))
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         opened(root)
     assert "save the file as UTF-8" in str(error.value)
     report = doctored(root, mend=root.parent / "copy")
@@ -240,14 +240,14 @@ def test_classes_in_other_encodings_are_refused_and_mended(encoding, said, root)
     assert not kinds(doctored(root))
 
 
-@pytest.mark.parametrize(("text", "said"), [
+@pytest.mark.parametrize(("text", "message"), [
     ("0 a 1 1 1\n1 a 2 2 2\n", "line 2: the classes 0 and 1 are both called a"),
     ("0 a 1 1 1\n0 b 2 2 2\n", "distinct"), ("-1 a 1 1 1\n", "line 1: expected"), ("256 a 1 1 1\n", "line 1"), ("1_0 a 1 1 1\n", "line 1"),
     ("٣ a 1 1 1\n", "line 1"), ("0 1 1 1\n", "line 1"), ("0 a\u200bb 1 1 1\n", "line 1"), ("0 two words 1 1 1\n", "line 1"),
 ])
-def test_classes_that_are_refused(text, said, tmp_path):
+def test_classes_that_are_refused(text, message, tmp_path):
     (tmp_path / "classes.txt").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read_classes(tmp_path / "classes.txt")
 
 
@@ -281,14 +281,14 @@ def test_voc_lists(data, voc_home):
     assert open_dataset("voc", str(root), "train").names == ["2007_0", "2007_1", "2007_2"]
 
 
-@pytest.mark.parametrize(("text", "said"), [
+@pytest.mark.parametrize(("text", "message"), [
     ("2007_0  1\n2007_1 -1\n", "line 1: a list of one class"), ("2007_0\n2007_0\n", "line 2: expected one name"),
     ("2007_0 2007_1\n", "line 1: expected one name"), ("2007_9\n", "1 images, 2 files are missing"),
 ])
-def test_voc_lists_that_are_refused(text, said, voc_home):
+def test_voc_lists_that_are_refused(text, message, voc_home):
     root, lists = voc_home
     (lists / "train.txt").write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         open_dataset("voc", str(root), "train")
 
 
@@ -300,8 +300,8 @@ def test_voc_lists_that_are_refused(text, said, voc_home):
 ])
 def test_coco_objects_without_an_area(segmentation, why, tmp_path):
     annotation = {"id": 1, "category_id": 1, "segmentation": segmentation, "iscrowd": 0}
-    said = why_undrawn(annotation, 8, 10)
-    assert why in said if why else not said
+    message = why_undrawn(annotation, 8, 10)
+    assert why in message if why else not message
     assert draw([annotation], (8, 10), {1: 1}, 0).any() == (not why)
 
 

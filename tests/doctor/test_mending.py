@@ -128,7 +128,7 @@ def test_voc_is_mended_into_a_folder_data_set(tmp_path):
 
 
 def test_shapes_are_drawn_and_clean(tmp_path, monkeypatch):
-    from cfnseg.data.dataset import ShapesDataset
+    from cfnseg.data.formats.shapes import ShapesDataset
     monkeypatch.setattr(ShapesDataset, "sizes", {"train": 24, "val": 12, "test": 1})
     from cfnseg.doctor.build import examine_data
     report = examine_data(Config(data=Data(name="shapes", crop=(160, 224)), name="s"), tmp_path)

@@ -11,7 +11,7 @@ from cfnseg.inference.predictor import Predictor
 from cfnseg.inference.settings import Inference
 from cfnseg.metrics.calibration import expected_calibration_error
 from cfnseg.metrics.confusion import confusion_matrix
-from cfnseg.metrics.details import Details, count_details
+from cfnseg.metrics.segments import Details, count_details
 from cfnseg.models.build import build_model
 from cfnseg.models.weights import Weights
 from tests.conftest import ENCODER

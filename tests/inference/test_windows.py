@@ -11,7 +11,7 @@ from cfnseg.inference import windows
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.inference.windows import blend_weights, starts, strips, window_rows
 from cfnseg.ops import dense_argmax, dense_cross_entropy, dense_scores
-from cfnseg.ops.dense import upsample_logits
+from cfnseg.ops.dense_reference import upsample_logits
 from tests.inference.stubs import Constant, Place
 
 SIDES = st.integers(1, 150)

@@ -9,7 +9,7 @@ from cfnseg.metrics.confusion import iou_of
 
 
 def paper_boundary(mask: np.ndarray, ratio: float) -> np.ndarray:
-    """The definition, a binary mask at a time: d erosions by 3x3 ones of the mask with a ring of zeros."""
+    """The definition for one binary mask: d erosions by 3x3 ones, with a ring of zeros."""
     height, width = mask.shape
     ringed = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     eroded = cv2.erode(ringed, np.ones((3, 3), np.uint8), iterations=boundary_width(height, width, ratio))
@@ -25,7 +25,7 @@ def by_definition(truth: np.ndarray, prediction: np.ndarray, classes: int, ratio
 
 
 def brute_force_boundary(mask: np.ndarray, reach: int) -> np.ndarray:
-    """No OpenCV: a pixel of the mask with a pixel within ``reach`` that is not of it (or is outside the image)."""
+    """Without OpenCV: mask pixels within ``reach`` of a pixel outside the mask or the image."""
     height, width = mask.shape
     edge = np.zeros_like(mask)
     for y, x in zip(*np.nonzero(mask)):

@@ -1,10 +1,9 @@
-"""The metric contract on maps that a person can count."""
+"""The metric contract on maps counted by hand."""
 
 import numpy as np
 import pytest
 import torch
 
-from cfnseg.metrics.classification import average_precision
 from cfnseg.metrics.confusion import confusion_matrix, counts_of, device_confusion_matrix, scores_of
 
 
@@ -53,8 +52,3 @@ def test_more_pixels_than_are_counted_at_once():
     truth = np.ones((4100, 4100), np.uint8)  # cv2 counts in float32, which is exact up to 2^24
     truth[:1] = 0
     assert confusion_matrix(truth, np.zeros_like(truth), 2).tolist() == [[4100, 0], [4100 * 4099, 0]]
-
-
-def test_average_precision_by_hand():
-    assert average_precision(np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, False, True, False])) == pytest.approx(0.5 + 0.5 * 2 / 3)
-    assert np.isnan(average_precision(np.array([0.5]), np.array([False])))

@@ -44,7 +44,7 @@ def test_known_edge():
     truth = np.zeros((10, 40), np.uint8)
     truth[:, 20:] = 1
     counts = trimap_counts(truth, truth, 2)
-    assert counts[:, 1].tolist() == [[10 * min(w, 20)] * 2 for w in WIDTHS]  # so many columns on either side
+    assert counts[:, 1].tolist() == [[10 * min(w, 20)] * 2 for w in WIDTHS]  # the columns on either side
     truth[:, 18:22] = 255  # an ignored outline of 4: the classes are 5 pixels apart
     assert trimap_counts(truth, truth, 2)[:, 1].tolist() == [[10 * max(0, min(w - 4, 18))] * 2 for w in WIDTHS]
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from cfnseg.config import Model
 from cfnseg.errors import UserError
+from cfnseg.models.authors import CifarNet, global_contrast
 from cfnseg.models.build import build_model
-from cfnseg.models.fusion.norm import SingleChannelNorm
-from cfnseg.models.trunks import CifarNet, global_contrast
+from cfnseg.models.fusion.base import SingleChannelNorm
 from tests.conftest import ENCODER
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cfnseg.config import Loss
+from cfnseg.models.backbone import constant_padding
 from cfnseg.models.cfn import CFN
 from cfnseg.models.fusion import FUSIONS
-from cfnseg.models.same import constant_padding
 from cfnseg.training.loss import batch_loss
 from tests.conftest import ENCODER
 

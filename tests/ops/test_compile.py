@@ -1,4 +1,4 @@
-"""The Triton kernels compile for GPUs that are not here, in processes of their own: a compiler may abort."""
+"""The Triton kernels compile for absent GPUs, in child processes: a compiler may abort."""
 
 import json
 import os
@@ -17,11 +17,17 @@ from tests.conftest import REPO
 pytest.importorskip("triton")
 if sys.platform != "linux":
     pytest.skip("Triton is for Linux", allow_module_level=True)
-FLAGS = {"_loss": {"EACH", "GRADIENT"}, "_classes": {"SCORES"}, "_fuse": {"FIRST", "RELU"}, "_scale": {"RELU"}, "_fold": {"RELU"}}
+FLAGS = {
+    "loss_kernel": {"EACH", "GRADIENT"},
+    "classes_kernel": {"SCORES"},
+    "fuse_kernel": {"FIRST", "RELU"},
+    "scale_kernel": {"RELU"},
+    "fold_kernel": {"RELU"},
+}
 
 
 def compiled(tmp_path, capsys, which="covering", python=sys.executable, targets="80,90,100"):
-    """Compile with ``python``; the JSON lines of all variants. Fails by the name of the one that did not compile."""
+    """Compile with ``python``; a row per variant. A failure names the variant."""
     parts = min(2, os.cpu_count() or 1)
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     env |= {"TRITON_CACHE_DIR": str(tmp_path / "triton"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
@@ -42,7 +48,7 @@ def compiled(tmp_path, capsys, which="covering", python=sys.executable, targets=
     return results
 
 
-@pytest.mark.timeout(900)  # a minute of one core that is free
+@pytest.mark.timeout(900)  # a minute on an idle core
 def test_compile_every_flag_and_every_pair_of_them(tmp_path, capsys):
     compiled(tmp_path, capsys)
 
@@ -63,21 +69,21 @@ def test_compile_with_the_oldest_triton(tmp_path, capsys):
     if done.returncode:
         pytest.skip(f"pip cannot install it: {done.stderr[-200:]}")
     own = next(home.glob("lib/python*/site-packages"))
-    (own / "rest.pth").write_text(sysconfig.get_path("purelib"))  # everything else is this environment's, behind its own
+    (own / "rest.pth").write_text(sysconfig.get_path("purelib"))  # its own packages come first, then this environment's
     results = compiled(tmp_path, capsys, python=home / "bin/python")
     assert Requirement(f"triton=={OLDEST['triton']}").specifier.contains(results[0]["triton"])
 
 
 def test_no_kernel_and_no_flag_is_left_out_of_what_is_compiled():
-    from cfnseg.ops.dense import kernels as dense
-    from cfnseg.ops.lc_fuse import kernels as fuse
+    from cfnseg.ops import dense_kernels, lc_kernels
     from tests.ops.variants import FLOATS, JITFunction, record
 
     seen = {}
     for variant in record():
         for name, value in variant.factors.items():
             seen.setdefault(variant.kernel, {}).setdefault(name, set()).add(value)
-    launched = {f for module in (dense, fuse) for f in vars(module).values() if isinstance(f, JITFunction) and f.do_not_specialize}
+    jitted = (f for module in (dense_kernels, lc_kernels) for f in vars(module).values() if isinstance(f, JITFunction))
+    launched = {f for f in jitted if f.do_not_specialize}
     assert launched == set(seen)
     for kernel, factors in seen.items():
         flags = {name for name, values in factors.items() if values & {True, False} and all(isinstance(v, bool) for v in values)}

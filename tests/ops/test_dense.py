@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfnseg.ops import dense_argmax, dense_confusion, dense_cross_entropy, dense_scores, stride_of
-from cfnseg.ops.dense import cells, upsample_logits
+from cfnseg.ops import dense_lean as lean
+from cfnseg.ops.dense_reference import upsample_logits
 
 STRIDES = st.sampled_from([1, 2, 4, 8, 16, 32])
 SIZES = st.tuples(st.one_of(st.integers(1, 50), st.sampled_from([53, 89, 97])), st.integers(1, 50))
@@ -15,8 +16,8 @@ SIZES = st.tuples(st.one_of(st.integers(1, 50), st.sampled_from([53, 89, 97])), 
 
 @pytest.fixture(params=[300, 1 << 18], autouse=True)
 def _strip(request, monkeypatch):
-    """Strips of a few cells, and of all."""
-    monkeypatch.setattr(cells, "STRIP", request.param)
+    """Strips of a few cells, and one strip of all."""
+    monkeypatch.setattr(lean, "STRIP", request.param)
 
 
 def example(size, stride, classes=5, images=2, dtype=torch.float64, ignored=0.2, kind=torch.int64):
@@ -124,7 +125,7 @@ def test_non_contiguous_inputs():
 
 
 def test_the_environment_forces_the_reference(monkeypatch):
-    from cfnseg.ops.dense import lean, reference
+    from cfnseg.ops import dense_reference as reference
 
     calls = []
     for module in (lean, reference):
@@ -134,7 +135,7 @@ def test_the_environment_forces_the_reference(monkeypatch):
     for forced in ("", "reference"):
         monkeypatch.setenv("CFNSEG_OPS", forced)
         dense_argmax(logits, (24, 20))
-    assert calls == ["cfnseg.ops.dense.lean", "cfnseg.ops.dense.reference"]
+    assert calls == ["cfnseg.ops.dense_lean", "cfnseg.ops.dense_reference"]
     monkeypatch.setenv("CFNSEG_OPS", "fast")
     with pytest.raises(ValueError, match="CFNSEG_OPS: expected .* got 'fast'"):
         dense_argmax(logits, (24, 20))

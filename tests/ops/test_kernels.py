@@ -1,4 +1,4 @@
-"""The Triton kernels against the references: on a GPU where there is one, else in Triton's interpreter, in a process of its own."""
+"""The Triton kernels against the references: on a GPU, else in Triton's interpreter in a child process."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cfnseg.ops import dense_argmax, dense_cross_entropy, dense_scores, dispatch, lc_fuse, lc_fuse_reference
-from cfnseg.ops.dense import upsample_logits
+from cfnseg.ops.dense_reference import upsample_logits
 from tests.conftest import REPO, run_tool
 
 pytest.importorskip("triton")
@@ -18,7 +18,7 @@ kernels = pytest.mark.skipif(DEVICE == "cpu" and not INTERPRETED, reason="run by
 
 @pytest.mark.skipif(DEVICE == "cuda" or INTERPRETED, reason="the tests below run here")
 def test_in_the_interpreter():
-    # the variable must be there before triton is imported, and would reach torch.compile in this process
+    # TRITON_INTERPRET must be set before the import of triton, and would break torch.compile here
     done = run_tool("-m", "pytest", "-n", 0, "-x", Path(__file__).relative_to(REPO), env={"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "passed" in done.stdout
@@ -43,7 +43,7 @@ def close(ours, theirs, dtype=torch.float32):
     ((1, 1), (1, 32), (2, 2), 1, "shared", False, torch.float32), ((1, 13), (2, 1), (3, 1), 2, "turned", True, torch.float32),
     ((9, 4), (1, 2), (2, 3), 3, "own", True, torch.bfloat16), ((9, 4), (1, 2), (2, 3), 130, "shared", True, torch.float16)])
 def test_fusion_in_value_and_gradient(size, factors, grid, width, region, relu, dtype, monkeypatch):
-    from cfnseg.ops.lc_fuse import kernels
+    from cfnseg.ops import lc_triton as kernels
 
     ran = []
     for name in ("forward", "backward"):

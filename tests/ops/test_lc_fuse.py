@@ -1,6 +1,5 @@
 """The one-pass fusion against its definition: values, gradients, odd shapes, and its errors."""
 
-from importlib import import_module
 
 import pytest
 import torch
@@ -8,18 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfnseg.ops import lc_fuse, lc_fuse_reference
-from cfnseg.ops.linear import Axis, hat, places
+from cfnseg.ops import lc_lean as LEAN
+from cfnseg.ops.lc_lean import Axis
+from cfnseg.ops.lc_reference import hat, places
 
-LEAN = import_module("cfnseg.ops.lc_fuse.lean")  # the package's name is the function's in cfnseg.ops
 SIDES = st.one_of(st.integers(1, 14), st.sampled_from([17, 23]))
 
 
 @pytest.fixture(params=[1, 200, 1 << 18, "image", "images"], autouse=True)
 def _strip(request, monkeypatch):
-    """Strips of one row, of some, and of all; and what runs on other devices, an image at a time and all at once."""
+    """Strips of one row, some rows and all rows; the off-CPU code image by image and in one batch."""
     if isinstance(request.param, str):
         monkeypatch.setattr(LEAN, "_in_strips", lambda device: False)
-        monkeypatch.setattr(LEAN.batched, "CHUNK", 1 if request.param == "image" else 1 << 25)
+        monkeypatch.setattr(LEAN.lc_batched, "CHUNK", 1 if request.param == "image" else 1 << 25)
     else:
         monkeypatch.setattr(LEAN, "STRIP", request.param)
 
@@ -41,7 +41,7 @@ def test_gradcheck(relu):
 
 @pytest.mark.parametrize("relu", [True, False])
 def test_the_gradient_that_comes_in_is_left_alone(relu):
-    """Autograd may hand the same tensor to others, as after a sum."""
+    """Autograd may share that tensor, as after a sum."""
     branches, weight, bias, _, size = inputs()
     grad = torch.randn(2, 3, *size, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
     before = grad.clone()
@@ -124,7 +124,7 @@ def test_hat_rows_sum_to_one_and_hit_the_knots():
 @given(st.floats(-1, 1.5), st.floats(-1, 2), st.integers(1, 9), st.integers(1, 7))
 def test_axis_reads_as_hat_and_folds_as_its_transpose(start, stop, cells, knots):
     ends = torch.tensor([[start], [stop]], dtype=torch.float64)
-    axis, matrix = Axis.of(places(*ends, cells, knots)[0], knots), hat(*ends, cells, knots)[0]
+    axis, matrix = Axis(places(*ends, cells, knots)[0], knots), hat(*ends, cells, knots)[0]
     values, grad = torch.randn(2, knots, 3, dtype=torch.float64), torch.randn(2, cells, 3, dtype=torch.float64)
     torch.testing.assert_close(axis.read(values).expand(-1, cells, -1), matrix @ values)
     torch.testing.assert_close(axis.fold(grad), matrix.T @ grad)

@@ -1,4 +1,4 @@
-"""A Triton kernel runs only where it has been shown right; whatever goes wrong ends in a right result and one line."""
+"""A Triton kernel runs only after a proof; any fault ends in a right result and one line."""
 
 import json
 import os
@@ -39,18 +39,19 @@ WORK = """
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch, tmp_path):
-    """No verdict known, none off, Triton asked for, and a cache of the test's own."""
-    monkeypatch.setattr(proof, "_verdicts", {})
-    monkeypatch.setattr(proof, "_said", set())
+    """CFNSEG_OPS=triton, a cache folder per test, and no state from other tests."""
     monkeypatch.setattr(dispatch, "_off", set())
     monkeypatch.setenv("CFNSEG_OPS", "triton")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("RANK", raising=False)
+    yield
+    proof._verdict.cache_clear()
+    dispatch.say.cache_clear()
 
 
 @pytest.fixture
 def probed(monkeypatch):
-    """Triton seems to be there; ``verdicts`` are what the child processes find, and each asks for the next."""
+    """Triton seems present; each examination returns the next of ``verdicts``."""
     def answer(*verdicts):
         left, asked = iter(verdicts), count(1)
         monkeypatch.setattr(proof, "missing", lambda device: "")
@@ -66,15 +67,15 @@ def lines(capsys):
 
 @pytest.mark.parametrize("fault", [pytest.param(f, marks=[pytest.mark.slow] * (f in ("is right", "leaves"))) for f in FAULTS])
 def test_planted_faults_in_the_interpreter(fault, tmp_path):
-    """sitecustomize changes the launch in every process, the proof's child too."""
+    """sitecustomize patches the launch in every process, also in the proof's child."""
     pytest.importorskip("triton")
     (tmp_path / "sitecustomize.py").write_text(dedent(f"""
         import os
-        import cfnseg.ops.launch as launch
-        plain = launch.run
+        from cfnseg.ops import dispatch
+        plain = dispatch.launch
         def run(kernel, grid, *args, **constants):
             {FAULTS[fault]}
-        launch.run = run
+        dispatch.launch = run
     """))
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     env = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
@@ -94,25 +95,25 @@ def test_a_verdict_is_asked_for_once_and_remembered(probed, capsys, monkeypatch)
     assert all(proof.holds("lc_fuse", torch.float32, CPU) for _ in range(3))
     assert not any(proof.holds("lc_fuse", torch.bfloat16, CPU) for _ in range(3))
     assert lines(capsys) == [f"cfnseg: Triton's lc_fuse in bfloat16 is not used on a GPU: it is wrong. {LINE}"]
-    proof._verdicts.clear()  # as the next process: _examine would have no answer left
-    proof._said.clear()
+    proof._verdict.cache_clear()  # a new process; _examine has no answer left
+    dispatch.say.cache_clear()
     assert proof.holds("lc_fuse", torch.float32, CPU) and not proof.holds("lc_fuse", torch.bfloat16, CPU)
     assert len(lines(capsys)) == 1
-    monkeypatch.setenv("RANK", "1")  # rank 0 says it for all
-    proof._said.clear()
+    monkeypatch.setenv("RANK", "1")  # only rank 0 prints
+    dispatch.say.cache_clear()
     assert not proof.holds("lc_fuse", torch.bfloat16, CPU) and not lines(capsys)
 
 
 def test_what_may_pass_is_not_remembered_and_a_broken_record_is_none(probed):
     probed(("its test ran out of memory", False), ("", True), ("", True))
     assert not proof.holds("lc_fuse", torch.float32, CPU) and not list(proof.folder().glob("*.json"))
-    proof._verdicts.clear()
+    proof._verdict.cache_clear()
     assert proof.holds("lc_fuse", torch.float32, CPU)
     (record,) = proof.folder().glob("*.json")
     for text in ("", "[]", '{"reason": 1}', "\0"):
         record.write_text(text)
         assert proof._read(record) is None
-    proof._verdicts.clear()
+    proof._verdict.cache_clear()
     assert proof.holds("lc_fuse", torch.float32, CPU) and json.loads(record.read_text())["reason"] == ""
     assert not list(proof.folder().glob("*.tmp"))
 
@@ -122,9 +123,8 @@ def test_another_kernel_triton_or_gpu_asks_anew(monkeypatch, tmp_path):
     keys = [proof._key("lc_fuse", torch.float32, CPU), proof._key("lc_fuse", torch.float16, CPU)]
     monkeypatch.setattr(proof, "version", lambda package: "99")
     keys.append(proof._key("lc_fuse", torch.float32, CPU))
-    for path in ("launch.py", "linear.py", "proof.py", "dense/kernels.py", "dense/reference.py", "lc_fuse/kernels.py",
-                 "lc_fuse/reference.py"):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
+    for path in proof.SOURCES:
+        assert (proof.HERE / path).is_file()
         (tmp_path / path).write_text("x = 1")
     monkeypatch.setattr(proof, "HERE", tmp_path)
     keys.append(proof._key("lc_fuse", torch.float32, CPU))
@@ -212,7 +212,7 @@ def arguments():
 @pytest.mark.parametrize("failing", ["forward", "backward"])
 def test_a_kernel_that_raises_after_its_proof_is_off(failing, monkeypatch, capsys):
     pytest.importorskip("triton")
-    kernels, lean = (import_module(f"cfnseg.ops.lc_fuse.{name}") for name in ("kernels", "lean"))
+    kernels, lean = (import_module(f"cfnseg.ops.lc_{name}") for name in ("triton", "lean"))
     calls = []
 
     def planted(*args):
@@ -234,7 +234,7 @@ def test_a_kernel_that_raises_after_its_proof_is_off(failing, monkeypatch, capsy
 def test_no_memory_and_wrong_arguments_are_no_fault_of_a_kernel(monkeypatch, capsys):
     pytest.importorskip("triton")
     from cfnseg.ops import dense_argmax
-    from cfnseg.ops.dense import kernels
+    from cfnseg.ops import dense_triton as kernels
 
     def planted(*args):
         raise torch.OutOfMemoryError("planted")

@@ -1,4 +1,4 @@
-"""The operations as torch.library has them: schemas, fake results, gradients in traced programs, second derivatives."""
+"""The registered operations: schemas, fake results, gradients in traced programs, second derivatives."""
 
 import pytest
 import torch
@@ -19,11 +19,11 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 @pytest.fixture(autouse=True)
 def _afresh():
-    torch._dynamo.reset()  # tracing anew for each test has no limit then
+    torch._dynamo.reset()  # else torch's recompilation limit is reached
 
 
 def check(operation, *args, traced=True):
-    """torch's own checks; those of traced gradients compare sums, which 16 bits do not allow."""
+    """torch's own checks; ``traced`` compares sums of gradients, for which 16 bits are too few."""
     kinds = ("test_schema", "test_autograd_registration", "test_faketensor", *["test_aot_dispatch_dynamic"] * traced)
     torch.library.opcheck(operation, args, test_utils=kinds)
 

@@ -1,7 +1,8 @@
-"""Every variant of the Triton kernels that cfnseg.ops can ask for, compiled without a GPU: python -m tests.ops.variants.
+"""Every variant of the Triton kernels that cfnseg.ops can launch, compiled without a GPU.
 
-The public operations run on small CPU tensors with a recorder in place of Triton's launch, so variants follow from the code
-that launches. Triton's own launcher then specialises and compiles each (``warmup``) for a GPU that is only named.
+Run as python -m tests.ops.variants. The public operations run on small CPU tensors and a recorder
+replaces Triton's launch, so the variants follow from the launching code. Triton then specialises
+and compiles each (``warmup``) for a named GPU.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Variant:
     """A kernel with the arguments of one launch.
 
     Attributes:
-        factors: what decides the code: constants and dtypes; all the other specialisation (divisible by 16, equal to 1) is one.
+        factors: constants and dtypes, which decide the code; "special" holds the other
+            specialisation (divisible by 16, equal to 1).
     """
 
     def __init__(self, kernel, args: tuple, constants: dict) -> None:
@@ -49,7 +51,7 @@ class Variant:
 
 
 def special(arg) -> object:
-    """What Triton makes of an argument beside its type: "1", "d"ivisible by 16, or not."""
+    """Triton's specialisation of an argument beyond its type: "1", "d" (divisible by 16) or "-"."""
     if isinstance(arg, tuple):
         return "".join(sorted({special(one) for one in arg}))
     if isinstance(arg, Tensor):
@@ -61,7 +63,7 @@ def special(arg) -> object:
 
 
 def odd(values: Tensor) -> Tensor:
-    """The same at an address that 16 does not divide."""
+    """A copy at an address that is no multiple of 16."""
     order = sorted(range(values.ndim), key=values.stride, reverse=True)
     memory = torch.empty(values.numel() + 1, dtype=values.dtype)[1:].view([values.shape[i] for i in order])
     return memory.permute([order.index(i) for i in range(values.ndim)]).copy_(values.detach())
@@ -85,7 +87,7 @@ def record() -> list[Variant]:
 
 
 def fusions() -> Iterator:
-    """(size, first branch at that size, K, grid, aligned): whole maps, odd ones, and sides of 1."""
+    """Fusions of even and odd maps, and of sides of 1."""
     shapes = [((32, 32), True, 128, (16, 16), True), ((32, 32), True, 64, (1, 1), True), ((17, 13), True, 150, (6, 8), False),
               ((32, 32), False, 32, (6, 8), True), ((1, 1), True, 1, (1, 1), False), ((33, 31), False, 100, (3, 1), False),
               ((7, 33), False, 3, (2, 3), True), ((48, 64), False, 64, (1, 1), True), ((15, 20), True, 48, (6, 8), True)]
@@ -132,8 +134,11 @@ def classes() -> Iterator:
 
 
 def covering(variants: list[Variant]) -> list[tuple[int, Variant]]:
-    """Few (target, variant) in which every kernel has every pair of a flag, dtype or target, of a flag and a size, and each
-    specialisation."""
+    """A few (target, variant) that cover each kernel.
+
+    They hold every specialisation, and every pair of a flag, dtype or target, and of a flag and a
+    size.
+    """
     def needs(target: int, variant: Variant) -> set[tuple]:
         fixed = [(k, v) for k, v in variant.factors.items() if k not in ("kernel", "special")] + [("target", target)]
         size = [type(value) is int and key != "target" for key, value in fixed]
@@ -152,7 +157,7 @@ def covering(variants: list[Variant]) -> list[tuple[int, Variant]]:
 
 
 class _Driver:
-    """A GPU that is only named."""
+    """A driver of a named, absent GPU."""
 
     def __init__(self, target: int) -> None:
         self.target = target

@@ -1,4 +1,4 @@
-"""The report in docs/camvid_val against the Cityscapes owners' evaluator, on the masks of the weights that ship."""
+"""The report in docs/camvid_val against the Cityscapes owners' evaluator, on the shipped weights' masks."""
 
 import copy
 import json
@@ -35,6 +35,6 @@ def test_the_shipped_report_is_what_their_evaluator_counts(real_data, tmp_path):
     iou = np.array([theirs["classScores"][label.name] for label in LABELS.labels[: len(data.labels)]])
     np.testing.assert_allclose(scores_of(counts_of(matrix)).iou, iou, rtol=0, atol=1e-9)
     report = json.loads((REPO / "docs" / "camvid_val" / "report.json").read_text())
-    # another processor or number of threads rounds a few pixels otherwise
+    # other processors and thread counts round a few pixels differently
     np.testing.assert_allclose([row["iou"] for row in report["classes"]], iou, rtol=0, atol=2e-3)
     assert report["miou"] == pytest.approx(iou.mean(), abs=3e-4)

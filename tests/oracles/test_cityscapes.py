@@ -1,4 +1,4 @@
-"""The Cityscapes owners' pixel-level evaluator on files that cfnseg wrote, against our score of the same files."""
+"""The Cityscapes owners' evaluator against our score of the same files."""
 
 import copy
 
@@ -9,7 +9,7 @@ from cfnseg.data.dataset import FileDataset
 from cfnseg.data.formats.cityscapes import LABELS
 from cfnseg.evaluation.mask_files import evaluate_masks
 from cfnseg.metrics import confusion
-from tests.oracles.label_maps import ADVERSARIAL, Split
+from tests.oracles.class_maps import ADVERSARIAL, Split
 
 evaluator = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
 

@@ -1,4 +1,4 @@
-"""What we say that others call mIoU, against those of them that are installed."""
+"""The mIoU of other libraries, against the installed ones."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from torchmetrics.segmentation import MeanIoU
 
 from cfnseg.data.labels import IGNORE
 from cfnseg.metrics.conventions import conventions
-from tests.oracles.label_maps import ADVERSARIAL, Split, counts_of_images, splits
+from tests.oracles.class_maps import ADVERSARIAL, Split, counts_of_images, splits
 
 
 def by_library(split: Split) -> dict[str, float]:
@@ -19,7 +19,7 @@ def by_library(split: Split) -> dict[str, float]:
 
 def check(split: Split) -> None:
     classes, truths, predictions = split
-    if classes < 2:  # torch.histc of a range without width, which SMP counts by, counts something else
+    if classes < 2:  # SMP counts by torch.histc, which is wrong for a range without width
         return
     ours = by_library(split)
     stats = [smp.metrics.get_stats(torch.from_numpy(p[None]).long(), torch.from_numpy(t[None]).long(), "multiclass", IGNORE,
@@ -30,7 +30,7 @@ def check(split: Split) -> None:
         assert ours[f"SMP iou_score {reduction}"] == pytest.approx(theirs, abs=1e-6, nan_ok=True), reduction
     metric = MeanIoU(classes)
     for truth, prediction in zip(truths, predictions):
-        # it knows no ignored id: such pixels are of no class in either
+        # it has no ignored id: ignored pixels get no class in truth and prediction
         hot = [torch.from_numpy((mask[None, None] == np.arange(classes)[:, None, None]) & (truth != IGNORE)).int()
                for mask in (prediction, truth)]
         metric.update(*hot)

@@ -1,4 +1,4 @@
-"""Our scores against other people's, to 1e-9, on random and adversarial label maps."""
+"""Our scores against other people's, to 1e-9, on random and adversarial class maps."""
 
 import numpy as np
 import pycocotools.mask
@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_jaccard_index, multiclass_stat_scores
 
 from cfnseg.metrics import confusion
-from cfnseg.metrics.classification import average_precision, mean_average_precision
-from tests.oracles.label_maps import ADVERSARIAL, Split, counts_of_images, flat, splits
+from cfnseg.metrics.ranking import average_precision, mean_average_precision
+from tests.oracles.class_maps import ADVERSARIAL, Split, counts_of_images, flat, splits
 
 
 def check(split: Split) -> None:
-    """Every oracle that can take the split agrees on the matrix, each class's IoU and their mean."""
+    """Every oracle that accepts the split agrees on the matrix, each class's IoU and their mean."""
     classes, *_ = split
     counts = counts_of_images(split)
     scores = confusion.scores_of(counts.sum(0))

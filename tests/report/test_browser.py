@@ -8,7 +8,7 @@ import pytest
 from test_report import LABELS, evaluation, pictures
 
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.report.build import write_report
+from cfnseg.report.segmentation_report import write_report
 
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")

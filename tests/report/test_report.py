@@ -13,11 +13,10 @@ from cfnseg.data.labels import Label, LabelMap
 from cfnseg.errors import UserError
 from cfnseg.evaluation.segmentation import Evaluation
 from cfnseg.metrics.confusion import confusion_matrix, counts_of
-from cfnseg.metrics.details import Details, count_details
-from cfnseg.report.build import write_report
-from cfnseg.report.curves import charts, ticks
+from cfnseg.metrics.segments import Details, count_details
+from cfnseg.report.charts import charts, heatmap, ticks
 from cfnseg.report.gallery import choose
-from cfnseg.report.heatmap import heatmap
+from cfnseg.report.segmentation_report import write_report
 
 KEYS = {"miou", "miou_ci95", "miou_divisor", "pixel_accuracy", "mean_accuracy", "boundary_miou", "boundary_miou_ci95", "image_map",
         "loss", "num_images", "unpredicted_pixels", "classes", "trimap", "sizes", "calibration", "confusion", "facts", "images"}
@@ -112,12 +111,13 @@ def test_markdown(tmp_path):
     report = write_report(tmp_path, evaluation(found), LABELS, found.__getitem__, facts={"split": "val"})
     text = (tmp_path / "report.md").read_text()
     low, high = report["miou_ci95"]
-    assert f"mIoU {report['miou']:.4f} (95 % interval {low:.4f} to {high:.4f}, bootstrap over 3 images) over 4 of 5 classes" in text
-    assert "| nowhere | 5 | - | - | - | - | - | - | - | - | - | 0 px | 0 px |" in text
-    assert "of a true boundary: 1 px 0." in text and "small (under 1,024 px) 0." in text and "calibration error 0.1000" in text
+    low, high, miou = (100 * x for x in (low, high, report["miou"]))
+    assert f"mIoU {miou:.1f} (95 % interval {low:.1f} to {high:.1f}, bootstrap over 3 images) over 4 of 5 classes" in text
+    assert "| nowhere | 5 | - | - | - | - | - | - | - | 0 px | 0 px |" in text and "medium |" not in text
+    assert "of a true boundary: 1 px " in text and "small (under 1,024 px) " in text and "calibration error 10.0" in text
     assert "car \\| van" in text and "IoU = TP / (TP + FP + FN)" in text and "- split: `val`" in text
     for name in ("pixel accuracy", "mean accuracy", "boundary mIoU", "image-head mAP"):
-        assert re.search(rf"{name} [01]\.\d{{4}}", text)
+        assert re.search(rf"{name} \d+\.\d\b", text)
 
 
 def test_page_is_alone_and_escaped(tmp_path):
@@ -173,7 +173,7 @@ def test_run_folder(tmp_path):
     write_report(run / "report", evaluation(found), LABELS, found.__getitem__, facts={"data": "toy"}, run_folder=run)
     page = (run / "report" / "report.html").read_text()
     assert "toy_cfn · toy" in page and "abc123" in page and "<dt>lr</dt><dd>0.25</dd>" in page
-    assert "best 0.5000 at epoch 2" in page and "Validation mIoU" in page and page.count("<polyline") == 5
+    assert "best 50.0 at epoch 2" in page and "Validation mIoU" in page and page.count("<polyline") == 5
     write_report(run / "report", evaluation(found), LABELS, found.__getitem__, run_folder=tmp_path / "gone")
 
 

@@ -19,7 +19,7 @@ from cfnseg.data.formats.class_folders import open_images
 from cfnseg.errors import UserError
 from cfnseg.evaluation.classification import evaluate_images
 from cfnseg.inference.predictor import Predictor
-from cfnseg.metrics.classification import top_errors
+from cfnseg.metrics.ranking import top_errors
 from cfnseg.models.build import build_model
 from cfnseg.models.weights import load
 from cfnseg.training.loss import side_weight

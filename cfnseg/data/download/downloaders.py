@@ -1,4 +1,4 @@
-"""Downloads through the owners' and torchvision's own programs, which know addresses and checksums."""
+"""Downloads by torchvision and cityscapesscripts, which know addresses and checksums."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ PACKAGES = ["gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip"]
 
 
 def download_voc(root: Path, aug: bool) -> None:
-    """Fetch VOC 2012, and SBD for ``aug``, from torchvision's addresses with its checksums; what is complete is left alone.
+    """Fetch VOC 2012, and SBD if ``aug``, with torchvision's addresses and checksums.
 
-    Raises UserError if a server cannot be reached or sends another file.
+    Complete data are left unchanged. Raises UserError if a server cannot be reached or sends
+    another file.
     """
     from torchvision.datasets import SBDataset, VOCSegmentation
     from torchvision.datasets.voc import DATASET_YEAR_DICT
@@ -25,14 +26,16 @@ def download_voc(root: Path, aug: bool) -> None:
     known = DATASET_YEAR_DICT["2012"]
     try:
         if not _complete(voc.pairs, root, "train", "val"):
-            fetch(Archive(known["url"], known["filename"], digest=f"md5:{known['md5']}"), root)  # torchvision would not continue one
-            VOCSegmentation(str(root), year="2012", download=True)  # finds the file, compares it and unpacks it
+            # torchvision cannot resume a download; it finds this file, verifies and unpacks it
+            fetch(Archive(known["url"], known["filename"], digest=f"md5:{known['md5']}"), root)
+            VOCSegmentation(str(root), year="2012", download=True)
         if aug and not _complete(voc.pairs_aug, root, "train"):
             fetch(Archive(SBDataset.url, SBDataset.filename, digest=f"md5:{SBDataset.md5}"), root / "sbd")
             SBDataset(str(root / "sbd"), mode="segmentation", download=True)
     except (OSError, RuntimeError, tarfile.TarError) as error:
-        raise UserError(f"{root}: torchvision could not unpack the download ({first_line(error)}). Unpack "
-                        f"VOCtrainval_11-May-2012.tar in {root} and SBD's benchmark.tgz in {root} by hand") from None
+        raise UserError(f"{root}: torchvision could not unpack the download ({first_line(error)}). "
+                        f"Unpack VOCtrainval_11-May-2012.tar in {root} and SBD's benchmark.tgz in {root} "
+                        "by hand") from None
 
 
 def _complete(read: Callable, root: Path, *splits: str) -> bool:
@@ -43,34 +46,37 @@ def _complete(read: Callable, root: Path, *splits: str) -> bool:
 
 
 def download_cityscapes(root: Path) -> None:
-    """Fetch and unpack the images and fine annotations in ``root``; zips that lie there are not fetched again.
+    """Fetch and unpack images and fine annotations in ``root``; existing zips are kept.
 
-    Name and password are asked for by cityscapesscripts, which keeps them only if told so; nothing of ours sees them.
-    Raises UserError if it is not installed or the download fails, with what to do by hand.
+    cityscapesscripts asks for name and password, and stores them only on request. Raises UserError
+    with the manual steps if it is not installed or the download fails.
     """
-    if lacking := [name for name in PACKAGES if not (root / name).is_file()]:
-        _download_zips(root, lacking)
+    if missing := [name for name in PACKAGES if not (root / name).is_file()]:
+        _download_zips(root, missing)
     for name in PACKAGES:
         unpack(root / name, root)
 
 
 def _download_zips(root: Path, names: list[str]) -> None:
-    by_hand = (f"By hand: register at https://www.cityscapes-dataset.com (free for research), save {' and '.join(names)} in {root}, "
-               "and run the same command again")
+    by_hand = ("By hand: register at https://www.cityscapes-dataset.com (free for research), "
+               f"save {' and '.join(names)} in {root}, and run the same command again")
     try:
         from cityscapesscripts.download import downloader
     except ImportError:
-        raise UserError(f'Cityscapes\' downloader is not installed: pip install -e ".[cityscapes]". {by_hand}') from None
-    part = root / "part"  # its downloader gives files their names before they are whole
+        raise UserError("Cityscapes' downloader is not installed: pip install -e \".[cityscapes]\". "
+                        f"{by_hand}") from None
+    part = root / "part"  # the downloader names files before they are complete
     try:
         part.mkdir(parents=True, exist_ok=True)
         session = downloader.login()
         for name in names:
-            downloader.download_packages(session=session, package_names=[name], destination_path=str(part), resume=True)
+            downloader.download_packages(session=session, package_names=[name],
+                                         destination_path=str(part), resume=True)
             (part / name).replace(root / name)
     except EOFError:
-        raise UserError(f"Cityscapes asks for a name and a password: run this in a terminal. {by_hand}") from None
-    except Exception as error:  # it raises Exception itself, and all that requests does
-        raise UserError(f"the Cityscapes download failed ({first_line(error)}). The same command continues what lies in {part}; "
-                        f"remove that folder to start afresh. {by_hand}") from None
+        raise UserError("Cityscapes asks for a name and a password: run this in a terminal. "
+                        f"{by_hand}") from None
+    except Exception as error:  # it raises Exception itself, and what requests raises
+        raise UserError(f"the Cityscapes download failed ({first_line(error)}). The same command continues "
+                        f"what lies in {part}; remove that folder to start afresh. {by_hand}") from None
     part.rmdir()

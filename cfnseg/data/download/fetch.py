@@ -1,4 +1,4 @@
-"""One file from a server: continued where it stopped, compared with what is published, then renamed."""
+"""Fetch one file from a server: resume, verify, rename."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Archive:
     """A file on a server.
 
     Attributes:
-        url: where.
-        name: what it is called here.
-        size: bytes, 0 where nobody has published them.
-        digest: "md5:<hex>", "sha256:<hex>", or "" where no checksum is published.
+        url: its address.
+        name: its local file name.
+        size: bytes; 0 = not published.
+        digest: "md5:<hex>" or "sha256:<hex>"; "" = not published.
     """
 
     url: str
@@ -36,15 +36,16 @@ class Archive:
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """The archive's file in ``folder``, downloaded if it is not there.
+    """The archive's file in ``folder``, downloaded if absent.
 
-    The transfer fills ``<name>.part``. A server that offers ranges continues it, in the next attempt or the next call, and
-    attempts go on as long as each brings more. The file gets its name once its size and checksum are the published ones;
-    where no checksum is published, its size is compared with what the server announced.
+    The transfer fills ``<name>.part``, and resumes in the next attempt or call if the server offers
+    ranges. Attempts go on while each adds bytes. The file is renamed once its size and checksum are
+    the published ones; without them, the server's Content-Length decides.
 
     Raises:
-        UserError: no connection, an answer other than the file, a transfer that stopped (its part is kept), another
-            size or checksum than published (the part is removed), a folder that cannot be written.
+        UserError: no connection, an error of the server, an interrupted transfer (the part is
+            kept), another size or checksum than published (the part is removed), a folder that
+            cannot be written.
     """
     target, part = folder / archive.name, folder / f"{archive.name}.part"
     by_hand = f"By hand: get {archive.url}, save it as {target}, and run the same command again"
@@ -58,18 +59,21 @@ def fetch(archive: Archive, folder: Path) -> Path:
     except urllib.error.HTTPError as error:
         raise UserError(f"{archive.url}: the server answered {error.code} {error.reason}. {by_hand}") from None
     except (OSError, http.client.HTTPException) as error:
-        kept = f"; {part} keeps {part.stat().st_size / 1e6:.1f} MB, the same command continues it" if part.is_file() else ""
+        kept = ""
+        if part.is_file():
+            kept = f"; {part} keeps {part.stat().st_size / 1e6:.1f} MB, the same command continues it"
         reason = getattr(error, "reason", None) or first_line(error)
         raise UserError(f"the download of {archive.url} failed ({reason}){kept}. {by_hand}") from None
     if fault := _fault(archive, part):
         part.unlink()
-        raise UserError(f"what {archive.url} sent {fault}; it was removed. Run the same command again, or: {by_hand}")
+        raise UserError(f"what {archive.url} sent {fault}; it was removed. "
+                        f"Run the same command again, or: {by_hand}")
     part.replace(target)
     return target
 
 
 def _fault(archive: Archive, path: Path) -> str:
-    """How the file differs from what is published; "" if it does not."""
+    """How the file differs from the published one; "" if it does not."""
     if archive.size and path.stat().st_size != archive.size:
         return f"has {path.stat().st_size} bytes, published are {archive.size}"
     if archive.digest:
@@ -82,8 +86,9 @@ def _fault(archive: Archive, path: Path) -> str:
 
 
 def _transfer(archive: Archive, part: Path) -> None:
-    """Fill ``part``, in as many attempts as bring something; the last one's OSError where none does."""
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    """Fill ``part``; retry while attempts add bytes, else raise the last OSError."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+               TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(archive.name, total=archive.size or None)
         while True:
@@ -98,12 +103,13 @@ def _transfer(archive: Archive, part: Path) -> None:
 
 
 def _attempt(url: str, part: Path, start: int, progress: Progress, task: int) -> None:
-    """One request for what lies behind ``start``; ConnectionError if the server ends it early."""
-    request = urllib.request.Request(url, headers={"User-Agent": "cfnseg", **({"Range": f"bytes={start}-"} if start else {})})
+    """Request the bytes from ``start`` on; ConnectionError if the server ends early."""
+    ranges = {"Range": f"bytes={start}-"} if start else {}
+    request = urllib.request.Request(url, headers={"User-Agent": "cfnseg", **ranges})
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and start:  # nothing lies behind it: the part is whole, or no part of this file
+        if error.code == 416 and start:  # nothing left: the part is complete, or of another file
             return
         raise
     with contextlib.closing(response):

@@ -7,22 +7,22 @@ from pathlib import Path
 from cfnseg.data.files import existing, paired
 from cfnseg.data.labels import LabelMap, read_classes
 
-LAYOUT = "Expected <root>/images/<split>/*.jpg, <root>/labels/<split>/*.png and <root>/classes.txt; set --data.root (evaluation: --root)."
+LAYOUT = ("Expected <root>/images/<split>/*.jpg, <root>/labels/<split>/*.png and <root>/classes.txt; "
+          "set --data.root (evaluation: --root).")
 
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
-    """Image and mask paths of a split, see `images_and_masks`, and the classes of ``classes.txt``."""
+    """Image and mask paths of a split (`images_and_masks`), and the classes of ``classes.txt``."""
     existing(root, "the folder data set", LAYOUT)
     labels = read_classes(existing(root / "classes.txt", "classes.txt", LAYOUT))
     return images_and_masks(root, split), labels
 
 
 def images_and_masks(root: Path, split: str) -> list[tuple[Path, Path]]:
-    """Image and mask paths of a split, those in deeper folders too, sorted by name.
+    """Image and mask paths of a split, deeper folders included, as `paired` does it.
 
-    Files that are no images by their suffix are left out, with a note.
-
-    Raises UserError for a missing folder, no images, images without a mask, or two images for one mask.
+    Raises UserError for a missing folder, no images, images without a mask, or two images for one
+    mask.
     """
     folder = existing(root / "images" / split, f"split {split!r}", LAYOUT)
     masks = existing(root / "labels" / split, f"the masks of split {split!r}", LAYOUT)

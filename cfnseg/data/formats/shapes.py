@@ -1,9 +1,9 @@
 """Procedural scenes with exact masks: the built-in data set, which needs no download.
 
-Two classes are background (sky above a wavy horizon, ground below) and six are shapes. Colours and textures are drawn
-independently of the shape, so a model has to see form; sky and ground often share their looks, so it also has to see
-place. Every choice comes from one seed through uniform numbers and fixed-point drawing: a scene is the same in every
-run, and on another processor at most a rounding away.
+Two classes are background (sky above a wavy horizon, ground below) and six are shapes. Colours and
+textures do not depend on the shape, so a model has to see form. Sky and ground often look alike, so
+it also has to see place. One seed decides everything through uniform numbers and fixed-point
+drawing: a scene is the same in every run, and differs between processors by a rounding at most.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ CLASSES: list[tuple[int, str, tuple[int, int, int]]] = [
     (7, "cross", (245, 125, 175)),
 ]
 SKY, GROUND, FIRST_SHAPE = 0, 1, 2
-# Circumradius of each shape relative to the drawn size: thin shapes are larger, so that no class is starved of pixels.
+# circumradius relative to the drawn size: thin shapes are larger, for enough pixels of every class
 REACH = {"disc": 0.85, "square": 1.0, "triangle": 1.15, "star": 1.2, "ring": 1.15, "cross": 1.15}
 
-# Pairs of colours that a texture mixes. Both backgrounds also draw from SHARED: there only the place tells them apart.
+# Pairs of colours that a texture mixes. Both backgrounds also use SHARED_LOOKS: there only place
+# separates them.
 SKY_LOOKS = [((74, 138, 214), (186, 216, 242)), ((232, 142, 92), (250, 212, 150)), ((38, 44, 84), (86, 84, 130))]
 GROUND_LOOKS = [((66, 112, 54), (128, 160, 78)), ((112, 82, 56), (156, 122, 88)), ((176, 92, 62), (206, 132, 92))]
 SHARED_LOOKS = [
@@ -83,7 +84,8 @@ def render(seed: int, size: tuple[int, int] = (192, 256)) -> tuple[np.ndarray, n
         size: (H, W) in pixels, both at least 32; the objects scale with the shorter side.
 
     Returns:
-        The image, uint8 (H, W, 3) RGB, and the mask, uint8 (H, W) of raw ids from CLASSES or 255 (void).
+        The image, uint8 (H, W, 3) RGB, and the mask, uint8 (H, W) of raw ids from CLASSES or 255
+        (void).
 
     Raises:
         ValueError: a side is below 32 or the seed is negative.
@@ -98,7 +100,7 @@ def render(seed: int, size: tuple[int, int] = (192, 256)) -> tuple[np.ndarray, n
 
     count = int(rng.integers(5, 12))
     sizes = 8 * 6.0 ** rng.random(count)  # log-uniform: 8 to 48
-    # Far to near: mostly the large behind the small, but not always, so that every shape is cut by others at times.
+    # far to near: mostly large behind small, but not always, so that all shapes are occluded at times
     sizes = sizes[np.argsort(-sizes * rng.uniform(0.4, 1.6, count))]
     centres: list[np.ndarray] = []
     for length in sizes:
@@ -114,13 +116,13 @@ def render(seed: int, size: tuple[int, int] = (192, 256)) -> tuple[np.ndarray, n
 
 
 def _background(rng: np.random.Generator, height: int, width: int, unit: float) -> tuple[np.ndarray, np.ndarray]:
-    """Sky over ground: float32 (H, W, 3) in 0..255 and uint8 (H, W) of SKY and GROUND."""
+    """Sky over ground: image (H, W, 3) in 0..255 and mask (H, W) uint8 of SKY and GROUND."""
     x = np.arange(width) / width
     horizon = np.full(width, rng.uniform(0.32, 0.66))
     for amplitude, waves in ((0.05, 1.5), (0.02, 5.0)):
         horizon += amplitude * rng.random() * np.sin(2 * np.pi * (waves * rng.uniform(0.5, 1.5) * x + rng.random()))
     below = np.arange(height)[:, None] >= np.rint(horizon * height)[None, :]
-    # One side is brighter, either one: the horizon can be seen, but brightness does not name the side.
+    # one side is brighter, either one: the horizon is visible, but brightness reveals no side
     contrast = rng.uniform(0.07, 0.17) * (1 if rng.random() < 0.5 else -1)
     sides = []
     for looks, factor in ((SKY_LOOKS, 1 + contrast), (GROUND_LOOKS, 1 - contrast)):
@@ -133,8 +135,8 @@ def _background(rng: np.random.Generator, height: int, width: int, unit: float) 
 
 
 def _free_place(rng: np.random.Generator, taken: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Of three random points (x, y) the one farthest from those taken: objects overlap, but seldom pile up."""
-    points = (0.05 + 0.9 * rng.random((3, 2))) * (width, height)  # not at the very rim: a sliver names no shape
+    """The one of three random points (x, y) that is farthest from those taken, to limit overlap."""
+    points = (0.05 + 0.9 * rng.random((3, 2))) * (width, height)  # not at the rim: a sliver has no shape
     if not taken:
         return points[0]
     gaps = np.square(points[:, None] - np.array(taken)[None]).sum(-1).min(1)
@@ -142,50 +144,40 @@ def _free_place(rng: np.random.Generator, taken: list[np.ndarray], height: int, 
 
 
 def _polygons(rng: np.random.Generator, name: str, centre: np.ndarray, radius: float) -> list[np.ndarray]:
-    """The outlines of one shape, stretched and turned at random: float (K, 2) of x, y; a ring has two, hole last."""
+    """The outlines (K, 2) of x, y of a shape, randomly stretched and turned; a ring's hole is last."""
 
     def around(corners: int, radii: float | np.ndarray = 1.0) -> np.ndarray:
         angle = 2 * np.pi * (np.arange(corners) + 0.5) / corners  # half a step: a stretched square is a rectangle
         return np.stack([np.cos(angle), np.sin(angle)], 1) * np.reshape(radii, (-1, 1))
 
-    if name == "disc":
-        outlines = [around(48)]
-    elif name == "square":
-        outlines = [around(4)]
-    elif name == "triangle":
-        outlines = [around(3)]
-    elif name == "star":
-        outlines = [around(10, np.tile([1, rng.uniform(0.42, 0.52)], 5))]
-    elif name == "ring":
-        outlines = [around(48), around(48, rng.uniform(0.42, 0.56))]
-    elif name == "cross":
+    def cross() -> np.ndarray:
         arm = rng.uniform(0.28, 0.36)
-        corner = np.array([[1, -arm], [1, arm], [arm, arm]])
-        turn = np.array([[0, 1], [-1, 0]])
-        outlines = [np.concatenate([corner @ np.linalg.matrix_power(turn, k) for k in range(4)])]
-    else:  # a lump of no class
-        outlines = [around(14, rng.uniform(0.55, 1.0, 14))]
+        corner, turn = np.array([[1, -arm], [1, arm], [arm, arm]]), np.array([[0, 1], [-1, 0]])
+        return np.concatenate([corner @ np.linalg.matrix_power(turn, k) for k in range(4)])
+
+    outlines = {
+        "disc": lambda: [around(48)],
+        "square": lambda: [around(4)],
+        "triangle": lambda: [around(3)],
+        "star": lambda: [around(10, np.tile([1, rng.uniform(0.42, 0.52)], 5))],
+        "ring": lambda: [around(48), around(48, rng.uniform(0.42, 0.56))],
+        "cross": lambda: [cross()],
+        "blob": lambda: [around(14, rng.uniform(0.55, 1.0, 14))],
+    }[name]()
     angle = rng.uniform(0, 2 * np.pi)
     rotate = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     stretch = np.array([1.0, rng.uniform(0.78, 1.0)])
     return [outline * stretch @ rotate * radius * REACH.get(name, 1.0) + centre for outline in outlines]
 
 
-def _paint(
-    rng: np.random.Generator,
-    image: np.ndarray,
-    mask: np.ndarray,
-    raw_id: int,
-    outlines: list[np.ndarray],
-    light: float,
-    unit: float,
-) -> None:
-    """Cover image and mask, in place, with one textured, lit object, its shadow and its void outline."""
+def _paint(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, raw_id: int,
+           outlines: list[np.ndarray], light: float, unit: float) -> None:
+    """Paint one textured, lit object, its shadow and its void outline, in place."""
     low, high = outlines[0].min(0), outlines[0].max(0)
     towards = np.array([np.cos(light), np.sin(light)])
     shift = -towards * 0.1 * (high - low).max()
-    # Everything happens in a box that holds the object and its shadow. The box may leave the image: OpenCV smears a
-    # filled polygon that is cut off by its canvas along the edge, so it is filled whole and cropped afterwards.
+    # A box around object and shadow, which may leave the image. OpenCV smears a filled polygon
+    # along the edge of its canvas, so the polygon is filled first and cropped afterwards.
     margin = np.abs(shift) + 3
     left, top = np.floor(low - margin).astype(int)
     right, bottom = np.ceil(high + margin).astype(int)
@@ -209,12 +201,12 @@ def _paint(
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
-    """Points in pixels as the fixed-point int32 that OpenCV draws."""
+    """Points in pixels as OpenCV's fixed-point int32."""
     return np.rint(points * (1 << FRACTION_BITS)).astype(np.int32)
 
 
 def _colour(rng: np.random.Generator) -> tuple[float, float, float]:
-    """A random colour, rather saturated, RGB in 0..255."""
+    """A random, rather saturated RGB colour in 0..255."""
     r, g, b = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.25, 0.95), rng.uniform(0.35, 1.0))
     return 255 * r, 255 * g, 255 * b
 
@@ -226,7 +218,7 @@ def _mix(low: tuple[float, ...], high: tuple[float, ...], field: np.ndarray) -> 
 
 
 def _texture(rng: np.random.Generator, kind: str, height: int, width: int, period: float) -> np.ndarray:
-    """A pattern in 0..1, float32 (H, W), whose detail is about period pixels wide."""
+    """A pattern (H, W) in 0..1 with details about ``period`` pixels wide."""
     period = max(period, 2.0)
     if kind == "plain":
         return np.full((height, width), rng.random(), np.float32)
@@ -247,18 +239,18 @@ def _texture(rng: np.random.Generator, kind: str, height: int, width: int, perio
 
 
 def _ramp(height: int, width: int, angle: float) -> np.ndarray:
-    """A plane that rises from -1 to 1 towards the angle: float32 (H, W)."""
+    """A plane (H, W) float32 that rises from -1 to 1 in the direction ``angle``."""
     across, down = np.cos(angle), np.sin(angle)
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
     return ((x * across + y * down) / (abs(across) + abs(down))).astype(np.float32)
 
 
 def _expose(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """What a camera makes of the scene: uneven light, a soft lens, a noisy sensor; uint8 (H, W, 3)."""
+    """The scene as a camera records it: uneven light, soft lens, noisy sensor; (H, W, 3) uint8."""
     height, width = image.shape[:2]
     light = rng.uniform(0.75, 1.05) + rng.uniform(0, 0.2) * _ramp(height, width, rng.uniform(0, 2 * np.pi))
     lit = np.clip(image * light[..., None], 0, 255).astype(np.uint8)  # OpenCV's blur is bit-exact for uint8
     soft = cv2.GaussianBlur(lit, (3, 3), rng.uniform(0.4, 0.9))
-    # The sum of two uniform bytes is close to a normal number, and cheaper.
+    # the sum of two uniform bytes is nearly normal, and cheaper
     grain = rng.integers(0, 256, (2, *image.shape), np.uint8).astype(np.float32).sum(0) - 255
     return np.clip(soft + grain * (rng.uniform(2, 8) / 104), 0, 255).round().astype(np.uint8)

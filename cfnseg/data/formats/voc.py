@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 segmentation, and train_aug with SBD's masks (Everingham et al. 2015; Hariharan et al. 2011)."""
+"""PASCAL VOC 2012 segmentation (Everingham et al. 2015) and SBD (Hariharan et al. 2011)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from cfnseg.data.files import existing, nonempty, partners, read_text
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.errors import UserError
 
-NAMES = ["background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-         "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]
-REMEDY = ("Get it with: python tools/prepare_data.py voc (or voc_aug), or --data.download True; or set --data.root (evaluation: "
-          "--root) to the folder that has VOCdevkit/.")
+NAMES = ["background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
+         "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+         "train", "tvmonitor"]
+REMEDY = ("Get it with: python tools/prepare_data.py voc (or voc_aug), or --data.download True; or set "
+          "--data.root (evaluation: --root) to the folder that has VOCdevkit/.")
 
 
 def color(index: int) -> tuple[int, int, int]:
-    """VOC's colour of a raw id: its bits dealt to the channels from the highest down (the devkit's VOClabelcolormap)."""
+    """VOC's colour of a raw id, after the devkit's VOClabelcolormap.
+
+    Bit 3 b + c of the id is bit 7 - b of channel c.
+    """
     channels = [0, 0, 0]
     for bit in range(8):
         for c in range(3):
@@ -34,14 +38,17 @@ def _home(root: Path) -> Path:
 
 
 def _listed(path: Path) -> list[str]:
+    """The names of a list file; UserError naming the first line that is not one new name."""
+    lines = read_text(existing(path, f"the list of split {path.stem!r}", REMEDY)).splitlines()
     names: dict[str, None] = {}
-    for number, line in enumerate(read_text(existing(path, f"the list of split {path.stem!r}", REMEDY)).splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         name, *more = line.split() or [""]
         if more in (["1"], ["0"], ["-1"]):
-            raise UserError(f"{path}, line {number}: a list of one class, with 1, 0 or -1 after each name; take a list of names alone, "
-                            "such as train or val")
+            raise UserError(f"{path}, line {number}: a list of one class, with 1, 0 or -1 after each "
+                            "name; take a list of names alone, such as train or val")
         if more or name in names:
-            raise UserError(f"{path}, line {number}: expected one name that is in no other line, got {line!r}")
+            raise UserError(f"{path}, line {number}: expected one name that is in no other line, "
+                            f"got {line!r}")
         if name:
             names[name] = None
     return list(names)
@@ -50,38 +57,46 @@ def _listed(path: Path) -> list[str]:
 def _paired(home: Path, names: list[str], masks: Path, suffix: str, source: Path) -> list[tuple[Path, Path]]:
     images = home / "JPEGImages"
     pictures, drawn = partners(names, images, ".jpg"), partners(names, masks, suffix)
-    lacking = [path for n in names for path, found in ((images / f"{n}.jpg", pictures), (masks / f"{n}{suffix}", drawn)) if n not in found]
-    if lacking:
-        raise UserError(f"{source} names {len(names)} images, {len(lacking)} files are missing, first {lacking[0]}. {REMEDY}")
+    missing = [path for n in names for path, found in ((images / f"{n}.jpg", pictures),
+                                                       (masks / f"{n}{suffix}", drawn)) if n not in found]
+    if missing:
+        raise UserError(f"{source} names {len(names)} images, {len(missing)} files are missing, "
+                        f"first {missing[0]}. {REMEDY}")
     return [(pictures[n], drawn[n]) for n in names]
 
 
+def _list_file(home: Path, split: str) -> Path:
+    return home / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
 def images(root: Path, split: str) -> list[Path]:
-    """Image paths of train, val, trainval or, from VOC2012test.tar, test. Raises UserError for what is missing."""
+    """Image paths of train, val, trainval or test (VOC2012test.tar). UserError if files are missing."""
     home = _home(root)
-    source = home / "ImageSets" / "Segmentation" / f"{split}.txt"
+    source = _list_file(home, split)
     return [image for image, _ in _paired(home, _listed(source), home / "JPEGImages", ".jpg", source)]
 
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
-    """Image and palette-mask paths of train, val or trainval. Raises UserError for what is missing."""
+    """Image and mask paths of train, val or trainval; UserError for missing files."""
     home = _home(root)
-    source = home / "ImageSets" / "Segmentation" / f"{split}.txt"
-    return nonempty(_paired(home, _listed(source), home / "SegmentationClass", ".png", source), source.parent, source.name), LABELS
+    source = _list_file(home, split)
+    found = _paired(home, _listed(source), home / "SegmentationClass", ".png", source)
+    return nonempty(found, source.parent, source.name), LABELS
 
 
 def pairs_aug(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
-    """As `pairs`, but ``train`` is VOC's train plus SBD's train and val without VOC's val: 10,582 images in full.
+    """As `pairs`, but ``train`` adds SBD's train and val without VOC's val: 10,582 images in all.
 
-    VOC's own masks are used where there are both. SBD is looked for as ``sbd`` or ``benchmark_RELEASE/dataset`` beside
-    VOCdevkit, its masks as ``cls/*.mat``.
+    VOC's masks replace SBD's. SBD is the folder ``sbd`` or ``benchmark_RELEASE/dataset`` next to
+    VOCdevkit, with the masks ``cls/*.mat``.
     """
     if split != "train":
         return pairs(root, split)
     home = _home(root)
     own, labels = pairs(root, "train")
     places = [root / "sbd", root / "benchmark_RELEASE" / "dataset"]
-    sbd = next((p for p in places if (p / "cls").is_dir()), None) or existing(places[0] / "cls", "SBD", REMEDY)
-    names = set(_listed(sbd / "train.txt")) | set(_listed(sbd / "val.txt"))
-    names -= {image.stem for image, _ in own} | set(_listed(home / "ImageSets" / "Segmentation" / "val.txt"))
+    found = next((p for p in places if (p / "cls").is_dir()), None)
+    sbd = found or existing(places[0] / "cls", "SBD", REMEDY)
+    names = {*_listed(sbd / "train.txt"), *_listed(sbd / "val.txt")}
+    names -= {image.stem for image, _ in own} | set(_listed(_list_file(home, "val")))
     return own + _paired(home, sorted(names), sbd / "cls", ".mat", sbd / "train.txt"), labels

@@ -32,7 +32,7 @@ for (const gallery of all(".gallery")) {
     gallery.style.setProperty("--mix", event.target.value / 100));
 }
 
-// a tap has no hover, so the cell's text is also written beside the matrix
+// a tap has no hover, so the cell's text is also written next to the matrix
 for (const map of all(".heatmap")) for (const kind of ["pointerover", "click"]) map.addEventListener(kind, (event) => {
   const title = event.target.closest("g")?.querySelector("title");
   if (title) document.querySelector(".readout").textContent = title.textContent;
@@ -44,4 +44,15 @@ for (const section of all(".confusion")) {
     section.dataset.mode = button.dataset.mode;
     modes.forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
   });
+}
+
+// a box that scrolls sideways says so, and fades at the edge that hides columns
+for (const box of all(".scroll")) {
+  const hint = box.previousElementSibling;
+  const mark = () => {
+    hint.hidden = box.scrollWidth <= box.clientWidth + 1;
+    box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+  };
+  box.addEventListener("scroll", mark, {passive: true});
+  new ResizeObserver(mark).observe(box);
 }
