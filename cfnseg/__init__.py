@@ -8,8 +8,8 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 __version__ = "0.1.0"
 
 # the parts behind the public names import torch, timm and Lightning, which takes seconds; --help should not
-_PUBLIC = {"CFN": "cfnseg.models.cfn", "Predictor": "cfnseg.engine.predict", "load": "cfnseg.engine.checkpoint",
-           "evaluate": "cfnseg.engine.evaluate", "train": "cfnseg.workflows"}
+_PUBLIC = {"CFN": "cfnseg.models.cfn", "Predictor": "cfnseg.inference.predictor", "load": "cfnseg.models.weights",
+           "evaluate": "cfnseg.evaluation.segmentation", "train": "cfnseg.workflows"}
 __all__ = ["CFN", "Predictor", "evaluate", "load", "train"]
 
 

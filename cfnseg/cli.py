@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Callable
 
 from cfnseg.config import Config, load_config
-from cfnseg.engine.stopping import SIGNALS, Stopped
 from cfnseg.errors import UserError, first_line
 from cfnseg.streams import lasting_streams
+from cfnseg.training.stopping import SIGNALS, Stopped
 
 MAIN = os.environ.get("RANK", "0") == "0"  # of several processes the one that speaks
 
@@ -93,7 +93,7 @@ def train_tool(level: str) -> None:
         other = {"pixel": "tools/train_seg.py", "image": "tools/train_cls.py"}[config.model.level]
         raise UserError(f"{config.name} has model.level {config.model.level}; train it with {other}", code=2)
     from cfnseg import train
-    from cfnseg.engine.hardware import leave_processes
+    from cfnseg.training.hardware import leave_processes
 
     try:
         folder = train(config, resume)

@@ -18,23 +18,23 @@ from cfnseg.data.dataset import Dataset, open_dataset, read_sample, read_truth
 from cfnseg.data.formats.class_folders import ImageSet, open_images
 from cfnseg.data.loader import Batch
 from cfnseg.data.predictions import find_masks, read_prediction
-from cfnseg.engine.checkpoint import Weights, check_labels, load
-from cfnseg.engine.classification import evaluate_images
-from cfnseg.engine.evaluate import evaluate, predicted
-from cfnseg.engine.hardware import build_fabric
-from cfnseg.engine.hosts import file_from_main, from_main, together
-from cfnseg.engine.inference import PLAIN, Inference
-from cfnseg.engine.masks import evaluate_masks
-from cfnseg.engine.memory import resident, through_windows
-from cfnseg.engine.predict import pick_device
-from cfnseg.engine.stopping import Stopping
-from cfnseg.engine.train import Run
 from cfnseg.errors import UserError, first_line
+from cfnseg.evaluation.classification import evaluate_images
+from cfnseg.evaluation.mask_files import evaluate_masks
+from cfnseg.evaluation.segmentation import evaluate, predicted
+from cfnseg.inference.memory import resident, through_windows
+from cfnseg.inference.predictor import pick_device
+from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.models.segmenter import Output
+from cfnseg.models.weights import Weights, check_labels, load
 from cfnseg.report.classification_report import write_classification_report
 from cfnseg.report.segmentation_report import write_report
 from cfnseg.report.text import report_folder
 from cfnseg.storage import locked
+from cfnseg.training.hardware import build_fabric
+from cfnseg.training.hosts import file_from_main, from_main, together
+from cfnseg.training.run import Run
+from cfnseg.training.stopping import Stopping
 
 LEVELS = {"pixel": "a segmentation model", "image": "a classification model"}
 TOOLS = {"pixel": "tools/eval_seg.py", "image": "tools/eval_cls.py"}
@@ -82,7 +82,7 @@ def train(config: Config, resume: bool = False, data: tuple[Dataset, Dataset] | 
                 facts = _facts(config.data.name, "", best.score["split"], weights=trained.weights)
                 write = _score(best, trained.validation, folder / "report", facts, run_folder=folder,
                                stopping=stopping, device=fabric.device, workers=config.data.workers,
-                               rank=fabric.global_rank, world=fabric.world_size)
+                               rank=fabric.global_rank, world=fabric.world_size, title="report" if on_main else "")
                 from_main(fabric, write)
                 stopping.check()
         except (RuntimeError, OSError) as error:
@@ -141,7 +141,7 @@ def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path 
         if message := through_windows(loaded.model.to(place), first, inference, process):
             print(f"{data.names[0]}, the first image: {message}", flush=True)
     facts = _facts(name, root, split, weights=weights, **changed)
-    return _show(out, _score(loaded, data, out, facts, device=place, workers=workers, inference=inference,
+    return _show(out, _score(loaded, data, out, facts, device=place, workers=workers, title="evaluate", inference=inference,
                              explain=explain, pictures=pictures)())
 
 
@@ -154,8 +154,8 @@ def _score(weights: Weights, data: Dataset | ImageSet, out: Path, facts: dict[st
         weights, data: what is scored on what.
         out, facts, explain, pictures, run_folder: of the report.
         inference: windows, scales, mirroring (segmentation).
-        stopping: looked at before each image and each picture.
-        where: device, workers, rank, world; see `evaluate`.
+        stopping: asked before each image and each picture.
+        where: device, workers, rank, world, title; see `evaluate`.
     """
     model = weights.model.to(where["device"], memory_format=torch.channels_last)
     if weights.settings.level == "image":
@@ -204,7 +204,7 @@ def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Pa
         one = f"1 PNG file in {folder} belongs to no image of {dataset} {split} and is not scored:"
         print(f"note: {several if len(others) > 1 else one} {others[0].name}")
     out = report_folder(out or folder.with_name(f"{folder.name}_report"))
-    result = evaluate_masks(data, masks, workers, details=True)
+    result = evaluate_masks(data, masks, workers, details=True, title="evaluate")
 
     def picture(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         image, truth = read_sample(data, index)

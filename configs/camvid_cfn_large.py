@@ -5,7 +5,7 @@
 19 minutes on two cores of an AMD EPYC that other work shared (float32), 2026-11-23, seed 0: val mIoU 76.6 over 11 classes at step 540
 of 810 (76.0 with the first stage's weights at the same test scale). These are the weights that ship, in float16, made by
 
-    python -c "from cfnseg.engine.checkpoint import load, save_weights; w = load('runs/camvid_cfn_large/best.safetensors'); \
+    python -c "from cfnseg.models.weights import load, save_weights; w = load('runs/camvid_cfn_large/best.safetensors'); \
     save_weights('data/weights/camvid_cfn.safetensors', w.model, w.settings, w.labels, w.score, half=True)"
 """
 

@@ -65,7 +65,7 @@ def test_all_three(config):
 def test_parts_have_the_loss_of_the_whole(config):
     """A mean over images: the parts weigh by their images."""
     from cfnseg.data.loader import Batch
-    from cfnseg.engine.tasks import segmentation, with_loss
+    from cfnseg.training.tasks import segmentation, with_loss
 
     task = with_loss(segmentation(config), lambda output, batch: output.pixel.mean() + batch["mask"].float().mean())
     pixel, mask = torch.randn(5, 2, 4, 4), torch.randint(0, 2, (5, 16, 16), dtype=torch.uint8)

@@ -13,13 +13,13 @@ from PIL import Image
 
 from cfnseg.config import Config, Model, check, load_config
 from cfnseg.data.dataset import open_dataset
-from cfnseg.engine import infer as infer_module
-from cfnseg.engine.checkpoint import save_weights
-from cfnseg.engine.infer import SHIPPED, image_files, infer_files, result_names
-from cfnseg.engine.train import Run
 from cfnseg.errors import UserError
+from cfnseg.inference import image_files as infer_module
+from cfnseg.inference.image_files import SHIPPED, image_files, infer_files, result_names
 from cfnseg.lab.ablation import load_suite
 from cfnseg.models.build import build_model
+from cfnseg.models.weights import save_weights
+from cfnseg.training.run import Run
 from tests.conftest import ENCODER, REPO, run_tool
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import tyro
 
 from cfnseg.cli import run_tool
-from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.errors import UserError
+from cfnseg.inference.settings import PLAIN, Inference
 
 
 def eval_seg(weights: tyro.conf.Positional[Path | None] = None, *, predictions: Path | None = None, dataset: str = "",

@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from cfnseg.cli import run_tool
-from cfnseg.engine.inference import PLAIN, Inference
+from cfnseg.inference.settings import PLAIN, Inference
 
 
 def infer(paths: tyro.conf.Positional[tuple[Path, ...]], *, weights: Path | None = None, out: Path = Path("out"),
@@ -22,7 +22,7 @@ def infer(paths: tyro.conf.Positional[tuple[Path, ...]], *, weights: Path | None
         inference: windows, views and precision.
         compile: torch.compile the network: slow at first and for each new size, faster afterwards on a GPU.
     """
-    from cfnseg.engine.infer import infer_files
+    from cfnseg.inference.image_files import infer_files
 
     sys.exit(1 if infer_files(paths, weights, out, device, inference, compile) else 0)
 

@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cfnseg.config import Config
 from cfnseg.data.loader import Batch
-from cfnseg.engine.hardware import keep_freed_memory
-from cfnseg.engine.tasks import classification, forward, segmentation
 from cfnseg.lab.timing import Peak, in_turns
 from cfnseg.models.build import build_model
 from cfnseg.ops import dense_argmax
+from cfnseg.training.hardware import keep_freed_memory
+from cfnseg.training.tasks import classification, forward, segmentation
 
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 

@@ -16,11 +16,11 @@ from sklearn.svm import LinearSVC
 from cfnseg.config import Data
 from cfnseg.data.formats.class_folders import ImageSet, hold_out_images, open_images
 from cfnseg.data.transforms import ImageTransform
-from cfnseg.engine.checkpoint import load
 from cfnseg.errors import UserError
 from cfnseg.lab.descriptors import stage_pair
 from cfnseg.lab.local_codes import VLAD, BagOfWords, FisherVector, unit
 from cfnseg.lab.pooled_codes import AveragePooling, CrossLayerPooling, FusedFeature
+from cfnseg.models.weights import load
 
 CELLS = 2 ** 21  # similarities ranked at once; some ten arrays of that size live together
 

@@ -18,10 +18,10 @@ from cfnseg.data.files import read_mask
 from cfnseg.data.formats.cityscapes import LABELS
 from cfnseg.data.loader import parallel
 from cfnseg.data.transforms import TrainTransform
-from cfnseg.engine.masks import evaluate_masks
-from cfnseg.engine.optim import build_optimizer
+from cfnseg.evaluation.mask_files import evaluate_masks
 from cfnseg.lab.timing import in_turns
 from cfnseg.models.build import build_model
+from cfnseg.training.optim import build_optimizer
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 

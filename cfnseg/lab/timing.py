@@ -39,7 +39,7 @@ class Peak:
     """The most memory in use since this object was made, beyond what was in use then.
 
     On a GPU it is the allocator's; on a CPU the process's resident memory, which only grows where freed memory is kept
-    (`cfnseg.engine.hardware.keep_freed_memory`): there the first work of a process is measured, or work that needs more than
+    (`cfnseg.training.hardware.keep_freed_memory`): there the first work of a process is measured, or work that needs more than
     any before.
     """
 

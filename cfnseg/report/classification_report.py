@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cfnseg.data.labels import ClassNames
-from cfnseg.engine.classification import ImageEvaluation
+from cfnseg.evaluation.classification import ImageEvaluation
 from cfnseg.metrics.ranking import average_precision
 from cfnseg.metrics.uncertainty import bootstrap_mean
 from cfnseg.report.classification_page import classification_page, markdown_of

@@ -9,9 +9,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cfnseg.engine.log import environment, read_log
 from cfnseg.report import charts, text
 from cfnseg.report.text import Report
+from cfnseg.training.log import environment, read_log
 
 MANY = 40  # longer tables, and matrices of more classes, scroll in boxes of their own
 

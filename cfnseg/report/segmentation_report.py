@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cfnseg.data.labels import LabelMap
-from cfnseg.engine.evaluate import Evaluation
+from cfnseg.evaluation.segmentation import Evaluation
 from cfnseg.metrics.calibration import expected_calibration_error
 from cfnseg.metrics.confusion import iou_of
 from cfnseg.metrics.conventions import conventions

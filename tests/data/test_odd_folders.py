@@ -18,8 +18,8 @@ from cfnseg.data.labels import read_classes
 from cfnseg.data.predictions import find_masks
 from cfnseg.data.transforms import TrainTransform
 from cfnseg.doctor import examine_data
-from cfnseg.engine.masks import evaluate_masks
 from cfnseg.errors import UserError
+from cfnseg.evaluation.mask_files import evaluate_masks
 from tests.conftest import run_tool
 from tests.data import odd_files as odd
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from cfnseg.config import Config, to_dict
-from cfnseg.engine.checkpoint import load_checkpoint
 from cfnseg.errors import UserError
 from cfnseg.lab.ablation import Results, Suite, finished, load_suite, run_suite
 from cfnseg.lab.ablation_table import table_of, write_table
+from cfnseg.training.checkpoint import load_checkpoint
 from tests.conftest import ENCODER, REPO, run_tool
 
 SUITE = """

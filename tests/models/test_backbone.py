@@ -6,13 +6,13 @@ import torch
 
 from cfnseg.config import Model
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.engine.checkpoint import Weights, load, save_weights
-from cfnseg.engine.predict import Predictor
 from cfnseg.errors import UserError
+from cfnseg.inference.predictor import Predictor
 from cfnseg.models.backbone import fit
 from cfnseg.models.build import build_model
 from cfnseg.models.encoder import Encoder
 from cfnseg.models.trial import try_model
+from cfnseg.models.weights import Weights, load, save_weights
 
 LABELS = LabelMap([Label(i, f"class{i}", (i, i, i)) for i in range(3)])
 SWIN = "swin_tiny_patch4_window7_224"  # built for 224 x 224, channels last

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from cfnseg.config import Loss, Model
-from cfnseg.engine.loss import batch_loss, side_weight
 from cfnseg.models import baselines
 from cfnseg.models.baselines import BASELINES
 from cfnseg.models.build import build_model
+from cfnseg.training.loss import batch_loss, side_weight
 from tests.conftest import ENCODER
 
 SIZE, STRIDES, C = (40, 72), (4, 8, 16, 32), 5

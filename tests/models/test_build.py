@@ -5,12 +5,12 @@ import torch
 
 from cfnseg.config import Loss, Model
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.engine.checkpoint import load, save_weights
-from cfnseg.engine.loss import batch_loss
 from cfnseg.errors import UserError
 from cfnseg.models.build import IMAGE_MODELS, MODELS, build_model
 from cfnseg.models.fusion import FUSIONS
 from cfnseg.models.trial import unused_parameters
+from cfnseg.models.weights import load, save_weights
+from cfnseg.training.loss import batch_loss
 from tests.conftest import ENCODER
 
 LABELS = LabelMap([Label(i, f"class{i}", (i, i, i)) for i in range(5)])

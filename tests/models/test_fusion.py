@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from cfnseg.config import Optim
-from cfnseg.engine.optim import build_ema
 from cfnseg.errors import UserError
 from cfnseg.models.fusion import FUSIONS, LocallyConnectedFusion, build_fusion
 from cfnseg.models.parts import Head
+from cfnseg.training.optim import build_ema
 
 SIZES = [(8, 12), (4, 6), (2, 3), (1, 2)]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cfnseg.config import Model
-from cfnseg.engine.predict import segment
+from cfnseg.inference.predictor import segment
 from cfnseg.models.build import MODELS, build_model
 from cfnseg.models.segmenter import Output, as_segmenter
 from tests.conftest import ENCODER

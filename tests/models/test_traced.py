@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from cfnseg.config import Loss
-from cfnseg.engine.loss import batch_loss
 from cfnseg.models.backbone import constant_padding
 from cfnseg.models.cfn import CFN
 from cfnseg.models.fusion import FUSIONS
+from cfnseg.training.loss import batch_loss
 from tests.conftest import ENCODER
 
 LITE = "tf_efficientnet_lite0"

@@ -9,8 +9,8 @@ import torch
 
 from cfnseg.data.dataset import open_dataset, read_sample
 from cfnseg.data.formats.cityscapes import LABELS
-from cfnseg.engine.infer import SHIPPED
-from cfnseg.engine.predict import Predictor
+from cfnseg.inference.image_files import SHIPPED
+from cfnseg.inference.predictor import Predictor
 from cfnseg.metrics.confusion import confusion_matrix, counts_of, scores_of
 from tests.conftest import REPO
 

@@ -7,7 +7,7 @@ import pytest
 
 from cfnseg.data.dataset import FileDataset
 from cfnseg.data.formats.cityscapes import LABELS
-from cfnseg.engine.masks import evaluate_masks
+from cfnseg.evaluation.mask_files import evaluate_masks
 from cfnseg.metrics import confusion
 from tests.oracles.class_maps import ADVERSARIAL, Split
 

@@ -10,8 +10,8 @@ from test_segmentation_report import Loads, strict
 
 from cfnseg.data.labels import ClassNames
 from cfnseg.drawing import thumbnail
-from cfnseg.engine.classification import ImageEvaluation
 from cfnseg.errors import UserError
+from cfnseg.evaluation.classification import ImageEvaluation
 from cfnseg.metrics.ranking import average_precision
 from cfnseg.metrics.uncertainty import bootstrap_mean
 from cfnseg.report.charts import charts

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.engine.evaluate import Evaluation
 from cfnseg.errors import UserError
+from cfnseg.evaluation.segmentation import Evaluation
 from cfnseg.metrics.confusion import confusion_matrix, counts_of
 from cfnseg.metrics.segments import Details, count_details
 from cfnseg.report.charts import charts, heatmap, ticks

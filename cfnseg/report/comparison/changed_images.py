@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from cfnseg.data.dataset import Dataset, open_dataset, read_truth
+from cfnseg.data.dataset import Dataset, open_dataset, read_sample, read_truth
 from cfnseg.data.formats.class_folders import ImageSet, open_images
 from cfnseg.data.labels import IGNORE, LabelMap
 from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.drawing import View, changes, fitted, mask_picture, photo, shrink
-from cfnseg.engine.checkpoint import check_labels, load
-from cfnseg.engine.evaluate import predicted
-from cfnseg.engine.inference import Inference
-from cfnseg.engine.predict import pick_device
 from cfnseg.errors import UserError
+from cfnseg.evaluation.segmentation import predicted
+from cfnseg.inference.predictor import pick_device
+from cfnseg.inference.settings import Inference
+from cfnseg.models.weights import check_labels, load
 from cfnseg.report.comparison.sides import Side
 
 SIDES = (560, 400, 280, 160)  # longest sides to try, in pixels

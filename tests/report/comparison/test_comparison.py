@@ -13,11 +13,11 @@ import torch
 from cfnseg.config import Config, Data, Model, Optim, to_dict
 from cfnseg.data.dataset import open_dataset, read_sample
 from cfnseg.data.labels import ClassNames
-from cfnseg.engine.checkpoint import save_weights
-from cfnseg.engine.classification import ImageEvaluation
-from cfnseg.engine.inference import Inference
 from cfnseg.errors import UserError
+from cfnseg.evaluation.classification import ImageEvaluation
+from cfnseg.inference.settings import Inference
 from cfnseg.models.build import build_model
+from cfnseg.models.weights import save_weights
 from cfnseg.report.classification_report import write_classification_report
 from cfnseg.report.comparison import compare
 from cfnseg.workflows import score_predictions, score_weights
