@@ -1,4 +1,4 @@
-"""``python -m cfnseg check``: the machine, and every fast operation against its reference."""
+"""``cfnseg check``: the machine, and every fast operation against its reference."""
 
 from __future__ import annotations
 
@@ -15,16 +15,11 @@ import numpy as np
 import torch
 
 import cfnseg
-from cfnseg.errors import UserError, first_line
+from cfnseg.errors import first_line
 from cfnseg.lab.op_speed import Case, copy_bandwidth, moved_bytes, versions
 from cfnseg.lab.timing import Peak, in_turns
 from cfnseg.ops import dispatch, proof
 
-USAGE = """usage: python -m cfnseg check
-
-Prints the machine and, for each operation, version and dtype: whether it equals the reference, its time, its share
-of the measured copy bandwidth, and its extra memory. On CUDA the Triton kernels are proven anew.
-Exit code: 0 all is right, 1 something is wrong, 2 wrong usage. Takes a minute on a CPU, some on a GPU."""
 ROUNDS = 5
 MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
 PACKAGES = ("torch", "torchvision", "triton", "timm", "lightning", "segmentation-models-pytorch", "numpy")
@@ -56,13 +51,13 @@ class Row:
     memory: int | None = None
 
 
-def main(argv: list[str]) -> int:
-    """Print the report; 1 if something is wrong, else 0. Raises UserError for arguments, which there are none of."""
-    if argv in (["-h"], ["--help"]):
-        print(USAGE)
-        return 0
-    if argv:
-        raise UserError(f"check takes no arguments, got {' '.join(argv)}\n{USAGE}", code=2)
+def check() -> int:
+    """Print the machine, and whether each operation is right; paste it into a bug report.
+
+    For each operation, version and dtype: whether it equals the reference, its time, its share of
+    the measured copy bandwidth, and its extra memory. On CUDA the Triton kernels are proven anew.
+    Exit code: 0 all is right, 1 something is wrong. Takes a minute on a CPU, some on a GPU.
+    """
     for name, value in environment().items():
         print(f"{name:14}{value}")
     devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] or [torch.device("cpu")]

@@ -1,107 +1,147 @@
-"""What the tools share: settings from the command line, and errors a person can read."""
+"""The command line, ``cfnseg COMMAND ...`` or ``python -m cfnseg COMMAND ...``: lazy tables.
+
+Help on the commands imports none of them. Exit codes: 0, 1 for work that failed, 2 for wrong
+usage, 130 and 143 after SIGINT and SIGTERM.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shlex
-import signal
+import functools
+import re
 import sys
-import warnings
 from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cfnseg.config import Config, load_config
-from cfnseg.errors import UserError, first_line
-from cfnseg.streams import lasting_streams
-from cfnseg.training.stopping import SIGNALS, Stopped
+from cfnseg.errors import UserError, unknown
+from cfnseg.streams import run_tool
 
-MAIN = os.environ.get("RANK", "0") == "0"  # of several processes the one that speaks
+if TYPE_CHECKING:
+    from cfnseg.config import Config
 
 
-def run_tool(main: Callable[[], object]) -> None:
-    """Run a tool's main; a user's mistake becomes one line on stderr and its exit code.
+class Command(NamedTuple):
+    """A command of a table.
 
-    SIGINT ends it with 130, SIGTERM with 143; what it was writing is whole or absent.
-    A reader that goes (`| head`) ends nothing: the tool goes on writing its files.
+    Attributes:
+        target: "module:function"; tyro makes the options of its parameters.
+        about: a line of help; "" keeps it out of the list.
+        recipe: the first argument is a recipe or a config file. Its ``Config`` is the default of
+            the function's parameter ``config``, and each setting is an option.
     """
-    warnings.filterwarnings("ignore")
 
-    def stop(number: int, _: object) -> None:
-        raise Stopped(number)
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        with lasting_streams():
-            main()
-    except UserError as error:
-        if MAIN or not (error.everywhere or error.code == 2):
-            with lasting_streams():
-                print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.code)
-    except KeyboardInterrupt as stopped:
-        sys.exit(128 + getattr(stopped, "signal", signal.SIGINT))
-    except Exception as error:
-        if type(error).__name__ != "OutOfMemoryError":
-            raise
-        print(f"error: out of memory ({first_line(error)}); a window needs less: --window 512 512", file=sys.stderr)
-        sys.exit(1)
+    target: str
+    about: str = ""
+    recipe: bool = False
 
 
-def leave_at_once(number: int, _: object) -> None:
-    """A signal handler for the time in which nothing is lost: one line and the end, whatever is going on.
+BENCH = {
+    "ops": Command("cfnseg.lab.bench:bench_ops", "fusion, loss and class maps against torch"),
+    "models": Command("cfnseg.lab.bench:bench_models", "training step and inference of each model"),
+    "step": Command("cfnseg.lab.bench:bench_step", "training samples and parameter updates"),
+    "scoring": Command("cfnseg.lab.bench:bench_scoring", "scoring masks, against reading them"),
+    "ablation": Command("cfnseg.lab.bench:ablation", "train and score each system of a suite"),
+    "encodings": Command("cfnseg.lab.bench:encodings", "BoW, VLAD, Fisher, the fused feature"),
+}
+COMMANDS: dict[str, Command | dict[str, Command]] = {
+    "train": Command("cfnseg.commands:train", "train a segmentation model", recipe=True),
+    "classify": Command("cfnseg.commands:classify", "train a classification model", recipe=True),
+    "eval": Command("cfnseg.commands:evaluate", "score weights, or masks of any program"),
+    "infer": Command("cfnseg.commands:infer", "segment images and folders of images"),
+    "compare": Command("cfnseg.commands:compare", "compare two scored runs on the same images"),
+    "doctor": Command("cfnseg.commands:doctor", "examine a data set, fix it", recipe=True),
+    "prepare": Command("cfnseg.commands:prepare", "fetch, check and convert an official data set"),
+    "submit": Command("cfnseg.commands:submit", "pack masks for a test server"),
+    "recipes": Command("cfnseg.commands:recipes", "list the configs that ship, copy one"),
+    "bench": BENCH,
+    "check": Command("cfnseg.check:check", "what runs on this machine, and whether it is right"),
+    "completion": Command("cfnseg.commands:completion", "print the script of bash or zsh"),
+    "eval_seg": Command("cfnseg.commands:eval_seg"),
+    "eval_cls": Command("cfnseg.commands:eval_cls"),
+}
 
-    An exception could surface inside an import or a destructor, which print it as a traceback.
+
+def main() -> None:
+    """The command ``cfnseg``: run the command that the command line names, and exit."""
+    run_tool(lambda: sys.exit(dispatch(COMMANDS, "cfnseg", sys.argv[1:])))
+
+
+def run(*names: str) -> None:
+    """Run one command, e.g. ``run("bench", "ops")``, with the arguments of a script, and exit."""
+    command: Any = functools.reduce(dict.__getitem__, names, COMMANDS)
+    run_tool(lambda: sys.exit(call(command, sys.argv[0].rpartition("/")[2], sys.argv[1:])))
+
+
+def dispatch(table: dict[str, Any], prog: str, argv: list[str]) -> int | None:
+    """Run the command of ``table`` that ``argv`` begins with; its exit code.
+
+    Raises UserError (usage) if there is none, or none of that name.
     """
-    with contextlib.suppress(OSError, RuntimeError, ValueError):
-        sys.stdout.flush()
-    if MAIN:
-        with contextlib.suppress(OSError):
-            os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
-    os._exit(128 + number)
+    name, *rest = argv or [""]
+    shown = {key: entry for key, entry in table.items() if isinstance(entry, dict) or entry.about}
+    if name in ("-h", "--help"):
+        print(usage(shown, prog))
+        return 0
+    if name == "--version":
+        from cfnseg import __version__
+
+        print(f"cfnseg {__version__}")
+        return 0
+    if not name:
+        raise UserError(f"which command?\n{usage(shown, prog)}", code=2)
+    if name not in shown:
+        raise unknown("command", name, shown)
+    work = shown[name]
+    return (dispatch if isinstance(work, dict) else call)(work, f"{prog} {name}", rest)
 
 
-def parse_run(argv: list[str]) -> tuple[Config, bool]:
-    """The config and whether to resume, from ``CONFIG [--resume] [--section.field VALUE ...]``.
+def usage(table: dict[str, Any], prog: str) -> str:
+    """The list of a table's commands."""
+    lines = [f"usage: {prog} COMMAND [--help]\n"]
+    for name, entry in table.items():
+        about = f"measure: {', '.join(entry)}" if isinstance(entry, dict) else entry.about
+        lines.append(f"  {name:12}{about}")
+    if table is not BENCH:
+        lines.append('\nTab completes commands and options after: eval "$(cfnseg completion bash)"')
+    return "\n".join(lines)
 
-    A misspelt setting ends the process with exit code 2 and the nearest names; ``--help`` lists every setting.
-    """
-    rest = [a for a in argv if a != "--resume"]
-    path = rest.pop(0) if rest and not rest[0].startswith("-") else None
-    if path is None and not {"-h", "--help"} & set(rest):
-        raise UserError("which config? Usage: CONFIG [--resume] [--section.field VALUE ...], e.g. configs/shapes_cfn.py", code=2)
+
+def call(command: Command, prog: str, argv: list[str]) -> int | None:
+    """Parse the arguments of a command, and run it; its exit code, None for success."""
+    if command.recipe:
+        config, argv = split_recipe(argv)
+        prog = f"{prog} RECIPE"
+    work = function_of(command)
+    if command.recipe:
+        work = functools.partial(work, config=config)
     import tyro
 
-    default = load_config(path) if path else Config()
-    for auto in (["--train.batch", "auto"], ["--train.batch=auto"]):
-        for i in range(len(rest)):
-            if rest[i : i + len(auto)] == auto:  # the batch stays that of the file; how it is split is found at the start
-                rest[i : i + len(auto)] = ["--train.accumulate", "0"]
-    config = tyro.cli(Config, default=default, args=rest, config=(tyro.conf.FlagConversionOff,), prog="CONFIG [--resume]",
-                      description="Train; every setting of the config file can be overridden. --resume continues a run.")
-    return config, "--resume" in argv
+    return tyro.cli(work, args=argv, prog=prog)
 
 
-def train_tool(level: str) -> None:
-    """What tools/train_seg.py ("pixel") and tools/train_cls.py ("image") do with the command line.
+def function_of(command: Command) -> Callable[..., int | None]:
+    """The function behind a command."""
+    module, _, name = command.target.partition(":")
+    return getattr(import_module(module), name)
 
-    Raises UserError if the config is of the other level.
+
+def split_recipe(argv: list[str]) -> tuple[Config, list[str]]:
+    """The config of the recipe or config file that ``argv`` begins with, and the other words.
+
+    Raises UserError (usage) if there is none, unless --help is asked for.
     """
-    for number in SIGNALS:
-        signal.signal(number, leave_at_once)  # until the training takes over there is nothing to save
-    config, resume = parse_run(sys.argv[1:])
-    if config.model.level != level:
-        other = {"pixel": "tools/train_seg.py", "image": "tools/train_cls.py"}[config.model.level]
-        raise UserError(f"{config.name} has model.level {config.model.level}; train it with {other}", code=2)
-    from cfnseg import train
-    from cfnseg.training.hardware import leave_processes
+    from cfnseg.config import Config, load_config
 
-    try:
-        folder = train(config, resume)
-    except Stopped as stopped:
-        if MAIN:
-            command = shlex.join(["python", *(a for a in sys.argv if a != "--resume"), "--resume"])
-            print(f"{stopped} and saved; continue with the same command and --resume: {command}", flush=True)
-        raise
-    leave_processes()
-    if MAIN:
-        print(f"weights: {folder / 'best.safetensors'}\nreport:  {folder / 'report' / 'report.html'}")
+    config = Config()
+    if argv and not argv[0].startswith("-"):
+        config, argv = load_config(argv[0]), argv[1:]
+    elif not {"-h", "--help"} & set(argv):
+        raise UserError("which config? Give a recipe's name, such as shapes_cfn (cfnseg recipes "
+                        "lists them), or a config file", code=2)
+    # one string of the words, so that an option and its value match with and without "="
+    words = "\0".join(["", *argv, ""])
+    # the batch stays the file's; how it is split is found at the start
+    words = re.sub("\0--train.batch[=\0]auto(?=\0)", "\0--train.accumulate=0", words)
+    if (renamed := re.sub("\0--mend(?=[=\0])", "\0--fix", words)) != words:
+        print("note: --mend is now --fix; the old name works too", file=sys.stderr, flush=True)
+    return config, renamed.split("\0")[1:-1]

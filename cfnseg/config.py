@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from cfnseg.errors import UserError
+from cfnseg.shipped import find_recipe
 
 
 @dataclass(frozen=True)
@@ -200,8 +201,11 @@ class Config:
 
 
 def load_module(path: str | Path) -> ModuleType:
-    """A config file as a module. Raises UserError if there is no such file or it fails."""
-    path = Path(path)
+    """A config file, or a recipe by its name, as a module.
+
+    Raises UserError if there is no such file or it fails.
+    """
+    path = find_recipe(path)
     if not path.is_file():
         near = sorted(str(p) for p in Path("configs").glob("*_*.py"))
         raise UserError(f"no config file {path}" + (f"; there are {', '.join(near)}" if near else ""), code=2)
@@ -216,9 +220,13 @@ def load_module(path: str | Path) -> ModuleType:
 
 
 def load_config(path: str | Path) -> Config:
-    """The ``config`` of a config file, named after the file if it has no name.
+    """The ``config`` of a config file or a recipe, named after the file if it has no name.
 
-    Raises UserError if there is no such file or it defines no ``config`` of type Config.
+    Args:
+        path: a file, or the name of a recipe (`cfnseg.shipped.recipes`).
+
+    Raises:
+        UserError: there is no such file, or it defines no ``config`` of type Config.
     """
     config = getattr(load_module(path), "config", None)
     if not isinstance(config, Config):

@@ -1,8 +1,9 @@
-"""Mistakes that a user can mend."""
+"""Mistakes that a user can fix, and the request to stop."""
 
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -20,8 +21,20 @@ class UserError(Exception):
         self.code, self.everywhere = code, everywhere
 
 
+class Stopped(KeyboardInterrupt):
+    """The work was asked to stop; what it had is saved.
+
+    Attributes:
+        signal: the number of the signal; the process exits with 128 + this.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.signal = number
+
+
 def unknown(setting: str, value: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is none of ``known``: the nearest, and all of them."""
+    """The error for a name that is not in ``known``: it names the nearest, and all of them."""
     known = list(known)
     near = difflib.get_close_matches(str(value), known, 3, 0.5)
     hint = f"; did you mean {', '.join(near)}?" if near else "."
@@ -29,5 +42,5 @@ def unknown(setting: str, value: str, known: Iterable[str]) -> UserError:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind if it has none: libraries add pages of advice below."""
+    """The first line of an error's text, or its type without one; libraries append advice."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

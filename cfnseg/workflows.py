@@ -102,19 +102,21 @@ def _lost(error: Exception) -> bool:
 
 def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,
                   device: str = "auto", inference: Inference = PLAIN, explain: bool = False, pictures: bool = True,
-                  level: str = "pixel") -> dict:
+                  level: str = "") -> dict:
     """Evaluate a weights file and write the report.
 
     Args:
         weights: a weights file of cfnseg.
-        dataset, root, split: the data; "" for dataset = what the weights were trained on.
+        dataset, root, split: the data; "" for dataset = what the weights were trained on, for split
+            = val, or test for classification.
         out: the report's folder; None = <weights' name>_<split> next to the weights.
         workers: loader processes.
         device: "auto", "cpu" or "cuda".
         inference: windows, scales, mirroring (segmentation).
         explain: add what other libraries would call mIoU (segmentation).
         pictures: show images on the page; without them it holds no copy of the data (segmentation).
-        level: "pixel" (segmentation) or "image" (classification): what the weights must be.
+        level: "pixel" (segmentation) or "image" (classification): what the weights must be; "" =
+            either.
 
     Returns:
         What report.json holds.
@@ -127,9 +129,12 @@ def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path 
     name = dataset or loaded.score.get("data", "")
     if not name:
         raise UserError(f"{weights} does not say what it was trained on; give --dataset NAME", code=2)
-    if loaded.settings.level != level:
-        own = loaded.settings.level
+    own = loaded.settings.level
+    if level not in ("", own):
         raise UserError(f"{weights} is {LEVELS[own]}; score it with {TOOLS[own]}", code=2)
+    level, split = own, split or {"pixel": "val", "image": "test"}[own]
+    if level == "image" and (inference != PLAIN or explain):
+        raise UserError("windows, views and --explain-metric are for segmentation", code=2)
     opened = open_dataset if level == "pixel" else functools.partial(open_images, classes=loaded.labels.names)
     data = opened(name, root, split)
     check_labels(loaded, data.labels, weights, f"{name} {split}")

@@ -1,10 +1,12 @@
-"""Fusions, orders, baselines and decoders on CamVid: the same encoder, data, schedule and start, one thing changed at a time.
+"""Suite: fusions, orders, baselines, decoders on CamVid, one change at a time.
 
-    python tools/benchmark.py configs/ablation_camvid.py --seeds 3 --root DIR
+    cfnseg bench ablation ablation_camvid --seeds 3 --root DIR
 
-Images of 360 x 480 are seen at 240 x 320 (and scored at 360 x 480); training crops are 96 x 128 of that, mirrored at random and
-nothing else; 20 epochs of the 367 training images. The last weights are scored, so nothing is chosen on the validation split.
-Several processes may run this command at once, each with a part of the runs. docs/ablation.md has the table.
+Encoder, data, schedule and start are the same for all. Images of 360 x 480 are resized to
+240 x 320 and scored at 360 x 480. Training crops are 96 x 128 at that scale, mirrored at random,
+without other augmentation; 20 epochs of the 367 training images. The last weights are scored, so
+nothing is chosen on the validation split. Several processes may run this command at once, each
+with a part of the runs. docs/ablation.md has the table.
 """
 
 from dataclasses import replace

@@ -1,18 +1,19 @@
-"""Fusions, orders and baselines on CIFAR-10 with the authors' net, for two CPU cores: 600 steps of 50 images, bfloat16.
+"""Suite: fusions, orders, baselines on CIFAR-10, for two CPU cores.
 
-    python tools/benchmark.py configs/ablation_cifar10.py --seeds 2 --root DIR_OR_ZIP
+    cfnseg bench ablation ablation_cifar10 --seeds 2 --root DIR_OR_ZIP
 
-All start from the authors' scale (1/S). 45,000 training images, 5,000 held out and scored; no augmentation. This says how fast
-the systems learn, not where they end: configs/cifar10_cfn.py has the authors' 120,000 steps. docs/ablation.md has the table.
+The authors' net, 600 steps of 50 images, bfloat16. All start from the authors' scale (1/S). 45,000
+training images, 5,000 held out and scored; no augmentation. The result says how fast the systems
+learn, not where they end: cifar10_cfn has the authors' 120,000 steps. docs/ablation.md has the
+table.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 from cfnseg.config import Config, load_config
 from cfnseg.lab.ablation import Suite
 
-short = load_config(Path(__file__).with_name("cifar10_cfn_short.py"))
+short = load_config("cifar10_cfn_short")  # the recipe that ships; a path loads a copy of yours
 base = replace(short, train=replace(short.train, batch=50, max_steps=600, val_every=100, precision="bf16-mixed"))
 
 

@@ -1,10 +1,10 @@
-"""CFN, ResNet-50, ADE20K (20,210 training images, 150 classes), 512 x 512 crops, 160k steps of 16.
+"""CFN, ResNet-50, ADE20K (150 classes), 512 x 512 crops, 160k steps of 16.
 
-    python tools/prepare_data.py ade20k
-    torchrun --nproc-per-node 4 tools/train_seg.py configs/ade20k_cfn.py
+    cfnseg prepare ade20k
+    torchrun --nproc-per-node 4 -m cfnseg train ade20k_cfn
 
-The recipe is mmsegmentation's 160k one, so that its row compares: DeepLabV3+ 43.95 val mIoU with the same encoder, single scale.
-Not yet run in full here: no score to quote.
+20,210 training images. The schedule is mmsegmentation's 160k one, so that its row compares:
+DeepLabV3+ 43.95 val mIoU with the same encoder, single scale. Not yet run in full: no score.
 """
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train

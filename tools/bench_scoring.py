@@ -1,9 +1,6 @@
-"""python tools/bench_scoring.py --help"""
+"""Scoring masks against decoding their PNGs: python tools/bench_scoring.py [--maps 500]"""
 
-import tyro
-
-from cfnseg.cli import run_tool
-from cfnseg.lab.bench import bench_scoring
+from cfnseg.cli import run
 
 if __name__ == "__main__":
-    run_tool(lambda: tyro.cli(bench_scoring))
+    run("bench", "scoring")

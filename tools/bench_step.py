@@ -1,9 +1,6 @@
-"""python tools/bench_step.py --help"""
+"""Training samples and updates against the usual way: python tools/bench_step.py [--crop H W]"""
 
-import tyro
-
-from cfnseg.cli import run_tool
-from cfnseg.lab.bench import bench_step
+from cfnseg.cli import run
 
 if __name__ == "__main__":
-    run_tool(lambda: tyro.cli(bench_step))
+    run("bench", "step")

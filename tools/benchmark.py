@@ -1,9 +1,6 @@
-"""python tools/benchmark.py --help"""
+"""Compare systems: python tools/benchmark.py SUITE [--seeds 3] [--root DIR] [--out DIR]"""
 
-import tyro
-
-from cfnseg.cli import run_tool
-from cfnseg.lab.bench import ablation
+from cfnseg.cli import run
 
 if __name__ == "__main__":
-    run_tool(lambda: tyro.cli(ablation))
+    run("bench", "ablation")

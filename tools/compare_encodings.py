@@ -1,9 +1,6 @@
-"""python tools/compare_encodings.py --help"""
+"""Encodings of a CFN's stage: python tools/compare_encodings.py WEIGHTS [--root DIR]"""
 
-import tyro
-
-from cfnseg.cli import run_tool
-from cfnseg.lab.bench import encodings
+from cfnseg.cli import run
 
 if __name__ == "__main__":
-    run_tool(lambda: tyro.cli(encodings))
+    run("bench", "encodings")

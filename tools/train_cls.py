@@ -1,9 +1,9 @@
-"""Train an image-level net: python tools/train_cls.py CONFIG [--resume] [--section.field VALUE ...]
+"""Train a classification model: python tools/train_cls.py CONFIG [--resume] [--section.field VALUE]
 
-On several processes: torchrun --nproc-per-node N tools/train_cls.py CONFIG ...
+Several processes: torchrun --nproc-per-node N tools/train_cls.py CONFIG ...
 """
 
-from cfnseg.cli import run_tool, train_tool
+from cfnseg.cli import run
 
 if __name__ == "__main__":
-    run_tool(lambda: train_tool("image"))
+    run("classify")

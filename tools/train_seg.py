@@ -1,9 +1,9 @@
 """Train a segmentation model: python tools/train_seg.py CONFIG [--resume] [--section.field VALUE ...]
 
-On several processes: torchrun --nproc-per-node N tools/train_seg.py CONFIG ...
+Several processes: torchrun --nproc-per-node N tools/train_seg.py CONFIG ...
 """
 
-from cfnseg.cli import run_tool, train_tool
+from cfnseg.cli import run
 
 if __name__ == "__main__":
-    run_tool(lambda: train_tool("pixel"))
+    run("train")

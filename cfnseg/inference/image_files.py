@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfnseg.data.files import IMAGE_TYPES, existing, list_images, note_left_out, read_image
+from cfnseg.data.files import IMAGE_TYPES, list_images, note_left_out, read_image
 from cfnseg.data.labels import LabelMap
 from cfnseg.drawing import overlay, write_jpeg
 from cfnseg.errors import UserError
@@ -20,7 +20,6 @@ from cfnseg.inference.predictor import Prediction, Predictor
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.storage import write_atomic
 
-SHIPPED = Path(__file__).parents[2] / "data" / "weights" / "camvid_cfn.safetensors"
 WAITING = 1  # predictions that may wait to be written: more would be memory and nothing else
 MASK, OVERLAY = "_mask.png", "_overlay.jpg"  # what results' names end with
 DRAWING = 3  # pictures of the image's size that exist at once while an overlay is drawn and written
@@ -75,13 +74,13 @@ def result_names(files: list[Path]) -> list[str]:
     return names
 
 
-def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: str = "auto", inference: Inference = PLAIN,
+def infer_files(paths: Iterable[Path], weights: Path, out: Path, device: str = "auto", inference: Inference = PLAIN,
                 compile: bool = False) -> int:
     """Segment files and write the masks. Files are read and written in threads while the network computes.
 
     Args:
         paths: images and folders.
-        weights: a weights file; None = the shipped one.
+        weights: a weights file.
         out: a folder, none of ``paths``; gets ``<stem>_mask.png`` (8-bit palette PNG of raw ids, exactly the image's size) and
             ``<stem>_overlay.jpg``; `result_names` says what images that share a stem get.
         device: "auto", "cpu" or "cuda".
@@ -103,8 +102,6 @@ def infer_files(paths: Iterable[Path], weights: Path | None, out: Path, device: 
                         f"such as {out / 'out'}", code=2)
     files = image_files(paths)
     names = result_names(files)
-    remedy = "They are in the project's repository and in no wheel; give a weights file (--weights)."
-    weights = weights or existing(SHIPPED, "the shipped weights", remedy)
     predictor = Predictor(weights, device, inference, compile)
     process = resident()
     print(f"weights: {weights} ({', '.join(predictor.labels.names)}) on {predictor.device.type}")

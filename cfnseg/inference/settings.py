@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from cfnseg.errors import UserError
+
+if TYPE_CHECKING:
+    import torch  # takes seconds; --help should not
 
 LARGEST_SIDE = 1024  # of windows that nobody chose, in pixels as the network sees them
 
@@ -52,6 +53,8 @@ class Inference:
 
     def autocast(self, device: torch.device) -> AbstractContextManager:
         """The context of the network's forward pass; at 32-true the caller's own stays."""
+        import torch
+
         kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.precision)
         return torch.autocast(device.type, kind) if kind else nullcontext()
 

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cfnseg.cli import run_tool
 from cfnseg.config import Config, config_from_dict
 from cfnseg.lab.cost import cost_of
 from cfnseg.storage import write_atomic
+from cfnseg.streams import run_tool
 from cfnseg.workflows import train
 
 

@@ -18,6 +18,7 @@ from cfnseg.data.labels import ClassNames, LabelMap
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model
 from cfnseg.models.header import read_header
+from cfnseg.shipped import shipped_weights
 from cfnseg.storage import write_atomic
 
 OWN = "own"  # model.name of a model that is no code of this package
@@ -59,18 +60,18 @@ def save_weights(path: str | Path, model: nn.Module, settings: Model, labels: La
     write_atomic(path, lambda temporary: save_file(tensors, temporary, {"cfnseg": json.dumps(header)}))
 
 
-def load(path: str | Path, model: nn.Module | None = None) -> Weights:
+def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weights:
     """Rebuild a trained model from its weights file alone.
 
     Args:
-        path: a weights file of cfnseg.
+        path: a weights file of cfnseg; None = the one that ships (`cfnseg.shipped.shipped_weights`).
         model: the network that gets the weights, in place; needed where it was a user's own.
 
     Raises:
         UserError: no such file, not safetensors (a pickle is never opened), no header of ours, a value in it that no file
             of ours has, or tensors that do not fit it. Nothing is downloaded, and no memory taken for what the file lacks.
     """
-    path = Path(path)
+    path = Path(path or shipped_weights())
     if not path.is_file():
         raise UserError(f"{path} is a folder; give a weights file (.safetensors) in it" if path.is_dir() else f"no weights file {path}")
     try:

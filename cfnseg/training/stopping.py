@@ -8,20 +8,10 @@ import threading
 import time
 from types import FrameType
 
+from cfnseg.errors import Stopped
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REPEATED = 2.0  # seconds within which the same request arrives more than once
-
-
-class Stopped(KeyboardInterrupt):
-    """The run was asked to stop; what it had is saved.
-
-    Attributes:
-        signal: the number of the signal; the process exits with 128 + this.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.signal = number
 
 
 class Stopping:

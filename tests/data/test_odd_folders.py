@@ -329,5 +329,5 @@ def test_image_folders_leave_hidden_files_out(tmp_path):
 
 def test_a_closed_pipe_is_no_traceback(root):
     done = run_tool("-c", "import os\nr, w = os.pipe()\nos.dup2(w, 1)\nos.close(r)\n"
-                          "from cfnseg.cli import run_tool\nrun_tool(lambda: print('x' * 100000, flush=True))")
+                          "from cfnseg.streams import run_tool\nrun_tool(lambda: print('x' * 100000, flush=True))")
     assert done.returncode == 0 and "Traceback" not in done.stderr  # it goes on writing its files

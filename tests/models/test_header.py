@@ -184,6 +184,6 @@ def test_what_is_read_loads_or_is_refused(file, tmp_path_factory, data):
 
 
 def test_the_shipped_weights_load():
-    from cfnseg.inference.image_files import SHIPPED
+    from cfnseg.shipped import WEIGHTS
 
-    assert weights.load(SHIPPED).labels.names[0] == "sky"
+    assert weights.load(next(iter(WEIGHTS))).labels.names[0] == "sky"

@@ -9,9 +9,9 @@ import torch
 
 from cfnseg.data.dataset import open_dataset, read_sample
 from cfnseg.data.formats.cityscapes import LABELS
-from cfnseg.inference.image_files import SHIPPED
 from cfnseg.inference.predictor import Predictor
 from cfnseg.metrics.confusion import confusion_matrix, counts_of, scores_of
+from cfnseg.shipped import WEIGHTS
 from tests.conftest import REPO
 
 evaluator = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
@@ -20,7 +20,7 @@ evaluator = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSema
 @pytest.mark.slow
 def test_the_shipped_report_is_what_their_evaluator_counts(real_data, tmp_path):
     torch.set_num_threads(2)
-    data, predictor = open_dataset("camvid", str(real_data / "camvid"), "val"), Predictor(SHIPPED, "cpu")
+    data, predictor = open_dataset("camvid", str(real_data / "camvid"), "val"), Predictor(next(iter(WEIGHTS)), "cpu")
     files, matrix = [], 0
     for index, name in enumerate(data.names):
         image, truth = read_sample(data, index)

@@ -77,7 +77,7 @@ def same_bits(ours: Path, theirs: Path) -> None:
 STAGED = """
 import functools, os, subprocess, sys
 import cfnseg.training.tasks, cfnseg.training.run, cfnseg.workflows
-from cfnseg.cli import run_tool, train_tool
+from cfnseg.cli import run
 
 stage, number = sys.argv.pop(1), int(sys.argv.pop(1))
 places = {"start": (cfnseg.training.run, "build_model"), "epoch": (cfnseg.training.run.Run, "_step"),
@@ -93,7 +93,7 @@ def hit(function):
 if stage in places:
     owner, name = places[stage]
     setattr(owner, name, hit(getattr(owner, name)))
-run_tool(lambda: train_tool("pixel"))
+run("train")
 """
 
 

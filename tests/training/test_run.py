@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from cfnseg import workflows
-from cfnseg.cli import parse_run
 from cfnseg.config import Loss, to_dict
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
@@ -314,11 +313,3 @@ def test_the_region_keeps_its_precision(tiny, precision):
     batch = next(run._batches())
     run._step(batch)
     assert seen[0].dtype == torch.float32 and torch.equal(seen[0], batch["region"])
-
-
-@pytest.mark.parametrize("words, expected", [
-    (["--train.batch", "auto"], (16, 0)), (["--train.batch=auto"], (16, 0)), (["--train.batch", "4"], (4, 1)),
-    (["--train.batch", "6", "--train.accumulate", "3"], (6, 3))])
-def test_batch_auto_keeps_the_batch_of_the_file(words, expected):
-    config, _ = parse_run([str(REPO / "configs/voc_cfn.py"), *words])
-    assert (config.train.batch, config.train.accumulate) == expected
