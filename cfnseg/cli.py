@@ -54,7 +54,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "submit": Command("cfnseg.commands:submit", "pack masks for a test server"),
     "recipes": Command("cfnseg.commands:recipes", "list the configs that ship, copy one"),
     "bench": BENCH,
-    "check": Command("cfnseg.check:check", "what runs on this machine, and whether it is right"),
+    "check": Command("cfnseg.lab.check:check", "what runs on this machine, and whether it is right"),
     "completion": Command("cfnseg.commands:completion", "print the script of bash or zsh"),
     "eval_seg": Command("cfnseg.commands:eval_seg"),
     "eval_cls": Command("cfnseg.commands:eval_cls"),

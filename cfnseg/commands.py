@@ -60,8 +60,8 @@ def train_level(level: Literal["pixel", "image"], config: Config, resume: bool) 
     if config.model.level != level:
         own = config.model.level
         raise UserError(f"{config.name} has model.level {own}; train it with {TRAIN[own]}", code=2)
-    from cfnseg import train as start
     from cfnseg.training.hardware import leave_processes
+    from cfnseg.workflows import train as start
 
     try:
         folder = start(config, resume)

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import cfnseg
+from cfnseg import __version__
 from cfnseg.config import Model
 from cfnseg.data.labels import ClassNames, LabelMap
 from cfnseg.errors import UserError, first_line
@@ -55,7 +55,7 @@ def save_weights(path: str | Path, model: nn.Module, settings: Model, labels: La
         half: store float16; `load` gives float32 again.
     """
     tensors = {k: (v.half() if half and v.is_floating_point() else v).contiguous().cpu() for k, v in model.state_dict().items()}
-    header = {"version": cfnseg.__version__, "model": asdict(settings), "labels": labels.to_dict(), "score": score,
+    header = {"version": __version__, "model": asdict(settings), "labels": labels.to_dict(), "score": score,
               "normalisation": {} if settings.name == OWN else model.encoder.normalisation}
     write_atomic(path, lambda temporary: save_file(tensors, temporary, {"cfnseg": json.dumps(header)}))
 

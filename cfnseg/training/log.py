@@ -140,12 +140,12 @@ def environment() -> dict[str, Any]:
     import timm
     import torch
 
-    import cfnseg
+    from cfnseg import __version__
 
-    home = Path(cfnseg.__file__).parent.parent
+    home = Path(__file__).parents[2]
     git = subprocess.run(["git", "-C", str(home), "rev-parse", "--verify", "-q", "HEAD"], capture_output=True, text=True, check=False)
     dirty = subprocess.run(["git", "-C", str(home), "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
-    return {"cfnseg": cfnseg.__version__, "commit": git.stdout.strip() or None, "changed_since_commit": bool(dirty.stdout.strip()),
+    return {"cfnseg": __version__, "commit": git.stdout.strip() or None, "changed_since_commit": bool(dirty.stdout.strip()),
             "torch": torch.__version__, "timm": timm.__version__, "python": platform.python_version(),
             "platform": platform.platform(), "device": device, "command": " ".join(sys.argv)}

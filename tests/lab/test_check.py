@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from cfnseg import check
+from cfnseg.lab import check
 from cfnseg.lab.op_speed import Case
 from cfnseg.ops import dense_lean as lean
 from cfnseg.ops import proof

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import torch
 
-import cfnseg
+from cfnseg import __version__
 from cfnseg.errors import first_line
 from cfnseg.lab.op_speed import Case, copy_bandwidth, moved_bytes, versions
 from cfnseg.lab.timing import Peak, in_turns
@@ -82,7 +82,7 @@ def check() -> int:
 
 def environment() -> dict[str, str]:
     """What the machine runs, by name."""
-    found = {"cfnseg": cfnseg.__version__, "python": platform.python_version(), "system": platform.platform()}
+    found = {"cfnseg": __version__, "python": platform.python_version(), "system": platform.platform()}
     for package in PACKAGES:
         try:
             found[package.removeprefix("segmentation-models-").replace("pytorch", "smp")] = version(package)
