@@ -37,7 +37,8 @@ class Progress:
         self.bar: Bar | None = None
 
     def mark(self, done: int) -> float | None:
-        """Note that ``done`` units are done; returns units per second of working time, None if unknown yet."""
+        """Note that ``done`` units are done; returns units per second of working time, None if
+        unknown yet."""
         self.marks = [*self.marks[-RECENT:], (self.clock() - self.paused, done)]
         seconds, units = (last - first for first, last in zip(self.marks[0], self.marks[-1]))
         return units / seconds if seconds > 0 else None

@@ -50,7 +50,8 @@ def train(config: Config, resume: bool = False, data: tuple[Dataset, Dataset] | 
     Args:
         config: every setting of the run.
         resume: continue the run in ``<config.runs>/<config.name>``; it ends with the weights that
-            it would have had. More epochs or steps extend a finished run.
+            it would have had, given the same data, model and loss. More epochs or steps extend a
+            finished run.
         data: training and validation data of your own: objects with the four members of
             `cfnseg.data.dataset.Dataset`. The weights and the report call them
             ``config.data.name``. None = as ``config.data`` says.

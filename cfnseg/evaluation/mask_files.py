@@ -30,8 +30,8 @@ def count_image(dataset: Dataset, details: bool, alone: bool,
 
     Returns:
         (C, C) confusion of the pixels that got a class, (3, C) counts of all, what
-        `cfnseg.metrics.segments.count_details` gives, (256,) pixels of each predicted id, and (C,) pixels that would be
-        right if the predictions were train ids.
+        `cfnseg.metrics.segments.count_details` gives, (256,) pixels of each predicted id, and (C,)
+        pixels that would be right if the predictions were train ids.
 
     Raises:
         UserError: a file that cannot be read, has an unknown id, or another size than the truth.
@@ -62,8 +62,8 @@ def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, detail
         title: of the progress display; "" = none.
 
     Raises:
-        UserError: a file that cannot be read, has an unknown id, two meanings or another size than its truth; predictions that
-            hold train ids.
+        UserError: a file that cannot be read, has an unknown id, two meanings or another size than
+            its truth; predictions that hold train ids.
     """
     classes = len(dataset.labels)
     used, as_train = np.zeros(256, np.int64), np.zeros(classes, np.int64)

@@ -1,4 +1,5 @@
-"""Evaluation by the metric contract: whole images at their native size, one confusion matrix over the split."""
+"""Evaluation by the metric contract: whole images at their native size, one confusion matrix over
+the split."""
 
 from __future__ import annotations
 
@@ -34,12 +35,15 @@ class Evaluation:
     Attributes:
         names: the images.
         confusion: (C, C) int64, rows = truth.
-        counts: (images, 3, C) int64 true positives, truth and predicted pixels of each image. Pixels to which a mask gives
-            no class are in the truth's here, so they are wrong, and nowhere in ``confusion``.
-        loss: mean cross-entropy over the counted pixels; nan where masks were scored without a model.
+        counts: (images, 3, C) int64 true positives, truth and predicted pixels of each image.
+            Pixels to which a mask gives no class are in the truth's here, so they are wrong, and
+            nowhere in ``confusion``.
+        loss: mean cross-entropy over the counted pixels; nan where masks were scored without a
+            model.
         presence: (images, C) float64 image-head probabilities, or None without an image head.
         details: boundaries, trimaps and sizes of segments, or None if not counted.
-        calibration: (15, 3) float64 of `cfnseg.metrics.calibration`, or None if not counted or without a model.
+        calibration: (15, 3) float64 of `cfnseg.metrics.calibration`, or None if not counted or
+            without a model.
     """
 
     names: list[str]
@@ -75,7 +79,8 @@ class Evaluation:
         return {"miou": round(self.scores.miou, 5)}
 
     def image_map(self) -> tuple[float, np.ndarray]:
-        """Mean average precision of the image head and the (C,) average precisions; nan without an image head."""
+        """Mean average precision of the image head and the (C,) average precisions; nan without an
+        image head."""
         if self.presence is None:
             return float("nan"), np.full(len(self.confusion), np.nan)
         return mean_average_precision(self.presence, self.counts[:, 1] > 0)
@@ -89,14 +94,15 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
     Args:
         model: a segmentation model, on ``device``; left in the mode it was in.
         dataset: the split.
-        device: where the model is. On a GPU the pixels are counted there, and C x C numbers an image leave it.
+        device: where the model is. On a GPU the pixels are counted there, and C x C numbers an
+            image leave it.
         workers: loader processes.
-        rank, world: this process and how many share the work (every world-th image each, none twice). The matrix is the
-            same for any number of them.
+        rank, world: this process and how many share the work (every world-th image each, none
+            twice). The matrix is the same for any number of them.
         limit: only the first so many images.
         precision: a context manager factory for the forward pass, e.g. ``fabric.autocast``.
-        details: count boundaries, trimaps, sizes of segments and calibration too, for final reports; this takes the masks
-            to the CPU.
+        details: count boundaries, trimaps, sizes of segments and calibration too, for final
+            reports; this takes the masks to the CPU.
         inference: windows, scales, mirroring.
         stopping: asked before each image.
         title: of the progress display; "" = none.
@@ -167,7 +173,8 @@ def combine(parts: Iterable[np.ndarray], stopping: Stopping | None, device: str 
 
 def predicted(model: nn.Module, dataset: Dataset, index: int,
               inference: Inference = PLAIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image (H, W, 3) uint8, truth and prediction (H, W) uint8 train ids of one image of a data set."""
+    """Image (H, W, 3) uint8, truth and prediction (H, W) uint8 train ids of one image of a data
+    set."""
     image, truth = read_sample(dataset, index)
     with evaluating(model):
         mask = segment(model, torch.from_numpy(image).permute(2, 0, 1), inference).mask

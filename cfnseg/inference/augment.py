@@ -1,4 +1,5 @@
-"""Test-time augmentation: a batch of crops at several scales and mirrored, averaged at the crops' own cells."""
+"""Test-time augmentation: a batch of crops at several scales and mirrored, averaged at the crops'
+own cells."""
 
 from __future__ import annotations
 
@@ -18,15 +19,17 @@ def view_logits(model: nn.Module, images: Tensor, region: Tensor, scales: tuple[
 
     Args:
         model: a segmentation model in eval mode, on ``images``' device.
-        images: (N, 3, h, w) uint8 RGB; any h, w >= 1. Views with a side under 32 are padded by their border.
+        images: (N, 3, h, w) uint8 RGB; any h, w >= 1. Views with a side under 32 are padded by
+            their border.
         region: (N, 4) x0, y0, x1, y1 of each crop in its full image, 1 = full width or height.
         scales: factors by which the crops are resized, antialiased where they shrink.
         flip: see each scale mirrored left to right as well.
 
     Returns:
-        Pixel logits (N, C, ceil(h / s), ceil(w / s)), image logits (N, C), both float32, and the stride s, which is no coarser
-        than the finest view's cells (32 the most). They are the logits of a single view, else the logarithm of the mean
-        softmax and the logit of the mean sigmoid.
+        Pixel logits (N, C, ceil(h / s), ceil(w / s)), image logits (N, C), both float32, and the
+        stride s, which is no coarser than the finest view's cells (32 the most). They are the
+        logits of a single view, else the logarithm of the mean softmax and the logit of the mean
+        sigmoid.
     """
     views = [(scale, mirrored) for scale in scales for mirrored in (False, True)[: 1 + flip]]
     pixel = image = None
@@ -43,10 +46,11 @@ def view_logits(model: nn.Module, images: Tensor, region: Tensor, scales: tuple[
 
 def one_view(model: nn.Module, images: Tensor, region: Tensor, scale: float, mirrored: bool,
              finest: float) -> tuple[Tensor, Tensor, int]:
-    """What `view_logits` returns, of one view; ``finest`` is the largest scale, which decides the stride.
+    """What `view_logits` returns, of one view; ``finest`` is the largest scale, which decides the
+    stride.
 
-    A mirrored view gets the mirrored region (1 - x1, y0, 1 - x0, y1), as mirrored training samples do: the place where its
-    pixels lie in the mirrored full image.
+    A mirrored view gets the mirrored region (1 - x1, y0, 1 - x0, y1), as mirrored training samples
+    do: the place where its pixels lie in the mirrored full image.
     """
     size = tuple(images.shape[-2:])
     seen = size if scale == 1 else tuple(max(1, round(n * scale)) for n in size)
@@ -73,8 +77,8 @@ def one_view(model: nn.Module, images: Tensor, region: Tensor, scale: float, mir
 
 
 def _at_cells(pixel: Tensor, coarse: int, seen: tuple[int, int], size: tuple[int, int], stride: int, mirrored: bool) -> Tensor:
-    """Logits (N, C, h, w) at stride ``coarse`` of a view of size ``seen``, read bilinearly at the cells of stride ``stride``
-    of the crop of size ``size`` that it shows."""
+    """Logits (N, C, h, w) at stride ``coarse`` of a view of size ``seen``, read bilinearly at the
+    cells of stride ``stride`` of the crop of size ``size`` that it shows."""
     matrices = []
     for axis, (own, other, knots) in enumerate(zip(size, seen, pixel.shape[-2:])):
         cells = -(-own // stride)

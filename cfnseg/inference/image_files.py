@@ -26,10 +26,12 @@ DRAWING = 3  # pictures of the image's size that exist at once while an overlay 
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
-    """The paths with each folder replaced by the images in it, sorted. A missing path stays, to be named as it is read.
+    """The paths with each folder replaced by the images in it, sorted. A missing path stays, to be
+    named as it is read.
 
-    Earlier results in a folder are left out, with a line on it: a mask or an overlay whose image, or whose other half, lies
-    there as well. A result that is given by its own path is an image like others.
+    Earlier results in a folder are left out, with a line on it: a mask or an overlay whose image,
+    or whose other half, lies there as well. A result that is given by its own path is an image like
+    others.
     """
     found = []
     for path in paths:
@@ -76,23 +78,28 @@ def result_names(files: list[Path]) -> list[str]:
 
 def infer_files(paths: Iterable[Path], weights: Path, out: Path, device: str = "auto", inference: Inference = PLAIN,
                 compile: bool = False) -> int:
-    """Segment files and write the masks. Files are read and written in threads while the network computes.
+    """Segment files and write the masks. Files are read and written in threads while the network
+    computes.
 
     Args:
         paths: images and folders.
         weights: a weights file.
-        out: a folder, none of ``paths``; gets ``<stem>_mask.png`` (8-bit palette PNG of raw ids, exactly the image's size) and
-            ``<stem>_overlay.jpg``; `result_names` says what images that share a stem get.
+        out: a folder, none of ``paths``; gets ``<stem>_mask.png`` (8-bit palette PNG of raw ids,
+            exactly the image's size) and ``<stem>_overlay.jpg``; `result_names` says what images
+            that share a stem get.
         device: "auto", "cpu" or "cuda".
-        inference: windows, scales, mirroring. What an image that goes through windows will need is printed before it does.
+        inference: windows, scales, mirroring. What an image that goes through windows will need is
+            printed before it does.
         compile: see `Predictor`.
 
     Returns:
-        The number of files that failed; each is named on stderr. The images per second are printed last, with the share of
+        The number of files that failed; each is named on stderr. The images per second are printed
+        last, with the share of
         the time in which the network computed: what is left of it was spent in waiting for files.
 
     Raises:
-        UserError: no images, weights that cannot be used, or results that would lie among the images or overwrite each other.
+        UserError: no images, weights that cannot be used, or results that would lie among the
+            images or overwrite each other.
     """
     paths, out = list(paths), Path(out)
     if out.exists() and not out.is_dir():
@@ -132,7 +139,8 @@ def infer_files(paths: Iterable[Path], weights: Path, out: Path, device: str = "
 
 
 def ahead(pool: ThreadPoolExecutor, read: Callable[[Path], np.ndarray], files: list[Path], names: list[str]) -> Iterator[tuple]:
-    """(file, its results' name, the future of what ``read`` gives), with the next file being read meanwhile."""
+    """(file, its results' name, the future of what ``read`` gives), with the next file being read
+    meanwhile."""
     following = None
     for path, name in zip(files, names):
         current, following = following, (path, name, pool.submit(read, path))

@@ -23,12 +23,14 @@ PROBE = 256  # side of the crop whose activations are counted
 
 @dataclass(frozen=True)
 class Peak:
-    """An upper estimate of what a prediction adds to the process, in bytes; strip and network are on the model's device.
+    """An upper estimate of what a prediction adds to the process, in bytes; strip and network are
+    on the model's device.
 
     Attributes:
         image: the image.
         outputs: mask and confidence.
-        strip: the accumulator over the windows' rows, and a strip of logits at the image's resolution with its softmax.
+        strip: the accumulator over the windows' rows, and a strip of logits at the image's
+            resolution with its softmax.
         network: everything alive at the worst moment of a batch of windows.
     """
 
@@ -45,10 +47,12 @@ class Peak:
 
 @torch.inference_mode()
 def expected_peak(model: Segmenter, size: tuple[int, int], inference: Inference) -> Peak:
-    """What an image will need. A crop is run to count its tensors (a fraction of a second); the rest is arithmetic.
+    """What an image will need. A crop is run to count its tensors (a fraction of a second); the
+    rest is arithmetic.
 
-    Activations of a fully convolutional network grow with the area that it sees, and the count is scaled so; what
-    convolutions allocate within themselves and what the allocator cannot reuse is not seen, and is put at half as much.
+    Activations of a fully convolutional network grow with the area that it sees, and the count is
+    scaled so; what convolutions allocate within themselves and what the allocator cannot reuse is
+    not seen, and is put at half as much.
 
     Args:
         model: a segmentation model in eval mode.
@@ -71,7 +75,8 @@ def expected_peak(model: Segmenter, size: tuple[int, int], inference: Inference)
 
 
 class _Alive(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations make, and remembers the most that were alive at once."""
+    """Counts the bytes of the tensors that operations make, and remembers the most that were alive
+    at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +103,8 @@ class _Alive(TorchDispatchMode):
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds now; 0 where the system does not say (other than Linux)."""
+    """Bytes of memory that this process holds now; 0 where the system does not say (other than
+    Linux)."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -106,7 +112,8 @@ def resident() -> int:
 
 
 def through_windows(model: Segmenter, size: tuple[int, int], inference: Inference, process: int, afterwards: int = 0) -> str | None:
-    """A line on an image that goes through in windows: how many, and the memory; None if it needs none.
+    """A line on an image that goes through in windows: how many, and the memory; None if it needs
+    none.
 
     Args:
         model, size, inference: as for `expected_peak`.

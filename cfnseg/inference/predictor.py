@@ -24,7 +24,8 @@ class Segmented(NamedTuple):
 
     Attributes:
         mask: (H, W) uint8 train ids.
-        confidence: (H, W) float32 softmax probability of each pixel's class, or None if it was not asked for.
+        confidence: (H, W) float32 softmax probability of each pixel's class, or None if it was not
+            asked for.
         presence: (C,) float64 probability of each class to be anywhere in the image.
         loss: sum of the cross-entropy over the pixels of the truth that count; 0 without one.
     """
@@ -42,7 +43,8 @@ def segment(model: nn.Module, image: Tensor, inference: Inference = PLAIN, *, tr
 
     Args:
         model: a segmentation model in eval mode, or any module that `as_segmenter` takes.
-        image: (3, H, W) uint8 RGB; it may stay on the CPU, crops go to the model's device by themselves.
+        image: (3, H, W) uint8 RGB; it may stay on the CPU, crops go to the model's device by
+            themselves.
         inference: windows, scales, mirroring.
         truth: (H, W) train ids, 255 = ignore, for the loss.
         confidence: give each pixel's probability too.
@@ -63,7 +65,10 @@ def segment(model: nn.Module, image: Tensor, inference: Inference = PLAIN, *, tr
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called "auto" (CUDA where there is one), "cpu" or "cuda"; UserError for another or one that is not there."""
+    """The device called "auto" (CUDA where there is one), "cpu" or "cuda".
+
+    UserError for another or one that is not there.
+    """
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"device {name!r} is unknown; there are auto, cpu and cuda", code=2)
     if name == "cuda" and not torch.cuda.is_available():
@@ -78,7 +83,8 @@ class Prediction:
     Attributes:
         mask: (H, W) uint8 train ids; `LabelMap.decode` gives raw ids.
         confidence: (H, W) float32 softmax probability of each pixel's class.
-        present: {class name: probability that the class is anywhere in the image}, the most likely first.
+        present: {class name: probability that the class is anywhere in the image}, the most likely
+            first.
     """
 
     mask: np.ndarray
@@ -93,7 +99,8 @@ class Predictor:
         weights: a weights file, or what `cfnseg.load` gave.
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
         inference: windows, scales, mirroring, precision.
-        compile: torch.compile the network: slow for the first images and for each new size, faster afterwards on a GPU.
+        compile: torch.compile the network: slow for the first images and for each new size, faster
+            afterwards on a GPU.
 
     Raises:
         UserError: the weights cannot be used.
@@ -113,7 +120,8 @@ class Predictor:
         """Predict one image.
 
         Args:
-            image: (H, W, 3) uint8 RGB, any H, W >= 1; or a PIL image, seen as RGB and upright by its EXIF orientation.
+            image: (H, W, 3) uint8 RGB, any H, W >= 1; or a PIL image, seen as RGB and upright by
+                its EXIF orientation.
 
         Raises:
             ValueError: another kind, shape or dtype.

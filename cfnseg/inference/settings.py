@@ -16,28 +16,35 @@ LARGEST_SIDE = 1024  # of windows that nobody chose, in pixels as the network se
 
 @dataclass(frozen=True)
 class Inference:
-    """Windows and views (test-time augmentation), for evaluation and inference alike; the defaults are one plain pass.
+    """Windows and views (test-time augmentation), for evaluation and inference alike; the defaults
+    are one plain pass.
 
     Raises:
         UserError: a value that no image can be read with, by its option's name.
     """
 
     window: tuple[int, int] | None = None
-    """Height and width of the windows in pixels of the image, 32 or more, rounded up to multiples of 32. None = an image
-    up to ``max_pixels`` goes through whole, a larger one in windows of about 1024 x 1024 for the network."""
+    """Height and width of the windows in pixels of the image, 32 or more, rounded up to multiples
+    of 32. None = an image up to ``max_pixels`` goes through whole, a larger one in windows of about
+    1024 x 1024 for the network."""
     overlap: float = 0.125
-    """Share of a window that its neighbour sees as well, 0 up to below 1. Windows start at multiples of 32 pixels, so it is
-    rounded up; only windows under 64 pixels can overlap less."""
+    """Share of a window that its neighbour sees as well, 0 up to below 1. Windows start at
+    multiples of 32 pixels, so it is rounded up; only windows under 64 pixels can overlap less."""
     batch: int = 1
     """Windows that go through the network at once: more memory, and on a GPU more speed."""
     scales: tuple[float, ...] = (1.0,)
-    """Factors on the model's test_scale; the class probabilities of several are averaged, e.g. 0.75 1 1.25."""
+    """Factors on the model's test_scale; the class probabilities of several are averaged, e.g. 0.75
+    1 1.25."""
     flip: bool = False
     """Average with the mirrored image."""
     max_pixels: int = 1024 * 2048
-    """The largest image, in pixels after scaling, that goes through whole where ``window`` is None."""
+    """The largest image, in pixels after scaling, that goes through whole where ``window`` is
+    None."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Arithmetic of the network; half precision is for GPUs. What follows the logits is in float32."""
+    """Arithmetic of the network; half precision is for GPUs.
+
+    What follows the logits is in float32.
+    """
 
     def __post_init__(self) -> None:
         rules = [
@@ -59,8 +66,8 @@ class Inference:
         return torch.autocast(device.type, kind) if kind else nullcontext()
 
     def window_for(self, size: tuple[int, int], test_scale: float = 1.0) -> tuple[int, int]:
-        """Height and width of the windows of an image of ``size`` (H, W), multiples of 32; the image fits into one if they
-        are as large as it."""
+        """Height and width of the windows of an image of ``size`` (H, W), multiples of 32; the
+        image fits into one if they are as large as it."""
         scale = test_scale * max(self.scales)
         if self.window:
             window = self.window

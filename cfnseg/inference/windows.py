@@ -1,9 +1,11 @@
-"""Sliding windows: an image of any size as strips of logits from top to bottom, in memory that its height does not change.
+"""Sliding windows: an image of any size as strips of logits from top to bottom, in memory that its
+height does not change.
 
-Windows overlap and are blended with Gaussian weights, standard deviation an eighth of the window (nnU-Net, Isensee et al.
-2021, https://doi.org/10.1038/s41592-020-01008-z), so that a window counts where it sees most around a pixel. The weights are
-products of one along each axis, and normalised along each axis they sum to 1 everywhere: nothing is divided afterwards. Only
-the rows that the windows below still add to are kept.
+Windows overlap and are blended with Gaussian weights, standard deviation an eighth of the window
+(nnU-Net, Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z), so that a window counts
+where it sees most around a pixel. The weights are products of one along each axis, and normalised
+along each axis they sum to 1 everywhere: nothing is divided afterwards. Only the rows that the
+windows below still add to are kept.
 """
 
 from __future__ import annotations
@@ -29,11 +31,12 @@ class Strip:
 
     Attributes:
         rows: the image rows that it decides.
-        logits: (1, C, h, w) float32 cells of those rows, with one row of cells more at either end where the image goes on:
-            upsampling needs it.
+        logits: (1, C, h, w) float32 cells of those rows, with one row of cells more at either end
+            where the image goes on: upsampling needs it.
         size: (H', W) of the logits in pixels, as `cfnseg.ops` takes it.
         skip: rows of the H' that lie above ``rows``.
-        image: (1, C) image logits, each class's maximum over the windows so far; the last strip has the image's.
+        image: (1, C) image logits, each class's maximum over the windows so far; the last strip has
+            the image's.
     """
 
     rows: slice
@@ -56,7 +59,8 @@ class Strip:
         return classes[0, self._inner], top[0, self._inner]
 
     def cross_entropy(self, truth: Tensor) -> Tensor:
-        """Sum of the cross-entropy over the pixels of ``rows``, of the image's (H, W) train ids; 255 counts for nothing."""
+        """Sum of the cross-entropy over the pixels of ``rows``, of the image's (H, W) train ids.
+        255 counts for nothing."""
         target = torch.full(self.size, 255, dtype=torch.uint8, device=self.logits.device)
         target[self._inner] = truth[self.rows].to(target)
         return dense_cross_entropy(self.logits, target[None], reduction="sum")
@@ -66,7 +70,8 @@ def strips(model: Segmenter, image: Tensor, inference: Inference) -> Iterator[St
     """The strips of an image, from its first row to its last.
 
     Args:
-        model: a segmentation model in eval mode. Its ``test_scale`` is a factor on ``inference.scales``.
+        model: a segmentation model in eval mode. Its ``test_scale`` is a factor on
+            ``inference.scales``.
         image: (3, H, W) uint8 RGB, any H, W >= 1. Crops go to the model's device by themselves.
         inference: windows, scales, mirroring.
 
@@ -92,7 +97,8 @@ def strips(model: Segmenter, image: Tensor, inference: Inference) -> Iterator[St
 
 
 def window_rows(model: Segmenter, image: Tensor, inference: Inference) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Finished rows of cells (C, n, w) float32 from top to bottom, (1, C) image logits so far, and the cells' stride."""
+    """Finished rows of cells (C, n, w) float32 from top to bottom, (1, C) image logits so far, and
+    the cells' stride."""
     height, width = image.shape[-2:]
     device = device_of(model, image)
     scales = tuple(s * model.test_scale for s in inference.scales)
@@ -136,9 +142,11 @@ def device_of(model: nn.Module, image: Tensor) -> torch.device:
 
 
 def starts(length: int, window: int, overlap: float) -> list[int]:
-    """Where windows start along a side: on multiples of 32, so that their cells are cells of the whole image.
+    """Where windows start along a side: on multiples of 32, so that their cells are cells of the
+    whole image.
 
-    The last one is moved back to end with the image, to which it lacks less than 32 pixels of its length.
+    The last one is moved back to end with the image, to which it lacks less than 32 pixels of its
+    length.
     """
     step = max(32, int(window * (1 - overlap)) // 32 * 32)
     last = max(0, -(-(length - window) // 32) * 32)
@@ -146,7 +154,8 @@ def starts(length: int, window: int, overlap: float) -> list[int]:
 
 
 def blend_weights(begins: list[int], length: int, window: int, stride: int) -> list[Tensor]:
-    """Each window's float32 weights at its cells along a side: a Gaussian over the sum of all windows' there.
+    """Each window's float32 weights at its cells along a side: a Gaussian over the sum of all
+    windows' there.
 
     A Gaussian is exp(-8) at its window's ends, so no sum is near 0.
     """

@@ -33,7 +33,8 @@ def read_header(text: str) -> Header:
     """The header that `cfnseg.models.weights.save_weights` wrote as ``text``.
 
     Raises:
-        UserError: no JSON object, a key twice, a number that is not finite, or a value that no file of ours has.
+        UserError: no JSON object, a key twice, a number that is not finite, or a value that no file
+            of ours has.
     """
     try:
         header = json.loads(text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)

@@ -44,7 +44,8 @@ class Weights:
 
 def save_weights(path: str | Path, model: nn.Module, settings: Model, labels: LabelMap | ClassNames, score: dict[str, Any],
                  half: bool = False) -> None:
-    """Write a self-describing .safetensors file: tensors, and a JSON header with model, labels, normalisation and score.
+    """Write a self-describing .safetensors file: tensors, and a JSON header with model, labels,
+    normalisation and score.
 
     Args:
         path: the file.
@@ -68,8 +69,9 @@ def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weig
         model: the network that gets the weights, in place; needed where it was a user's own.
 
     Raises:
-        UserError: no such file, not safetensors (a pickle is never opened), no header of ours, a value in it that no file
-            of ours has, or tensors that do not fit it. Nothing is downloaded, and no memory taken for what the file lacks.
+        UserError: no such file, not safetensors (a pickle is never opened), no header of ours, a
+            value in it that no file of ours has, or tensors that do not fit it. Nothing is
+            downloaded, and no memory taken for what the file lacks.
     """
     path = Path(path or shipped_weights())
     if not path.is_file():
@@ -109,7 +111,8 @@ def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weig
 
 
 def _demand_same(own: dict[str, Tensor], theirs: dict[str, Tensor], model: str) -> None:
-    """UserError for the first tensor that the model lacks or the file lacks, or whose shape or kind of number differs."""
+    """UserError for the first tensor that the model lacks or the file lacks, or whose shape or kind
+    of number differs."""
     for what, names in (("no tensor", own.keys() - theirs.keys()), ("a tensor too many,", theirs.keys() - own.keys())):
         if names:
             raise UserError(f"the tensors do not fit {model}: {what} {min(names)[:200]} ({len(names)} such)")
@@ -133,7 +136,8 @@ class Start(NamedTuple):
 
 
 def start_from(model: nn.Module, path: str | Path, settings: Model, labels: LabelMap | ClassNames) -> Start:
-    """Copy the tensors of a weights file whose names and shapes fit into ``model``, for fine-tuning.
+    """Copy the tensors of a weights file whose names and shapes fit into ``model``, for
+    fine-tuning.
 
     A tensor with a place for each class is copied class by class: classes match by name, first
     exactly, then regardless of case. New classes keep the model's weights; the file's other classes
@@ -176,7 +180,8 @@ def start_from(model: nn.Module, path: str | Path, settings: Model, labels: Labe
 
 
 def match_names(own: list[str], theirs: list[str]) -> list[tuple[int, int]]:
-    """Pairs (index in ``own``, index in ``theirs``) of equal names; those left over pair if they are equal but for case."""
+    """Pairs (index in ``own``, index in ``theirs``) of equal names; those left over pair if they
+    are equal but for case."""
     pairs: dict[int, int] = {}
     for form in (str, str.casefold):
         free = {form(name): i for i, name in reversed(list(enumerate(theirs))) if i not in pairs.values()}
@@ -187,7 +192,8 @@ def match_names(own: list[str], theirs: list[str]) -> list[tuple[int, int]]:
 
 
 def class_axes(settings: Model, classes: int) -> dict[str, int | None]:
-    """The axis of each tensor of a model along which its classes lie, or None: the one that one more class would lengthen."""
+    """The axis of each tensor of a model along which its classes lie, or None: the one that one
+    more class would lengthen."""
     with torch.device("meta"):
         fewer, more = (build_model(settings, n, pretrained=False).state_dict() for n in (classes, classes + 1))
     return {name: next((i for i, (a, b) in enumerate(zip(tensor.shape, more[name].shape)) if a != b), None)

@@ -13,7 +13,8 @@ from cfnseg.errors import UserError
 
 
 def split(batch: dict[str, Any], parts: int) -> list[Batch]:
-    """The batch in ``parts`` parts of nearly the same number of images; fewer if it has fewer images."""
+    """The batch in ``parts`` parts of nearly the same number of images; fewer if it has fewer
+    images."""
     images = len(batch["image"])
     ends = [images * i // min(parts, images) for i in range(min(parts, images) + 1)]
     return [Batch({k: v[start:stop] for k, v in batch.items()}) for start, stop in zip(ends, ends[1:])]

@@ -23,12 +23,18 @@ FREE_TO_CHANGE = {"workers", "download", "save_every", "val_every", "pictures", 
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
-    """Write resumable state (tensors, numbers, strings, lists, dicts) atomically. Raises UserError if it cannot."""
+    """Write resumable state (tensors, numbers, strings, lists, dicts) atomically.
+
+    Raises UserError if it cannot.
+    """
     write_atomic(path, lambda temporary: torch.save(state, temporary))
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The state that `save_checkpoint` wrote; no code in the file runs. Raises UserError if it is missing or something else."""
+    """The state that `save_checkpoint` wrote; no code in the file runs.
+
+    Raises UserError if it is missing or something else.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint {path} to resume from; start without --resume")
@@ -36,7 +42,10 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def previous(folder: Path, resume: bool) -> dict[str, Any] | None:
-    """The checkpoint of a run to resume, None for a new run; UserError if it is missing, or there although not resumed."""
+    """The checkpoint of a run to resume, None for a new run.
+
+    UserError if it is missing, or there although not resumed.
+    """
     path = folder / "last.ckpt"
     if resume:
         saved = load_checkpoint(path)

@@ -22,10 +22,11 @@ from cfnseg.errors import UserError
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks in place of giving each back to the system and faulting it in again.
+    """Let glibc keep large freed blocks in place of giving each back to the system and faulting it
+    in again.
 
-    A CPU training step allocates and frees hundreds of MB; with glibc's defaults page faults are more than half of its
-    time (docs/performance.md). Does nothing where the C library is another.
+    A CPU training step allocates and frees hundreds of MB; with glibc's defaults page faults are
+    more than half of its time (docs/performance.md). Does nothing where the C library is another.
     """
     if sys.platform != "linux":
         return
@@ -78,7 +79,8 @@ def build_fabric(settings: Train) -> Fabric:
 
 
 def leave_processes() -> None:
-    """End this process's part in a run of several while the interpreter is whole; nothing happens in a run of one.
+    """End this process's part in a run of several while the interpreter is whole; nothing happens
+    in a run of one.
 
     Fabric does it at exit for NCCL only. With gloo, a thread of the process group may still hold a
     tensor of the last collective. Its release while Python shuts down aborts the process (pytorch
@@ -91,8 +93,8 @@ def leave_processes() -> None:
 class SyncBatchNorm(nn.Module):
     """Batch norm over the batches of all processes, on any device (torch's own is for GPUs).
 
-    Takes over the parameters, buffers and, of timm's fused layers, the activation of ``norm``. Every process must have the
-    same number of samples.
+    Takes over the parameters, buffers and, of timm's fused layers, the activation of ``norm``.
+    Every process must have the same number of samples.
     """
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
@@ -125,7 +127,8 @@ class SyncBatchNorm(nn.Module):
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model with every batch norm counting over all processes: torch's layer on CUDA, `SyncBatchNorm` elsewhere."""
+    """The model with every batch norm counting over all processes: torch's layer on CUDA,
+    `SyncBatchNorm` elsewhere."""
     if device.type == "cuda":
         return convert_sync_batchnorm(model)
     for parent in list(model.modules()):

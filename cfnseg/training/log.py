@@ -44,7 +44,8 @@ class RunLog:
         self.clock, self.validation = clock, 0.0  # seconds that the last validation took
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append a row (with its ``step``); numbers that are not finite become null, as JSON has none."""
+        """Append a row (with its ``step``); numbers that are not finite become null, as JSON has
+        none."""
         if not self.active:
             return
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
@@ -101,7 +102,8 @@ class RunLog:
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a `log.jsonl`; none if it is missing. What a crash left at its end, of any bytes, is left out.
+    """The rows of a `log.jsonl`; none if it is missing. What a crash left at its end, of any bytes,
+    is left out.
 
     Raises UserError for a line that is no row and has rows below it.
     """

@@ -1,4 +1,5 @@
-"""The loss of a batch: cross-entropy over pixels + a weighted multi-label loss of the image head."""
+"""The loss of a batch: cross-entropy over pixels + a weighted multi-label loss of the image
+head."""
 
 from __future__ import annotations
 
@@ -41,13 +42,17 @@ class Totals(NamedTuple):
 
 
 def loss_totals(mask: Tensor, region: Tensor | None, weight: Tensor | None, world: int = 1) -> Totals:
-    """`Totals` of the total batch from this process's share of it; see `pixel_loss` and `image_loss`."""
+    """`Totals` of the total batch from this process's share of it; see `pixel_loss` and
+    `image_loss`."""
     pixels = pixel_weights(mask, weight).double().sum()
     return Totals(over_processes(pixels, world), over_processes(known_images(mask, region).sum(), world))
 
 
 def pixel_weights(mask: Tensor, weight: Tensor | None) -> Tensor:
-    """Float32 weight of each pixel of a uint8 mask of train ids, 0 where ignored; None = all weigh 1."""
+    """Float32 weight of each pixel of a uint8 mask of train ids, 0 where ignored.
+
+    None = all weigh 1.
+    """
     if weight is None:
         return (mask != IGNORE).float()
     return F.pad(weight.float(), (0, 256 - len(weight)))[mask.int()]
@@ -62,12 +67,15 @@ def pixel_loss(logits: Tensor, mask: Tensor, settings: Loss, weight: Tensor | No
         mask: (N, H, W) uint8 train ids.
         settings: ohem, label_smoothing.
         weight: (C,) class weights or None.
-        world: processes that share the batch. Each divides by the pixels of all of them, times ``world``, so that averaging
-            the gradients over processes gives that of the whole batch, however the ignored pixels are spread.
-        totals: of the total batch where ``mask`` is a part of this process's share; the parts' losses then add up.
+        world: processes that share the batch. Each divides by the pixels of all of them, times
+            ``world``, so that averaging the gradients over processes gives that of the whole batch,
+            however the ignored pixels are spread.
+        totals: of the total batch where ``mask`` is a part of this process's share; the parts'
+            losses then add up.
 
     Returns:
-        A scalar. With ``settings.ohem`` the mean over that share of hardest counted pixels of the total batch.
+        A scalar. With ``settings.ohem`` the mean over that share of hardest counted pixels of the
+        total batch.
     """
     if settings.ohem:
         each = dense_cross_entropy(logits, mask, weight=weight, label_smoothing=settings.label_smoothing, reduction="none")
@@ -83,9 +91,9 @@ def pixel_loss(logits: Tensor, mask: Tensor, settings: Loss, weight: Tensor | No
 def hardest(each: Tensor, counted: Tensor, share: float, world: int = 1) -> Tensor:
     """Which pixels are the hardest ``share`` of the total batch?
 
-    Exact, the same for any number of processes, and without a host synchronisation: no shape depends on
-    the data. The k-th largest loss is found digit by digit of its bit pattern, as the patterns of
-    floats >= 0 are ordered like the floats. Processes exchange 4,097 counts.
+    Exact, the same for any number of processes, and without a host synchronisation: no shape
+    depends on the data. The k-th largest loss is found digit by digit of its bit pattern, as the
+    patterns of floats >= 0 are ordered like the floats. Processes exchange 4,097 counts.
 
     Args:
         each: (N, H, W) float32 loss of each pixel, >= 0 or nan (nan is the hardest).
@@ -122,7 +130,8 @@ def known_images(mask: Tensor, region: Tensor | None) -> Tensor:
 
     Args:
         mask: (N, H, W) uint8 train ids.
-        region: (N, 4) where each crop lies in its image; what lies outside is padding. None = nothing is.
+        region: (N, 4) where each crop lies in its image; what lies outside is padding. None =
+            nothing is.
     """
     ignored = (mask == IGNORE).sum((1, 2)).double()
     real = torch.full_like(ignored, mask[0].numel())
@@ -134,7 +143,8 @@ def known_images(mask: Tensor, region: Tensor | None) -> Tensor:
 
 def image_loss(logits: Tensor, mask: Tensor, region: Tensor | None = None, world: int = 1,
                totals: Totals | None = None) -> Tensor:
-    """Multi-label cross-entropy of the image head, averaged over the (image, class) pairs of the total batch.
+    """Multi-label cross-entropy of the image head, averaged over the (image, class) pairs of the
+    total batch.
 
     Args:
         logits: (N, C).
@@ -155,7 +165,8 @@ def image_loss(logits: Tensor, mask: Tensor, region: Tensor | None = None, world
 
 def batch_loss(output: Output, mask: Tensor, settings: Loss, weight: Tensor | None = None, world: int = 1, side: float = 0.0,
                region: Tensor | None = None, totals: Totals | None = None) -> Tensor:
-    """The loss that is minimised: pixel + ``settings.image`` x image head + ``side`` x that of each side output."""
+    """The loss that is minimised: pixel + ``settings.image`` x image head + ``side`` x that of each
+    side output."""
     loss = pixel_loss(output.pixel, mask, settings, weight, world, totals)
     for logits in output.side:
         loss = loss + side * pixel_loss(logits, mask, settings, weight, world, totals)
@@ -164,5 +175,6 @@ def batch_loss(output: Output, mask: Tensor, settings: Loss, weight: Tensor | No
 
 
 def side_weight(model: Segmenter, settings: Loss, progress: float) -> float:
-    """The weight of side outputs' losses at ``progress`` 0..1 of the run: constant, or fading to 0 where the model says so."""
+    """The weight of side outputs' losses at ``progress`` 0..1 of the run: constant, or fading to 0
+    where the model says so."""
     return settings.side * (1 - progress if model.side_fades else 1.0)

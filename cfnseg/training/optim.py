@@ -14,13 +14,14 @@ from cfnseg.config import Optim
 
 
 def build_optimizer(model: nn.Module, settings: Optim) -> Optimizer:
-    """SGD or AdamW over groups of encoder, fusion and the rest, each in weights, biases and what norms have.
+    """SGD or AdamW over groups of encoder, fusion and the rest, each in weights, biases and what
+    norms have.
 
-    Biases and norms never decay; fusion deltas do (towards equal fusion), whatever their shape. Each group carries its
-    learning-rate factor as ``factor``.
+    Biases and norms never decay; fusion deltas do (towards equal fusion), whatever their shape.
+    Each group carries its learning-rate factor as ``factor``.
 
-    The update is torch's fused kernel where every parameter is a float tensor on a CPU or on CUDA. A
-    checkpoint continues so whichever update wrote it.
+    The update is torch's fused kernel where every parameter is a float tensor on a CPU or on CUDA.
+    A checkpoint continues so whichever update wrote it.
     """
     of_norms = {id(p) for m in model.modules() if hasattr(m, "running_mean") or isinstance(m, nn.LayerNorm) for p in m.parameters(False)}
     groups: dict[tuple[str, str], list[nn.Parameter]] = {}
@@ -58,7 +59,8 @@ def build_optimizer(model: nn.Module, settings: Optim) -> Optimizer:
 
 
 def clip_gradients(fabric: Fabric, optimizer: Optimizer, largest: float) -> Tensor:
-    """Bring gradients to their true scale and their norm to ``largest`` at most; nothing waits for the device.
+    """Bring gradients to their true scale and their norm to ``largest`` at most; nothing waits for
+    the device.
 
     In place of `Fabric.clip_gradients`, which refuses fused optimizers under 16-mixed.
 
@@ -82,7 +84,8 @@ def clip_gradients(fabric: Fabric, optimizer: Optimizer, largest: float) -> Tens
 
 
 def schedule(step: int, total: int, settings: Optim) -> float:
-    """The learning rate's factor at a step (0-based): linear warm-up times (1 - step / total) ** power, or 0.1 ** drops passed.
+    """The learning rate's factor at a step (0-based): linear warm-up times (1 - step / total) **
+    power, or 0.1 ** drops passed.
 
     A function of the step alone, so a resumed run has nothing to restore.
     """

@@ -1,8 +1,8 @@
 """The training loop.
 
-A run is a function of its config: images and crops of a step, learning rate and dropout masks follow
-from (seed, step). So `last.ckpt` holds weights, optimizer and average, and a resumed run ends in the
-same bits.
+A run is a function of its config: images and crops of a step, learning rate and dropout masks
+follow from (seed, step). So `last.ckpt` holds weights, optimizer and average, and a resumed run
+ends in the same bits.
 
 A step does not wait for the device. The host reads loss and gradient norm every `train.log_every`
 steps and before it saves, so no checkpoint holds weights that are not finite.
@@ -331,7 +331,8 @@ class Run:
         return total
 
     def _read(self, rate: float) -> int:
-        """Wait for the device: the last steps' values; returns the signal after which to stop, or 0.
+        """Wait for the device: the last steps' values; returns the signal after which to stop, or
+        0.
 
         Raises:
             UserError: a loss or a gradient is not finite.

@@ -1,4 +1,5 @@
-"""What the training loop needs of a task, as plain functions: data, samples, loss, scores, pictures."""
+"""What the training loop needs of a task, as plain functions: data, samples, loss, scores,
+pictures."""
 
 from __future__ import annotations
 
