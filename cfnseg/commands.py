@@ -30,10 +30,13 @@ TRAIN = {"pixel": "tools/train_seg.py or cfnseg train",
 def train(config: Settings, *, resume: Flag = False) -> None:
     """Train a segmentation model; keep the best weights and report on them.
 
-    RECIPE is a name that `cfnseg recipes` lists, or a config file; each option below overrides
-    one of its settings. A first run: cfnseg train shapes_cfn. A data set of your own:
-    cfnseg train shapes_cfn --data.name folder --data.root DIR. Several GPUs:
-    torchrun --nproc-per-node N -m cfnseg train RECIPE.
+    RECIPE is a name that `cfnseg recipes` lists, or a config file. An option overrides a setting.
+
+    A first run: cfnseg train shapes_cfn
+
+    Data of your own: cfnseg train shapes_cfn --data.name folder --data.root DIR
+
+    Several GPUs: torchrun --nproc-per-node N -m cfnseg train RECIPE
 
     Args:
         resume: continue the run in <runs>/<name>, stopped or finished.
@@ -44,8 +47,9 @@ def train(config: Settings, *, resume: Flag = False) -> None:
 def classify(config: Settings, *, resume: Flag = False) -> None:
     """Train a classification model; keep the best weights and report on them.
 
-    RECIPE is a name that `cfnseg recipes` lists, or a config file; each option below overrides
-    one of its settings. For example: cfnseg classify cifar10_cfn_short --data.download True.
+    RECIPE is a name that `cfnseg recipes` lists, or a config file. An option overrides a setting.
+
+    For example: cfnseg classify cifar10_cfn_short --data.download True
 
     Args:
         resume: continue the run in <runs>/<name>, stopped or finished.

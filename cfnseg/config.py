@@ -187,7 +187,21 @@ class Train:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run."""
+    """A whole run.
+
+    Example:
+        >>> from cfnseg import Config, Data, Loss, Model, Optim, Train
+        >>> config = Config(
+        ...     model=Model(encoder="resnet50", grid=(4, 4)),
+        ...     data=Data(name="folder", root="my_data", crop=(512, 512)),
+        ...     optim=Optim(name="adamw", lr=1e-3),
+        ...     loss=Loss(class_weights="median"),
+        ...     train=Train(epochs=20, batch=16),
+        ...     name="mine",
+        ... )
+        >>> config.data.scale
+        (0.5, 2.0)
+    """
 
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)

@@ -68,6 +68,18 @@ def train(config: Config, resume: bool = False, data: tuple[Dataset, Dataset] | 
 
     Raises:
         UserError: a mistake in settings, data or files. Stopped: stopped, with the state saved.
+
+    Example:
+        >>> import cfnseg
+        >>> config = cfnseg.Config(
+        ...     model=cfnseg.Model(encoder="test_efficientnet", encoder_weights=None, width=8),
+        ...     data=cfnseg.Data(name="shapes", holdout="train_000", crop=(64, 64), workers=0),
+        ...     train=cfnseg.Train(max_steps=2, pictures=0),
+        ...     name="example",
+        ... )
+        >>> run = cfnseg.train(config)  # prints its progress
+        >>> str(run), (run / "best.safetensors").is_file()
+        ('runs/example', True)
     """
     check(config)
     fabric, stopping = build_fabric(config.train), Stopping()

@@ -176,6 +176,12 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
 
     Raises:
         UserError: unknown name, missing folder, no images, a list that names missing files.
+
+    Example:
+        >>> import cfnseg
+        >>> data = cfnseg.open_dataset("shapes", "", "val")  # the built-in scenes
+        >>> len(data.names), data.image(0).shape, data.ids(0).shape, data.labels.names[:2]
+        (100, (192, 256, 3), (192, 256), ['sky', 'ground'])
     """
     if name == "shapes":
         return shapes.ShapesDataset(split)

@@ -26,6 +26,12 @@ def read_image(path: str | Path) -> np.ndarray:
     """An image file as (H, W, 3) uint8 RGB, upright by its EXIF orientation; see `decode_image`.
 
     Raises UserError for a file that is missing, damaged or no image.
+
+    Example:
+        >>> import cfnseg
+        >>> image = cfnseg.read_image("photo.jpg")
+        >>> image.shape, image.dtype.name
+        ((192, 256, 3), 'uint8')
     """
     return decode_image(read_bytes(Path(path)), path)
 

@@ -113,6 +113,14 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
     Raises:
         UserError: a file that cannot be read, an id that is unknown.
         Stopped: a process was asked to stop; all of them raise it.
+
+    Example:
+        >>> import cfnseg
+        >>> weights = cfnseg.load("runs/example/best.safetensors")
+        >>> data = cfnseg.open_dataset("shapes", "", "val")
+        >>> result = cfnseg.evaluate(weights.model, data, workers=0, limit=3)
+        >>> 0 <= result.scores.miou <= 1, result.confusion.shape
+        (True, (8, 8))
     """
     classes = len(dataset.labels)
     names = dataset.names[:limit]

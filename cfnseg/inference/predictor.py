@@ -104,6 +104,13 @@ class Predictor:
 
     Raises:
         UserError: the weights cannot be used.
+
+    Example:
+        >>> import cfnseg
+        >>> predict = cfnseg.Predictor("runs/example/best.safetensors", device="cpu")
+        >>> result = predict(cfnseg.read_image("photo.jpg"))  # (192, 256, 3) uint8
+        >>> result.mask.shape, result.mask.dtype.name, len(result.present)
+        ((192, 256), 'uint8', 8)
     """
 
     def __init__(self, weights: str | Path | Weights, device: str = "auto", inference: Inference = PLAIN, compile: bool = False) -> None:

@@ -72,6 +72,12 @@ def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weig
         UserError: no such file, not safetensors (a pickle is never opened), no header of ours, a
             value in it that no file of ours has, or tensors that do not fit it. Nothing is
             downloaded, and no memory taken for what the file lacks.
+
+    Example:
+        >>> import cfnseg
+        >>> weights = cfnseg.load("runs/example/best.safetensors")
+        >>> weights.settings.encoder, weights.labels.names[:2], weights.score["data"]
+        ('test_efficientnet', ['sky', 'ground'], 'shapes')
     """
     path = Path(path or shipped_weights())
     if not path.is_file():
