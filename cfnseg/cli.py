@@ -36,12 +36,12 @@ class Command(NamedTuple):
 
 
 BENCH = {
-    "ops": Command("cfnseg.lab.bench:bench_ops", "fusion, loss and class maps against torch"),
-    "models": Command("cfnseg.lab.bench:bench_models", "training step and inference of each model"),
-    "step": Command("cfnseg.lab.bench:bench_step", "training samples and parameter updates"),
-    "scoring": Command("cfnseg.lab.bench:bench_scoring", "scoring masks, against reading them"),
-    "ablation": Command("cfnseg.lab.bench:ablation", "train and score each system of a suite"),
-    "encodings": Command("cfnseg.lab.bench:encodings", "BoW, VLAD, Fisher, the fused feature"),
+    "ops": Command("cfnseg.lab.benches:bench_ops", "fusion, loss and class maps against torch"),
+    "models": Command("cfnseg.lab.benches:bench_models", "training step and inference of each model"),
+    "step": Command("cfnseg.lab.benches:bench_step", "training samples and parameter updates"),
+    "scoring": Command("cfnseg.lab.benches:bench_scoring", "scoring masks, against reading them"),
+    "ablation": Command("cfnseg.lab.benches:ablation", "train and score each system of a suite"),
+    "encodings": Command("cfnseg.lab.benches:encodings", "BoW, VLAD, Fisher, the fused feature"),
 }
 COMMANDS: dict[str, Command | dict[str, Command]] = {
     "train": Command("cfnseg.commands:train", "train a segmentation model", recipe=True),

@@ -1,1 +1,1 @@
-"""Measurements: ablation, cost, speed, encodings of inner layers. No other room imports this one."""
+"""Measurements: ablations, cost, speed, and encoders over the stages of a frozen net."""

@@ -1,4 +1,4 @@
-"""The ablation as a Markdown table of five columns, a folded one with the rest, and a plot."""
+"""The comparison of a suite as Markdown tables and as a chart of scores and costs."""
 
 from __future__ import annotations
 
@@ -7,110 +7,147 @@ from typing import Any
 
 import numpy as np
 
-from cfnseg.config import Model
 from cfnseg.lab.ablation import Results, Suite
-from cfnseg.lab.plots import Dot, plot_systems
+from cfnseg.lab.plots import FAMILIES, figure
 from cfnseg.metrics.uncertainty import paired_difference, seed_difference
 from cfnseg.models.baselines import BASELINES
-from cfnseg.report.text import table, write_text
-from cfnseg.storage import write_atomic
+from cfnseg.report.text import ends, percent, signed, table, write_text
 
 TITLES = {"miou": "mIoU", "top1_error": "top-1 error"}
 SECOND = {"miou": ("boundary_miou", "boundary mIoU"), "top1_error": ("top5_error", "top-5 error")}
+COSTS = {"gmacs": "GMACs of an image", "step_ratio": "training step / bare encoder"}
 
 
 def write_table(suite: Suite, results: Results, folder: Path) -> str:
-    """Write table.md and plot.png of what is finished; returns the table's text."""
+    """Write table.md and plot.png of the finished runs; returns the table's text."""
     text = table_of(suite, results)
     write_text(folder / "table.md", text)
-    write_atomic(folder / "plot.png", lambda temporary: _plot(temporary, suite, results))
+    _plot(folder / "plot.png", results)
     return text
 
 
 def table_of(suite: Suite, results: Results) -> str:
-    """Scores in percent: the mean over seeds with Student's t interval, and paired differences.
-
-    Systems stand in the order of the suite. The first table has score, parameters and cost; the
-    folded one has differences to the reference, the second score and what was measured besides.
-    """
+    """Five columns, and the rest in ``<details>``; scores in percent, differences in points."""
     first = next(iter(results.runs.values()))[0]
-    second, title = SECOND[first["metric"]]
-    short, rest = [], []
+    title, (second, second_title) = TITLES[first["metric"]], SECOND[first["metric"]]
+    main = [
+        ["system", title, f"less {suite.reference} (95 % of seeds)", "parameters", "step / encoder"]
+    ]
+    over_images = f"less {suite.reference} (95 % of images)"
+    counted = ["encoder parameters", "fusion parameters", "GMACs", "step", "memory"]
+    rest = [["system", "seeds", "deviation over seeds", over_images, second_title, *counted]]
     for name, runs in results.runs.items():
-        label = f"**{name}**" if name == suite.reference else name
-        cost = results.costs.get(name)
-        short.append([label, _with_interval(_scores(runs)), *_main_cost(cost)])
-        scores = _scores(runs)
-        deviation = f"{scores.std(ddof=1):.1f}" if len(scores) > 1 else "-"
-        differences = _difference(runs, results.runs.get(suite.reference, [])) if name != suite.reference else ("-", "-")
-        mean = 100 * np.mean([run["scores"][second] for run in runs])
-        rest.append([label, str(len(scores)), deviation, *differences, f"{mean:.1f}", *_other_cost(cost)])
-    columns = ["system", f"{TITLES[first['metric']]} (95 % of seeds)", "parameters", "GMACs", "step over encoder"]
-    others = ["system", "seeds", "deviation", f"less {suite.reference} (95 % of images)", "95 % of seeds", title]
-    others += ["encoder's parameters", "fusion's", "step", "memory"]
-    size = "x".join(map(str, suite.size))
+        scores, cost = _scores(runs), _cost(results.costs.get(name))
+        over_images, over_seeds = _difference(runs, results.runs.get(suite.reference, []))
+        if name == suite.reference:
+            over_images = over_seeds = "-"
+        shown = f"**{name}**" if name == suite.reference else name
+        deviation = percent(scores.std(ddof=1) if len(scores) > 1 else None)
+        other = percent(float(np.mean([run["scores"][second] for run in runs])))
+        main.append([shown, percent(scores.mean()), over_seeds, cost[0], cost[1]])
+        rest.append([shown, str(len(scores)), deviation, over_images, other, *cost[2:]])
     devices = ", ".join(sorted({cost["device"] for cost in results.costs.values()}))
-    note = (
-        f"Percent; {len(first['counts'])} images scored. Intervals over seeds are Student's t. A difference is over the "
-        "seeds that both systems have; its interval over images is a paired bootstrap. GMACs are of one "
-        f"{size} image. Step and memory are of a training step on such images ({devices or 'not measured'}); the step's "
-        "ratio is to forward and backward of the encoder alone."
-    )
-    folded = ["<details><summary>Differences, second score, memory</summary>", "", *table(others, rest), "", "</details>"]
-    return "\n".join([f"# {suite.name}", "", *table(columns, short), "", note, "", *folded, ""])
+    lines = [
+        f"# {suite.name}",
+        "",
+        *table(main[0], main[1:]),
+        "",
+        "<details><summary>Seeds, images and cost</summary>",
+        "",
+        *table(rest[0], rest[1:]),
+        "",
+        "</details>",
+        "",
+        f"{len(first['counts'])} images scored. A difference is over the seeds that both systems "
+        "have. Its interval over seeds is Student's t of the seeds' differences, over images a "
+        f"paired bootstrap. GMACs are of one {'x'.join(map(str, suite.size))} image. The step is "
+        "forward and backward on such images, compared with the encoder alone; memory is what it "
+        f"adds at its peak ({devices or 'not measured'}).",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _scores(runs: list[dict[str, Any]]) -> np.ndarray:
-    return 100 * np.array([run["score"] for run in runs])
+    return np.array([run["score"] for run in runs])
 
 
-def _interval(scores: np.ndarray) -> tuple[float, float, float]:
-    """Mean and the ends of its interval over seeds; nan for the ends of one seed."""
-    return seed_difference(scores, np.zeros(len(scores)))
-
-
-def _with_interval(scores: np.ndarray) -> str:
-    mean, low, high = _interval(scores)
-    return f"{mean:.1f}" if np.isnan(low) else f"{mean:.1f} ({low:.1f} to {high:.1f})"
-
-
-def _main_cost(cost: dict[str, Any] | None) -> list[str]:
+def _cost(cost: dict[str, Any] | None) -> list[str]:
+    """Cells: parameters, step / encoder, parameters of encoder and fusion, GMACs, step, memory."""
     if cost is None:
-        return ["-"] * 3
-    return [f"{cost['parameters']['total']:,}", f"{cost['gmacs']:.2f}", f"{cost['step_ratio']:.2f}"]
-
-
-def _other_cost(cost: dict[str, Any] | None) -> list[str]:
-    if cost is None:
-        return ["-"] * 4
+        return ["-"] * 7
     parts, peak = cost["parameters"], cost["step_peak_mib"]
-    memory = "-" if peak is None else f"{peak:,.0f} MiB"
-    return [f"{parts['encoder']:,}", f"{parts.get('fusion', 0):,}", f"{1000 * cost['step_seconds']:.0f} ms", memory]
+    return [
+        f"{parts['total']:,}",
+        f"{cost['step_ratio']:.2f}",
+        f"{parts['encoder']:,}",
+        f"{parts.get('fusion', 0):,}",
+        f"{cost['gmacs']:.2f}",
+        f"{1000 * cost['step_seconds']:.0f} ms",
+        "-" if peak is None else f"{peak:,.0f} MiB",
+    ]
 
 
 def _difference(runs: list[dict[str, Any]], reference: list[dict[str, Any]]) -> tuple[str, str]:
-    """Over the seeds that both have: a seed fixes the order of images, so it is part of the pairing."""
-    ours, theirs = ({run["config"]["train"]["seed"]: run for run in part} for part in (runs, reference))
-    both = sorted(ours.keys() & theirs.keys())
+    """Cells of the difference with its interval over images, and over seeds.
+
+    A seed decides the order of the images, so runs of the same seed are paired.
+    """
+    sides = [{r["config"]["train"]["seed"]: r for r in part} for part in (runs, reference)]
+    both = sorted(sides[0].keys() & sides[1].keys())
     if not both:
         return "-", "-"
-    value, low, high, _ = paired_difference(*([np.array(side[s]["counts"]) for s in both] for side in (ours, theirs)))
-    _, least, most = seed_difference(*([side[s]["score"] for s in both] for side in (ours, theirs)))
-    over_seeds = "-" if np.isnan(least) else f"{100 * least:+.1f} to {100 * most:+.1f}"
-    return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})", over_seeds
+    counts = ([np.array(side[seed]["counts"]) for seed in both] for side in sides)
+    value, low, high, _ = paired_difference(*counts)
+    mean, *over_seeds = seed_difference(*([side[s]["score"] for s in both] for side in sides))
+    seeds = "" if np.isnan(over_seeds[0]) else f" ({ends(over_seeds, sign=True)})"
+    return f"{signed(value)} ({ends([low, high], sign=True)})", signed(mean) + seeds
 
 
-def _family(model: Model) -> str:
-    return "CFN" if model.name == "cfn" else "baseline" if model.name in BASELINES else "decoder"
+def _plot(path: Path, results: Results) -> None:
+    """Dots in the order of their scores: score, with its interval over seeds, and costs.
+
+    The score's axis ends where the seeds' scores end, as the interval of two seeds may be wide.
+    """
+    from scipy import stats
+
+    metric = next(iter(results.runs.values()))[0]["metric"]
+    order = sorted(results.runs, key=lambda name: _scores(results.runs[name]).mean())
+    if metric == "miou":
+        order.reverse()
+    families = [_family(results.runs[name]) for name in order]
+    with figure(path, 12, 1.6 + 0.26 * len(order), columns=1 + len(COSTS)) as axes:
+        for row, (name, family) in enumerate(zip(order, families)):
+            scores, style = 100 * _scores(results.runs[name]), {"color": FAMILIES[family]}
+            axes[0].plot(scores, [row] * len(scores), "|", ms=9, alpha=0.6, **style)
+            axes[0].plot(scores.mean(), row, "o", **style)
+            for axis, key in zip(axes[1:], COSTS):
+                if name in results.costs:
+                    axis.plot(results.costs[name][key], row, "o", **style)
+        limits = axes[0].get_xlim()
+        for row, (name, family) in enumerate(zip(order, families)):
+            scores = 100 * _scores(results.runs[name])
+            if len(scores) > 1:
+                interval = stats.t.interval(0.95, len(scores) - 1, scores.mean(), stats.sem(scores))
+                axes[0].plot(interval, [row, row], color=FAMILIES[family], alpha=0.6)
+        axes[0].set_xlim(limits)
+        axes[0].set_yticks(range(len(order)), order)
+        axes[0].invert_yaxis()
+        axes[0].set_xlabel(f"{TITLES[metric]} (%): mean, seeds, 95 % interval over seeds")
+        for axis, (key, title) in zip(axes[1:], COSTS.items()):
+            values = [cost[key] for cost in results.costs.values()]
+            if values and max(values) > 2 * np.median(values):
+                axis.set_xscale("log")
+                title += " (log axis)"
+            axis.set_xlabel(title)
+        for axis in axes:
+            axis.grid()
+        for family, color in FAMILIES.items():
+            if family in families:
+                axes[0].plot([], [], "o", color=color, label=family)
+        axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(FAMILIES))
 
 
-def _plot(path: Path, suite: Suite, results: Results) -> None:
-    dots = []
-    for name, runs in results.runs.items():
-        mean, low, high = _interval(_scores(runs))
-        low, high = (mean, mean) if np.isnan(low) else (low, high)
-        cost = results.costs.get(name)
-        costs = (cost["gmacs"], cost["step_ratio"]) if cost else None
-        dots.append(Dot(name, _family(suite.systems[name].model), mean, low, high, costs))
-    metric = TITLES[next(iter(results.runs.values()))[0]["metric"]]
-    plot_systems(path, dots, f"{metric} (%), bars: 95 % of seeds", ["GMACs of an image", "training step over the encoder's"])
+def _family(runs: list[dict[str, Any]]) -> str:
+    name = runs[0]["config"]["model"]["name"]
+    return "cfn" if name == "cfn" else "baselines" if name in BASELINES else "decoders"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -17,16 +15,34 @@ import torch
 from cfnseg import __version__
 from cfnseg.errors import first_line
 from cfnseg.lab.op_speed import Case, copy_bandwidth, moved_bytes, versions
-from cfnseg.lab.timing import Peak, in_turns
+from cfnseg.lab.timing import interleaved, peak_memory
 from cfnseg.ops import dispatch, proof
 
 ROUNDS = 5
-MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
-PACKAGES = ("torch", "torchvision", "triton", "timm", "lightning", "segmentation-models-pytorch", "numpy")
+PACKAGES = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "triton": "triton",
+    "timm": "timm",
+    "lightning": "lightning",
+    "smp": "segmentation-models-pytorch",
+    "numpy": "numpy",
+}
 CASES = {  # on a CPU, on CUDA
-    "lc_fuse": (Case("lc_fuse", 2, (48, 64), 64, (6, 8)), Case("lc_fuse", 8, (128, 128), 128, (6, 8))),
-    "cross_entropy": (Case("cross_entropy", 1, (256, 256), 19), Case("cross_entropy", 4, (512, 1024), 19)),
-    "classes": (Case("argmax", 1, (256, 256), 19), Case("argmax", 4, (512, 1024), 19))}
+    "lc_fuse": (
+        Case("lc_fuse", 2, (48, 64), 64, (6, 8)),
+        Case("lc_fuse", 8, (128, 128), 128, (6, 8)),
+    ),
+    "cross_entropy": (
+        Case("cross_entropy", 1, (256, 256), 19),
+        Case("cross_entropy", 4, (512, 1024), 19),
+    ),
+    "classes": (Case("argmax", 1, (256, 256), 19), Case("argmax", 4, (512, 1024), 19)),
+}
+HEADER = (
+    f"{'operation':15}{'version':11}{'dtype':10}{'error':>9}{'bound':>8}{'time':>11}"
+    f"{'of copy':>9}{'memory':>11}"
+)
 
 
 @dataclass
@@ -35,10 +51,10 @@ class Row:
 
     Attributes:
         wrong: what is wrong, "" if nothing is.
-        error: the largest error, divided by the reference's largest value; None of the reference itself.
+        error: largest error / the reference's largest value; None for the reference itself.
         seconds: median time of one call, forward and backward (classes: forward).
-        share: least bytes to be moved, by time and measured copy bandwidth, 0..1.
-        memory: bytes that a call adds at its peak.
+        share: least bytes to be moved / (time x measured copy bandwidth), 0..1.
+        memory: bytes that a call adds at its peak; None if unknown.
     """
 
     operation: str
@@ -50,6 +66,20 @@ class Row:
     share: float | None = None
     memory: int | None = None
 
+    def __str__(self) -> str:
+        """Its line of the table."""
+        start = f"{self.operation:15}{self.version:11}{_short(self.dtype):10}"
+        if self.wrong:
+            return f"{start}WRONG: {self.wrong}"
+        error, bound = "-", "-"
+        if self.error is not None:
+            error, bound = f"{self.error:.1e}", f"{proof.BOUNDS[self.dtype]:.0e}"
+        if self.seconds is None:
+            return f"{start}{error:>9}{bound:>8}   not measured"
+        memory = "-" if self.memory is None else f"{self.memory / 2**20:.1f} MiB"
+        time = f"{self.seconds * 1e3:8.2f} ms{self.share:9.1%}"
+        return f"{start}{error:>9}{bound:>8}{time}{memory:>11}"
+
 
 def check() -> int:
     """Print the machine, and whether each operation is right; paste it into a bug report.
@@ -60,34 +90,38 @@ def check() -> int:
     """
     for name, value in environment().items():
         print(f"{name:14}{value}")
-    devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] or [torch.device("cpu")]
+    gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
     rows = []
-    for device in devices:
+    for device in gpus or [torch.device("cpu")]:
         bandwidth = copy_bandwidth(device)
-        print(f"\n{describe(device)}; copies {bandwidth / 1e9:.1f} GB/s\n{HEADER}", flush=True)
-        for row in examined(device, bandwidth):
-            print(text_of(row), flush=True)
+        print(f"\n{_describe(device)}; copies {bandwidth / 1e9:.1f} GB/s\n{HEADER}", flush=True)
+        for row in _examined(device, bandwidth):
+            print(row, flush=True)
             rows.append(row)
-    wrong = [row for row in rows if row.wrong]
-    if devices[0].type == "cpu":
+    if not gpus:
         print("\nCUDA is not available: only the lean versions were checked, on the CPU.")
-    if wrong:
-        print(f"\nWRONG: {len(wrong)} of {len(rows)}")
-        for row in wrong:
-            print(f"  {row.operation} {row.version} {name_of(row.dtype)}: {row.wrong}")
-        return 1
-    print("\nAll is right.")
-    return 0
+    wrong = [row for row in rows if row.wrong]
+    if not wrong:
+        print("\nAll is right.")
+        return 0
+    print(f"\nWRONG: {len(wrong)} of {len(rows)}")
+    for row in wrong:
+        print(f"  {row.operation} {row.version} {_short(row.dtype)}: {row.wrong}")
+    return 1
 
 
 def environment() -> dict[str, str]:
     """What the machine runs, by name."""
-    found = {"cfnseg": __version__, "python": platform.python_version(), "system": platform.platform()}
-    for package in PACKAGES:
+    found = {
+        "cfnseg": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+    }
+    for name, package in PACKAGES.items():
         try:
-            found[package.removeprefix("segmentation-models-").replace("pytorch", "smp")] = version(package)
+            found[name] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
+            found[name] = "not installed"
     cudnn = torch.backends.cudnn.version() if torch.cuda.is_available() else None
     found["CUDA"] = f"{torch.version.cuda or 'none in this torch'}, cuDNN {cudnn or '-'}"
     found["CPU threads"] = f"{torch.get_num_threads()} of {os.cpu_count()}"
@@ -95,111 +129,73 @@ def environment() -> dict[str, str]:
     return found
 
 
-def describe(device: torch.device) -> str:
-    """A device in words."""
+def _describe(device: torch.device) -> str:
     if device.type == "cpu":
         return f"CPU: {platform.processor() or platform.machine()}"
     found = torch.cuda.get_device_properties(device)
-    return f"{device}: {found.name}, {found.total_memory / 2**30:.1f} GiB, capability {found.major}.{found.minor}"
+    memory = found.total_memory / 2**30
+    return f"{device}: {found.name}, {memory:.1f} GiB, capability {found.major}.{found.minor}"
 
 
-def examined(device: torch.device, bandwidth: float) -> Iterator[Row]:
+def _examined(device: torch.device, bandwidth: float) -> Iterator[Row]:
     """A row for each operation, dtype and version; the reference is timed only."""
+    cuda = device.type == "cuda"
     for operation, cases in CASES.items():
         for dtype in proof.BOUNDS:
-            names = ["reference", "lean", *["triton"] * (device.type == "cuda")]
+            names = ["reference", "lean", *["triton"] * cuda]
             rows = [Row(operation, name, dtype) for name in names]
             for row in rows[1:]:
                 judge(row, device)
             try:
-                measure([row for row in rows if not row.wrong], cases[device.type == "cuda"], device, bandwidth)
+                right = [row for row in rows if not row.wrong]
+                _measure(right, cases[cuda], device, bandwidth)
             except Exception as error:
-                rows[0].wrong = f"measuring failed: {type(error).__name__}: {first_line(error)}"
+                reason = f"{type(error).__name__}: {first_line(error)}"
+                rows[0].wrong = f"measuring failed: {reason}"
             yield from rows
 
 
 def judge(row: Row, device: torch.device) -> None:
-    """Set the error of a version, and what is wrong with it. Triton's kernels run here after a child process survived them."""
+    """Set the error of a version, and what is wrong with it.
+
+    Triton's kernels run here only after a child process survived them.
+    """
     if row.version == "triton":
         row.wrong = proof.prove(row.operation, row.dtype, device)
         if row.wrong:
             return
     try:
-        with examining(row.version):
+        with _unproven(), dispatch.forced(row.version):
             row.error = proof.largest_error(row.operation, row.dtype, device)
-        if not row.error <= proof.BOUNDS[row.dtype]:
-            row.wrong = f"differs from the reference by {row.error:.1e}, more than {proof.BOUNDS[row.dtype]:.0e}"
+        bound = proof.BOUNDS[row.dtype]
+        if not row.error <= bound:
+            row.wrong = f"differs from the reference by {row.error:.1e}, more than {bound:.0e}"
     except Exception as error:
         row.wrong = f"{type(error).__name__}: {first_line(error)}"
 
 
-def measure(rows: list[Row], case: Case, device: torch.device, bandwidth: float) -> None:
-    """Set time, share of the bandwidth and memory, the versions interleaved."""
-    cuda = device.type == "cuda"
-    with torch.cuda.device(device) if cuda else examining("lean"):
-        found = versions(case, device.type, rows[0].dtype, compiled=False)
-        works = [within(row.version, found["eager" if row.version == "reference" else row.version]) for row in rows]
-        for row, work in zip(rows, works):
-            row.memory = added(work, cuda)
-        moved = moved_bytes(case, rows[0].dtype.itemsize)
-        for row, seconds in zip(rows, np.median(in_turns(works, ROUNDS, cuda), axis=0)):
-            row.seconds, row.share = float(seconds), moved / float(seconds) / bandwidth
-
-
-def within(name: str, work: Callable[[], object]) -> Callable[[], None]:
-    """The work with one version of the operations."""
-    def run() -> None:
-        with examining(name):
-            work()
-    return run
+def _measure(rows: list[Row], case: Case, device: torch.device, bandwidth: float) -> None:
+    """Set time, share of the bandwidth and memory; the versions run interleaved."""
+    cuda, dtype = device.type == "cuda", rows[0].dtype
+    with torch.cuda.device(device) if cuda else nullcontext(), _unproven():
+        found = versions(case, device.type, dtype, compiled=False)
+        works = [found["eager" if r.version == "reference" else r.version] for r in rows]
+        memory = [peak_memory(work, cuda) for work in works]
+        times = np.median(interleaved(works, ROUNDS, cuda), axis=0)
+    moved = moved_bytes(case, dtype.itemsize)
+    for row, row.memory, seconds in zip(rows, memory, times):
+        row.seconds, row.share = float(seconds), moved / float(seconds) / bandwidth
 
 
 @contextmanager
-def examining(name: str) -> Iterator[None]:
-    """Within, one version runs, Triton's unproven."""
+def _unproven() -> Iterator[None]:
+    """Within, Triton's kernels run without a proof."""
     before, dispatch.trusted = dispatch.trusted, True
     try:
-        with dispatch.forced(name):
-            yield
+        yield
     finally:
         dispatch.trusted = before
 
 
-def added(work: Callable[[], object], cuda: bool) -> int | None:
-    """Bytes that the work adds at its peak to what was there; None on a CPU whose C library is not glibc."""
-    if cuda:
-        work()  # compiles kernels
-        peak = Peak(cuda)
-        work()
-        return peak.added()
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(library, "mallopt"):
-        return None
-    library.mallopt(MMAP_THRESHOLD, 1 << 16)  # a freed block goes back to the system: resident memory is what is in use
-    work()
-    library.malloc_trim(0)
-    peak = Peak()
-    work()
-    library.mallopt(MMAP_THRESHOLD, 1 << 25)
-    return peak.added()
-
-
-HEADER = f"{'operation':15}{'version':11}{'dtype':10}{'error':>9}{'bound':>8}{'time':>11}{'of copy':>9}{'memory':>11}"
-
-
-def text_of(row: Row) -> str:
-    """A line of the table."""
-    start = f"{row.operation:15}{row.version:11}{name_of(row.dtype):10}"
-    if row.wrong:
-        return f"{start}WRONG: {row.wrong}"
-    error = "-" if row.error is None else f"{row.error:.1e}"
-    bound = "-" if row.error is None else f"{proof.BOUNDS[row.dtype]:.0e}"
-    memory = "-" if row.memory is None else f"{row.memory / 2**20:.1f} MiB"
-    if row.seconds is None:
-        return f"{start}{error:>9}{bound:>8}   not measured"
-    return f"{start}{error:>9}{bound:>8}{row.seconds * 1e3:8.2f} ms{row.share:9.1%}{memory:>11}"
-
-
-def name_of(dtype: torch.dtype) -> str:
-    """A dtype without torch's name."""
+def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

@@ -1,116 +1,62 @@
-"""The lab's plots: sorted dots with intervals, dots against a cost, bars of ratios; one style."""
+"""The lab's plots: one style, colours by family."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-FAMILIES = {"CFN": "#1d5fd1", "baseline": "#7b8494", "decoder": "#d8702b"}
-WIDE = 4  # largest cost over smallest from which an axis is logarithmic
+from cfnseg.storage import write_atomic
 
-
-class Dot(NamedTuple):
-    """A system: its score with the ends of its interval, and its costs, in the order of the axes."""
-
-    name: str
-    family: str
-    score: float
-    low: float
-    high: float
-    costs: tuple[float, ...] | None
+FAMILIES = {"cfn": "#1d5fd1", "baselines": "#7b8494", "decoders": "#d8702b"}
 
 
-def plot_systems(path: Path, dots: Sequence[Dot], score: str, costs: Sequence[str]) -> None:
-    """Scores as sorted dots with intervals, and scores against each cost.
+@contextlib.contextmanager
+def figure(path: Path, width: float, height: float, columns: int = 1) -> Iterator[Any]:
+    """A matplotlib figure in the style of the reports, written as PNG to ``path`` at the end.
 
     Args:
-        path: the PNG file.
-        dots: the systems; one without costs stands in the first panel alone.
-        score: title of the score's axis.
-        costs: titles of the costs' axes.
+        path: written atomically.
+        width, height: in inches of 110 pixels.
+        columns: axes next to each other, with a common y axis.
+
+    Yields:
+        The axes, or an array of them for several columns.
     """
-
-    ordered = sorted(dots, key=lambda dot: dot.score)
-    with _figure(path, 4.6 + 4.2 * len(costs), 1.4 + 0.25 * len(dots), 1 + len(costs)) as axes:
-        for row, dot in enumerate(ordered):
-            color = FAMILIES[dot.family]
-            axes[0].plot([dot.low, dot.high], [row, row], color=color, lw=2, alpha=0.45)
-            axes[0].plot(dot.score, row, "o", color=color, ms=6)
-        axes[0].set_yticks(range(len(ordered)), [dot.name for dot in ordered])
-        axes[0].set_xlabel(score)
-        for i, (axis, title) in enumerate(zip(axes[1:], costs)):
-            measured = [dot for dot in ordered if dot.costs]
-            for dot in measured:
-                axis.plot(dot.costs[i], dot.score, "o", color=FAMILIES[dot.family], ms=6)
-            values = [dot.costs[i] for dot in measured]
-            if values and max(values) > WIDE * min(values):
-                axis.set_xscale("log")
-            for dot in _named(measured, i):
-                axis.annotate(dot.name, (dot.costs[i], dot.score), (5, 4), textcoords="offset points", fontsize=8)
-            axis.set_xlabel(title)
-            axis.set_ylabel(score.split(",")[0])
-        seen = {dot.family for dot in dots}
-        for family in (name for name in FAMILIES if name in seen):
-            axes[0].plot([], [], "o", color=FAMILIES[family], label=family)
-        axes[0].legend(loc="lower right")
-
-
-def _named(dots: Sequence[Dot], cost: int) -> list[Dot]:
-    """The systems to name: the best, the worst, the cheapest, every decoder; none over another name."""
-    if not dots:
-        return []
-    wanted = [max(dots, key=lambda dot: dot.score), min(dots, key=lambda dot: dot.score)]
-    wanted += [min(dots, key=lambda dot: dot.costs[cost]), *(dot for dot in dots if dot.family == "decoder")]
-    wanted += sorted((dot for dot in dots if dot.family == "CFN"), key=lambda dot: -dot.score)[:1]
-    near = (wanted[0].score - wanted[1].score) / 25
-    named: list[Dot] = []
-    for dot in wanted:
-        if all(abs(dot.score - other.score) > near for other in named):
-            named.append(dot)
-    return named
-
-
-def plot_ratios(path: Path, rows: Sequence[tuple[str, dict[str, float]]], title: str) -> None:
-    """Bars of ratios with their values; a dashed line stands at 1.
-
-    Args:
-        path: the PNG file.
-        rows: a label, and its ratios by name. All have the same names.
-        title: of the axis.
-    """
-
-    kinds = list(rows[0][1])
-    with _figure(path, 9, 1.3 + 0.28 * len(rows) * (0.5 + len(kinds) / 2)) as axis:
-        height = 0.8 / len(kinds)
-        for i, (kind, color) in enumerate(zip(kinds, FAMILIES.values())):
-            places = [row + (i - (len(kinds) - 1) / 2) * height for row in range(len(rows))]
-            bars = axis.barh(places, [values[kind] for _, values in rows], 0.9 * height, label=kind, color=color)
-            axis.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
-        ratios = [value for _, values in rows for value in values.values()]
-        if max(ratios) > WIDE:
-            axis.set_xscale("log")
-        axis.axvline(1, color="0.3", lw=1, ls="--")
-        axis.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
-        axis.invert_yaxis()
-        axis.margins(x=0.12)
-        axis.set_xlabel(title)
-        if len(kinds) > 1:
-            axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(kinds))
-
-
-@contextmanager
-def _figure(path: Path, width: float, height: float, columns: int = 1) -> Iterator[Any]:
-    """Axes in one style, written to ``path`` as PNG at the end; sides in inches of 110 pixels."""
+    from cycler import cycler
     from matplotlib import rc_context
     from matplotlib.figure import Figure  # not pyplot: no display, no global state
 
-    quiet = "#5c6472"
-    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": quiet}
-    style |= {"axes.labelcolor": quiet, "xtick.color": quiet, "axes.grid": True, "grid.color": "#e1e4ea"}
-    style |= {"axes.axisbelow": True, "legend.frameon": False}
+    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+             "axes.edgecolor": "#5c6472", "axes.labelcolor": "#5c6472", "xtick.color": "#5c6472",
+             "ytick.color": "#171a21", "axes.prop_cycle": cycler(color=FAMILIES.values()),
+             "grid.color": "#e1e4ea", "axes.axisbelow": True, "legend.frameon": False}
     with rc_context(style):
         drawn = Figure((width, height), layout="constrained")
-        yield drawn.subplots(1, columns)
-        drawn.savefig(path, format="png", dpi=110)
+        yield drawn.subplots(1, columns, sharey=True)
+        write_atomic(path, lambda temporary: drawn.savefig(temporary, format="png", dpi=110))
+
+
+def ratio_bars(axis: Any, names: list[str], series: dict[str, list[float]], title: str) -> None:
+    """Horizontal bars of time ratios around a dashed line at 1.
+
+    Args:
+        axis: of `figure`.
+        names: of the rows, from the top.
+        series: ratios of the rows, by name of the series; several series have a legend.
+        title: of the x axis.
+    """
+    height = 0.76 / len(series)
+    for k, (name, ratios) in enumerate(series.items()):
+        shift = (k - (len(series) - 1) / 2) * height
+        places = [row + shift for row in range(len(names))]
+        bars = axis.barh(places, ratios, height, label=name)
+        axis.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
+    axis.axvline(1, color="#5c6472", lw=1, ls="--")
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.margins(x=0.12)
+    axis.set_xlabel(title)
+    if len(series) > 1:
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series))

@@ -1,8 +1,10 @@
-"""Measuring work: seconds in turns, and the memory that it adds at its peak."""
+"""Seconds of interleaved works, and the memory that a work adds at its peak."""
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,9 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
 
-def in_turns(works: Sequence[Callable[[], object]], rounds: int, cuda: bool = False) -> np.ndarray:
-    """Run each work once to warm up, then all of them ``rounds`` times in turn, so that a slow minute slows all alike.
+
+def interleaved(
+    works: Sequence[Callable[[], object]], rounds: int, cuda: bool = False
+) -> np.ndarray:
+    """Time works one after the other, ``rounds`` times, so that a slow minute slows all alike.
+
+    Each work runs once before, to warm up.
 
     Returns:
         (rounds, works) float64 seconds, up to the end of the GPU's work if ``cuda``.
@@ -38,9 +46,7 @@ def _seconds(work: Callable[[], object], cuda: bool) -> float:
 class Peak:
     """The most memory in use since this object was made, beyond what was in use then.
 
-    On a GPU it is the allocator's; on a CPU the process's resident memory, which only grows where freed memory is kept
-    (`cfnseg.training.hardware.keep_freed_memory`): there the first work of a process is measured, or work that needs more than
-    any before.
+    On a GPU it is the allocator's memory, on a CPU the process's resident memory (Linux).
     """
 
     def __init__(self, cuda: bool = False) -> None:
@@ -49,13 +55,42 @@ class Peak:
             torch.cuda.reset_peak_memory_stats()
             self.base = torch.cuda.memory_allocated()
         else:
-            Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at what is resident now (Linux, proc(5))
+            Path("/proc/self/clear_refs").write_text("5")  # the peak restarts here, see proc(5)
             self.base = _resident("VmRSS")
 
     def added(self) -> int:
         """Bytes."""
-        return (torch.cuda.max_memory_allocated() if self.cuda else _resident("VmHWM")) - self.base
+        most = torch.cuda.max_memory_allocated() if self.cuda else _resident("VmHWM")
+        return most - self.base
 
 
 def _resident(key: str) -> int:
     return 1024 * int(re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+
+
+def peak_memory(work: Callable[[], object], cuda: bool = False) -> int | None:
+    """Bytes that the second run of ``work`` adds at its peak to the memory in use.
+
+    The first run compiles kernels and fills caches. None on a CPU whose C library is not glibc,
+    which cannot return every freed block. `cfnseg.training.hardware.keep_freed_memory` must not have
+    run before: it keeps those blocks.
+    """
+    if cuda:
+        work()
+        peak = Peak(cuda)
+        work()
+        return peak.added()
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(library, "mallopt"):
+        return None
+    # the system takes back each freed block: resident memory is what is in use
+    library.mallopt(MMAP_THRESHOLD, 1 << 16)
+    try:
+        work()
+        library.malloc_trim(0)
+        peak = Peak()
+        work()
+        return peak.added()
+    finally:  # the values that glibc reaches by itself
+        library.mallopt(MMAP_THRESHOLD, 1 << 25)
+        library.mallopt(TRIM_THRESHOLD, 1 << 26)

@@ -57,9 +57,10 @@ def trained_steps(out: Path) -> dict[str, list[int]]:
 
 
 def without_times(out: Path) -> list[list[str]]:
-    """The table's cells but for the measured times and memory."""
+    """The tables' cells but for the measured times and memory."""
     lines = (out / "table.md").read_text().splitlines()
-    return [line.split("|")[1:12] for line in lines if line.startswith("| ")]
+    cells = [line.split("|")[1:-1] for line in lines if line.startswith("| ")]
+    return [row[:4] if len(row) == 5 else row[:8] for row in cells]
 
 
 @pytest.mark.slow
@@ -189,22 +190,27 @@ def test_table_by_hand():
     suite = Suite(systems={"lc": Config(), "sum": Config(), "new": Config()}, reference="sum", size=(4, 6), classes=1)
     runs = {"lc": [result(0.5, half), result(0.7, more, 1)], "sum": [result(0.4, less), result(0.4, less, 1)],
             "new": [result(0.7, more, 1)]}
-    short, folded = ({line.split("|")[1].strip(" *"): [c.strip() for c in line.split("|")[2:-1]]
-                      for line in part.splitlines() if line.startswith("| ")}
-                     for part in table_of(suite, Results(runs, {"lc": COST})).split("<details>"))
-    assert short["lc"] == ["60.0 (-67.1 to 187.1)", "100", "1.50", "1.20"]  # t(1) = 12.706
-    assert short["sum"] == ["40.0 (40.0 to 40.0)", "-", "-", "-"] and short["new"][0] == "70.0"
-    assert folded["lc"][:5] == ["2", "14.1", "+20.0 (+20.0 to +20.0)", "-107.1 to +147.1", "30.0"]
-    assert folded["lc"][5:] == ["90", "5", "100 ms", "30 MiB"]
-    assert folded["sum"][:4] == ["2", "0.0", "-", "-"] and folded["sum"][5:] == ["-"] * 4
-    assert folded["new"][:4] == ["1", "-", "+30.0 (+30.0 to +30.0)", "-"]  # against the seed that both have
+    lines = table_of(suite, Results(runs, {"lc": COST})).splitlines()
+    cells = [[c.strip(" *") for c in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    folded = lines.index("</details>")
+    assert 0 < next(k for k, line in enumerate(lines) if line.startswith("<details>")) < folded
+    main, rest = cells[:4], cells[4:]
+    assert main[0] == ["system", "mIoU", "less sum (95 % of seeds)", "parameters", "step / encoder"]
+    assert main[1] == ["lc", "60.0", "+20.0 (-107.1 to +147.1)", "100", "1.20"]  # t(1) = 12.706
+    assert main[2] == ["sum", "40.0", "-", "-", "-"]
+    assert main[3] == ["new", "70.0", "+30.0", "-", "-"]  # against the seed that both have
+    assert rest[1] == ["lc", "2", "14.1", "+20.0 (+20.0 to +20.0)", "30.0", "90", "5", "1.50",
+                       "100 ms", "30 MiB"]
+    assert rest[2][:4] == ["sum", "2", "0.0", "-"] and rest[2][5:] == ["-"] * 5
+    assert rest[3][:4] == ["new", "1", "-", "+30.0 (+30.0 to +30.0)"]
 
 
 def test_error_table_and_plot(tmp_path):
     suite = load_suite(write_suite(tmp_path))
     runs = {"lc": [result(0.25, [0, 0, 0, 1], 0, "top1_error")], "sum": [result(0.5, [0, 1, 0, 1], 0, "top1_error")]}
     text = write_table(suite, Results(runs, {"lc": COST, "sum": COST}), tmp_path)
-    assert "top-1 error" in text and "| sum | 50.0 |" in text and "| sum | 1 | - | +25.0 (" in text and "| 25.0 |" in text
+    assert "top-1 error" in text and "| sum | 50.0 | +25.0 | 100 |" in text
+    assert "| sum | 1 | - | +25.0 (" in text and "| 25.0 |" in text
     assert (tmp_path / "table.md").read_text() == text
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
 

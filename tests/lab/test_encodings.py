@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 from sklearn.svm import LinearSVC
 
-from cfnseg.lab import encodings as compare
+from cfnseg.lab import encodings
 from cfnseg.lab.encodings import Row, compare_encoders, linear_svm_accuracy, markdown_table, retrieval_map
 from tests.lab.samples import ENCODERS, LENGTHS, inputs, scenes
 
@@ -26,7 +26,7 @@ def by_sklearn(database_x, database_y, queries_x=None, queries_y=None) -> float:
 
 @pytest.mark.parametrize("cells", [1, 70, 2 ** 21])
 def test_retrieval_is_sklearns(cells, monkeypatch):
-    monkeypatch.setattr(compare, "CELLS", cells)
+    monkeypatch.setattr(encodings, "CELLS", cells)
     rng = np.random.default_rng(0)
     database_x, database_y = rng.normal(size=(30, 4)), rng.integers(0, 4, 30)
     queries_x, queries_y = rng.normal(size=(13, 4)) * 50, rng.integers(0, 5, 13)  # no image has label 4
@@ -39,7 +39,7 @@ def test_retrieval_is_sklearns(cells, monkeypatch):
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), count=st.integers(3, 25), data=st.data())
 def test_retrieval_with_equal_similarities(seed, count, data):
-    """Unit vectors along the axes: similarities are 0 and 1 exactly, so almost all are equal. The order of the database is nothing."""
+    """Unit vectors along the axes: similarities are 0 and 1; the order of the database has no effect."""
     rng = np.random.default_rng(seed)
     x, y = np.eye(3)[rng.integers(0, 3, count)], rng.integers(0, 2, count)
     y[:2] = 0
@@ -64,7 +64,7 @@ def test_svm_accuracy():
     assert linear_svm_accuracy(train_x, train_y, test_x, test_y) == expected
     shuffled = np.random.default_rng(0).permutation(train_y)
     assert linear_svm_accuracy(train_x, shuffled, test_x, test_y) < 0.6
-    small = train_x / 1e4, train_y, test_x / 1e4, test_y  # at C = 1 the classes are not told apart
+    small = train_x / 1e4, train_y, test_x / 1e4, test_y  # at C = 1 the SVM does not separate the classes
     assert linear_svm_accuracy(*small, costs=(1e-6, 1e7)) > 0.9 > linear_svm_accuracy(*small, costs=(1e-6,))
 
 
@@ -88,7 +88,7 @@ def test_comparison_and_table():
 def test_table_by_hand():
     assert markdown_table([Row("a|b", 4096, 0.5, 0.12345, 1.26)]).splitlines() == [
         "| encoder | entries | linear SVM accuracy (%) | retrieval mAP (%) | seconds |", "|:--|--:|--:|--:|--:|",
-        r"| a\|b | 4,096 | 50.00 | 12.35 | 1.3 |"]
+        r"| a\|b | 4,096 | 50.0 | 12.3 | 1.3 |"]
 
 
 def test_bad_arguments_are_named():

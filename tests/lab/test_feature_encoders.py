@@ -78,8 +78,7 @@ def test_pca_is_bounded_by_the_channels_and_can_be_left_out(name):
 def test_blocks_do_not_show(name, monkeypatch):
     given_x = inputs(name, *scenes(9, 4)[:2])
     whole = FITTED[name].transform(given_x)
-    for module in ("local_codes", "pooled_codes"):
-        monkeypatch.setattr(f"cfnseg.lab.{module}.BLOCK", 40)  # two images of 20 places
+    monkeypatch.setattr("cfnseg.lab.local_codes.BLOCK", 40)  # two images of 20 places
     np.testing.assert_allclose(FITTED[name].transform(given_x), whole, atol=1e-6)
 
 

@@ -3,10 +3,11 @@
 import json
 
 import pytest
+import torch
 
 from cfnseg.errors import UserError
 from cfnseg.lab.model_speed import Case, cases, table_of
-from cfnseg.lab.timing import Peak, in_turns
+from cfnseg.lab.timing import Peak, interleaved, peak_memory
 from tests.conftest import ENCODER, run_tool
 
 
@@ -60,12 +61,19 @@ def test_the_tool_measures_and_names_what_fails(tmp_path):
     assert "1 of 1 cases failed" in failed.stderr
 
 
-def test_turns_alternate_and_peak_sees_what_is_gone_again():
+def test_works_are_interleaved_and_peak_counts_freed_memory():
     calls = []
-    times = in_turns([lambda: calls.append("a"), lambda: calls.append("b")], 3)
+    times = interleaved([lambda: calls.append("a"), lambda: calls.append("b")], 3)
     assert times.shape == (3, 2) and "".join(calls) == "ab" * 4
     peak = Peak()
     block = bytearray(50_000_000)
     block[::4096] = b"x" * len(block[::4096])
     del block
     assert peak.added() >= 48_000_000
+
+
+def test_peak_memory_is_of_the_second_run():
+    """25 MB in use before and 100 MB in the first run alone do not count."""
+    kept, sizes = torch.ones(25 * 2**18), [100, 50]
+    assert 49 * 2**20 <= peak_memory(lambda: torch.ones(sizes.pop(0) * 2**18)) <= 52 * 2**20
+    assert kept.sum() == 25 * 2**18

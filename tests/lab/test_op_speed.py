@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cfnseg.lab import op_speed
 from cfnseg.lab.op_speed import Case, cases, measure, moved_bytes, table_of, versions
 from tests.conftest import run_tool
 
@@ -19,11 +20,9 @@ def test_every_version_runs_on_the_same_inputs(op):
     assert list(works) == ["eager", *["unfold"] * (op == "lc_fuse"), "lean"]
     for work in works.values():
         work()
-    if op != "argmax":  # gradients of eager and lean, left on the same leaves
-        leaves, grads = works["eager"].args[1], []
-        for name in ("eager", "lean"):
-            works[name]()
-            grads.append([None if t.grad is None else t.grad.clone() for t in leaves])
+    if op != "argmax":
+        grads = [works[name]() for name in ("eager", "lean")]
+        assert len(grads[0]) == len(grads[1]) >= 1 and grads[0][0] is not None
         for one, other in zip(*grads):
             assert (one is None) == (other is None)
             if one is not None:
@@ -31,9 +30,8 @@ def test_every_version_runs_on_the_same_inputs(op):
 
 
 def test_rows_and_table(monkeypatch):
-    import cfnseg.lab.op_speed as ops
-
-    monkeypatch.setattr(ops, "_peak", lambda case, version, device, dtype: {"eager": 2**22, "lean": 2**20, "unfold": 2**23}[version])
+    peaks = iter([2**22, 2**23, 2**20])
+    monkeypatch.setattr(op_speed, "peak_memory", lambda work, cuda: next(peaks))
     case = Case("lc_fuse", 1, (8, 8), 4, (2, 2))
     rows = measure(case, "cpu", torch.float32, 3, compiled=False)
     assert [row["version"] for row in rows] == ["eager", "unfold", "lean"] and all(len(row["times"]) == 3 for row in rows)
