@@ -86,6 +86,6 @@ def _stop_without(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    from cfnseg.cli import run_tool
+    from cfnseg.streams import run_tool
 
     run_tool(lambda: main(sys.argv[1]))
