@@ -1,12 +1,12 @@
 """cfnseg: semantic segmentation around the pixel-level Convolutional Fusion Network.
 
-    cfnseg.train(config)                      train; the run folder
-    cfnseg.load(path), cfnseg.Predictor(...)  trained weights, and masks from them
-    cfnseg.evaluate(model, dataset)           mIoU and its companions
-    cfnseg.Config, Model, Data, Optim, Loss, Train     every setting
-    cfnseg.Dataset, Label, LabelMap           what a data set has, and its classes
-    cfnseg.CFN, Output, region_of             the network, and a crop's place for it
-    cfnseg.lc_fuse, dense_cross_entropy, dense_argmax, dense_scores     its operations
+cfnseg.train(config)                      train; the run folder
+cfnseg.load(path), cfnseg.Predictor(...)  trained weights, and masks from them
+cfnseg.evaluate(model, dataset)           mIoU and its companions
+cfnseg.Config, Model, Data, Optim, Loss, Train     every setting
+cfnseg.Dataset, Label, LabelMap           what a data set has, and its classes
+cfnseg.CFN, Output, region_of             the network, and a crop's place for it
+cfnseg.lc_fuse, dense_cross_entropy, dense_argmax, dense_scores     its operations
 """
 
 import os

@@ -37,7 +37,9 @@ class Command(NamedTuple):
 
 BENCH = {
     "ops": Command("cfnseg.lab.benches:bench_ops", "fusion, loss and class maps against torch"),
-    "models": Command("cfnseg.lab.benches:bench_models", "training step and inference of each model"),
+    "models": Command(
+        "cfnseg.lab.benches:bench_models", "training step and inference of each model"
+    ),
     "step": Command("cfnseg.lab.benches:bench_step", "training samples and parameter updates"),
     "scoring": Command("cfnseg.lab.benches:bench_scoring", "scoring masks, against reading them"),
     "ablation": Command("cfnseg.lab.benches:ablation", "train and score each system of a suite"),
@@ -54,7 +56,9 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "submit": Command("cfnseg.commands:submit", "pack masks for a test server"),
     "recipes": Command("cfnseg.commands:recipes", "list the configs that ship, copy one"),
     "bench": BENCH,
-    "check": Command("cfnseg.lab.check:check", "what runs on this machine, and whether it is right"),
+    "check": Command(
+        "cfnseg.lab.check:check", "what runs on this machine, and whether it is right"
+    ),
     "completion": Command("cfnseg.commands:completion", "print the script of bash or zsh"),
     "eval_seg": Command("cfnseg.commands:eval_seg"),
     "eval_cls": Command("cfnseg.commands:eval_cls"),
@@ -136,8 +140,11 @@ def split_recipe(argv: list[str]) -> tuple[Config, list[str]]:
     if argv and not argv[0].startswith("-"):
         config, argv = load_config(argv[0]), argv[1:]
     elif not {"-h", "--help"} & set(argv):
-        raise UserError("which config? Give a recipe's name, such as shapes_cfn (cfnseg recipes "
-                        "lists them), or a config file", code=2)
+        raise UserError(
+            "which config? Give a recipe's name, such as shapes_cfn (cfnseg recipes "
+            "lists them), or a config file",
+            code=2,
+        )
     # one string of the words, so that an option and its value match with and without "="
     words = "\0".join(["", *argv, ""])
     # the batch stays the file's; how it is split is found at the start

@@ -27,8 +27,15 @@ class Progress:
         clock: seconds.
     """
 
-    def __init__(self, what: str, total: int, *, console: Console | None = None, lasting: bool = False,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        *,
+        console: Console | None = None,
+        lasting: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.what, self.total, self.lasting, self.clock = what, total, lasting, clock
         self.console = console or Console(stderr=True, soft_wrap=True)
         self.marks: list[tuple[float, int]] = []  # working time and units done
@@ -43,7 +50,9 @@ class Progress:
         seconds, units = (last - first for first, last in zip(self.marks[0], self.marks[-1]))
         return units / seconds if seconds > 0 else None
 
-    def show(self, done: int, text: str, rate: float | None, later: float = 0.0, without: str = "") -> None:
+    def show(
+        self, done: int, text: str, rate: float | None, later: float = 0.0, without: str = ""
+    ) -> None:
         """Show a bar or, if it is time, a line.
 
         Args:
@@ -61,13 +70,20 @@ class Progress:
         due = self.clock() - self.printed >= EVERY
         if due or (self.lasting and done == self.total):
             self.printed = self.clock()
-            self.console.print(f"{self.what} {done}/{self.total}  {text}", markup=False, highlight=False)
+            self.console.print(
+                f"{self.what} {done}/{self.total}  {text}", markup=False, highlight=False
+            )
 
     def _bar(self) -> Bar:
         if self.bar is None:
-            self.bar = Bar(TextColumn(f"[bold]{self.what}"), BarColumn(), MofNCompleteColumn(),
-                           TextColumn("{task.description}", markup=False), console=self.console,
-                           transient=not self.lasting)
+            self.bar = Bar(
+                TextColumn(f"[bold]{self.what}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.description}", markup=False),
+                console=self.console,
+                transient=not self.lasting,
+            )
             self.task = self.bar.add_task("", total=self.total)
             self.bar.start()
         return self.bar
@@ -93,7 +109,9 @@ class Progress:
             self.bar.stop()
 
 
-def progress(items: Iterable[T], total: int, what: str, unit: str = "images", **settings: object) -> Iterator[T]:
+def progress(
+    items: Iterable[T], total: int, what: str, unit: str = "images", **settings: object
+) -> Iterator[T]:
     """The items, with a display of how many are done, units per second and ETA.
 
     Args:

@@ -23,9 +23,13 @@ from cfnseg.errors import UserError
 from cfnseg.report.text import write_json, write_text
 
 
-def examine_data(config: Config, out: Path | None = None, workers: int = 0,
-                 fix: Path | None = None, command: str = "python tools/doctor.py CONFIG"
-                 ) -> dict[str, Any]:
+def examine_data(
+    config: Config,
+    out: Path | None = None,
+    workers: int = 0,
+    fix: Path | None = None,
+    command: str = "python tools/doctor.py CONFIG",
+) -> dict[str, Any]:
     """Read all pairs of a data set, print what is wrong, and write doctor.json and doctor.html.
 
     Args:
@@ -45,14 +49,26 @@ def examine_data(config: Config, out: Path | None = None, workers: int = 0,
             data is a finding.
     """
     if config.model.level != "pixel":
-        raise UserError(f"{config.name} has model.level image; the doctor examines pairs of image "
-                        "and mask", code=2)
+        raise UserError(
+            f"{config.name} has model.level image; the doctor examines pairs of image and mask",
+            code=2,
+        )
     out = out or Path(config.runs) / config.name / "doctor"
     console = Console(highlight=False)
     case = scan(config)
     reading = parallel(examine, case.pairs, min(workers, len(case.pairs)))
-    case.take(list(track(reading, "reading", len(case.pairs), console=console, transient=True,
-                         disable=not console.is_terminal)))
+    case.take(
+        list(
+            track(
+                reading,
+                "reading",
+                len(case.pairs),
+                console=console,
+                transient=True,
+                disable=not console.is_terminal,
+            )
+        )
+    )
     _diagnose(case, config)
     _complete(case, command if fix else f"{command} --fix {shlex.quote(f'{case.root}_fixed')}")
     report = _report(case)
@@ -62,9 +78,11 @@ def examine_data(config: Config, out: Path | None = None, workers: int = 0,
     print(f"page: {out / 'doctor.html'}")
     if fix:
         done = write_fixed(case, fix)
-        print(f"fixed copy: {done['linked']:,} pairs as they were, {done['written']:,} with a new "
-              f"mask, {done['left_out']:,} left out; use it with --data.name folder --data.root "
-              f"{shlex.quote(str(fix))}")
+        print(
+            f"fixed copy: {done['linked']:,} pairs as they were, {done['written']:,} with a new "
+            f"mask, {done['left_out']:,} left out; use it with --data.name folder --data.root "
+            f"{shlex.quote(str(fix))}"
+        )
     return report
 
 
@@ -85,8 +103,12 @@ def _diagnose(case: Case, config: Config) -> None:
 
 def _complete(case: Case, command: str) -> None:
     """Sort the findings, errors first; fill in the command and the pairs that show them."""
-    of_file = {case.shown(path): i for i, pair in enumerate(case.pairs)
-               for path in (pair.image, pair.mask) if path}
+    of_file = {
+        case.shown(path): i
+        for i, pair in enumerate(case.pairs)
+        for path in (pair.image, pair.mask)
+        if path
+    }
     for at, finding in enumerate(case.findings):
         pairs = finding.pairs
         if not pairs and not finding.twins:
@@ -102,14 +124,27 @@ def _report(case: Case) -> dict[str, Any]:
         own = case.members(split)
         rows = case.rows[own]
         ignored, unknown = rows[:, -2:].sum(0).tolist()
-        classes = [{"pixels": pixels, "share": share, "images": images} for pixels, images, share
-                   in zip(*(values.tolist() for values in masks.totals(rows)))]
-        splits.append({"name": split, "role": role, "pairs": sum(case.pairs[i].whole for i in own),
-                       "classes": classes, "ignored_share": ignored / max(1, int(rows.sum())),
-                       "unknown": unknown})
+        classes = [
+            {"pixels": pixels, "share": share, "images": images}
+            for pixels, images, share in zip(*(values.tolist() for values in masks.totals(rows)))
+        ]
+        splits.append(
+            {
+                "name": split,
+                "role": role,
+                "pairs": sum(case.pairs[i].whole for i in own),
+                "classes": classes,
+                "ignored_share": ignored / max(1, int(rows.sum())),
+                "unknown": unknown,
+            }
+        )
     labels = case.labels.labels if case.labels else ()
     counts = {s: sum(f.severity == s for f in case.findings) for s in SEVERITIES}
-    return {"data": case.data.name, "root": str(case.root) if case.root else None, "counts": counts,
-            "findings": [finding.to_dict() for finding in case.findings],
-            "classes": [{"id": x.id, "name": x.name, "color": list(x.color)} for x in labels],
-            "splits": splits}
+    return {
+        "data": case.data.name,
+        "root": str(case.root) if case.root else None,
+        "counts": counts,
+        "findings": [finding.to_dict() for finding in case.findings],
+        "classes": [{"id": x.id, "name": x.name, "color": list(x.color)} for x in labels],
+        "splits": splits,
+    }

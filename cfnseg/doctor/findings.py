@@ -55,10 +55,17 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Its part of doctor.json."""
-        return {"kind": self.kind, "severity": self.severity, "title": self.title,
-                "text": self.text, "expected": self.expected, "count": len(self.files),
-                "files": list(self.files[:LISTED]), "fix": list(self.fix),
-                "classes_txt": self.classes or None}
+        return {
+            "kind": self.kind,
+            "severity": self.severity,
+            "title": self.title,
+            "text": self.text,
+            "expected": self.expected,
+            "count": len(self.files),
+            "files": list(self.files[:LISTED]),
+            "fix": list(self.fix),
+            "classes_txt": self.classes or None,
+        }
 
 
 @dataclass
@@ -99,8 +106,15 @@ class Case:
         self.forms = [None] * len(records)
         self.rows = np.zeros((len(records), 2), np.int64)
 
-    def add(self, kind: str, severity: str, *args: Any, images: Sequence[int] | None = None,
-            masks: Sequence[int] | None = None, **more: Any) -> None:
+    def add(
+        self,
+        kind: str,
+        severity: str,
+        *args: Any,
+        images: Sequence[int] | None = None,
+        masks: Sequence[int] | None = None,
+        **more: Any,
+    ) -> None:
         """Add a `Finding`.
 
         Args:
@@ -153,21 +167,31 @@ def verdict(report: dict[str, Any]) -> str:
 
 def tell(report: dict[str, Any], console: Console) -> None:
     """Print the content of doctor.json (`cfnseg.doctor.examine_data`), on a terminal in colour."""
+
     def say(*parts: str | tuple[str, str]) -> None:
         console.print(Text.assemble(*parts), soft_wrap=True)
 
     splits = ", ".join(f"{s['name']} {s['pairs']:,}" for s in report["splits"])
-    say((f"{report['data']}{' in ' + report['root'] if report['root'] else ''}", "bold"),
-        f": pairs of image and mask: {splits or 'none'}")
+    say(
+        (f"{report['data']}{' in ' + report['root'] if report['root'] else ''}", "bold"),
+        f": pairs of image and mask: {splits or 'none'}",
+    )
     for finding in report["findings"]:
         severity, count = finding["severity"], finding["count"]
-        say("\n", (severity, SEVERITIES[severity]), " ",
+        say(
+            "\n",
+            (severity, SEVERITIES[severity]),
+            " ",
             (f"{finding['title']}{f' ({count:,})' if count else ''}", "bold"),
-            (f"  [{finding['kind']}]", "dim"))
+            (f"  [{finding['kind']}]", "dim"),
+        )
         expected = "" if severity == NOTE else finding["expected"]
-        lines = [("", "", finding["text"]), ("expected: ", "dim", expected),
-                 ("files: ", "dim", few(finding["files"], count)),
-                 *(("fix: ", "green", line) for line in finding["fix"])]
+        lines = [
+            ("", "", finding["text"]),
+            ("expected: ", "dim", expected),
+            ("files: ", "dim", few(finding["files"], count)),
+            *(("fix: ", "green", line) for line in finding["fix"]),
+        ]
         if finding["classes_txt"]:
             lines.append(("fix: ", "green", "a classes.txt that fits:"))
         for name, style, value in lines:
@@ -186,10 +210,15 @@ def _histogram(report: dict[str, Any]) -> list[str]:
     rows = [("", "id ", *(s["name"] for s in splits))]
     for i, c in enumerate(report["classes"]):
         own = [s["classes"][i] for s in splits]
-        rows.append((c["name"], f"{c['id']:3d}",
-                     *(f"{share(k['share'])} ({k['images']:,})" for k in own)))
+        rows.append(
+            (c["name"], f"{c['id']:3d}", *(f"{share(k['share'])} ({k['images']:,})" for k in own))
+        )
     rows.append(("ignored", "", *(share(s["ignored_share"]) for s in splits)))
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join([row[0].ljust(widths[0]),
-                       *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:]))]) + "\n"
-            for row in rows]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:]))]
+        )
+        + "\n"
+        for row in rows
+    ]

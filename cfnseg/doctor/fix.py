@@ -21,8 +21,10 @@ from cfnseg.errors import UserError
 from cfnseg.report.text import write_text
 from cfnseg.storage import write_atomic
 
-EXPECTED = ("a line `id name r g b` for each class, numbers in 0..255, each id, name and colour "
-            "once; the name void ignores an id")
+EXPECTED = (
+    "a line `id name r g b` for each class, numbers in 0..255, each id, name and colour "
+    "once; the name void ignores an id"
+)
 VOID_LINES = 32  # most ids that a proposal ignores: more are no labels
 HELD = "held out"
 
@@ -44,33 +46,48 @@ def read_leniently(case: Case, path: Path) -> None:
     except UserError as error:
         text = _guessed_text(path.read_bytes())
         reason = str(error).removeprefix(f"{path}, ").removeprefix(f"{path}: ")
-        say(ERROR, "classes.txt is not in UTF-8", f"{reason}. The corrected file takes it for "
-            "Windows-1252 or UTF-16: look at its names.")
+        say(
+            ERROR,
+            "classes.txt is not in UTF-8",
+            f"{reason}. The corrected file takes it for Windows-1252 or UTF-16: look at its names.",
+        )
     for number, line in enumerate(text.splitlines(), 1):
         content = line.split("#")[0].strip()
         label, exact = _parse(content)
         if content and not exact:
             means = f" It seems to mean `{_line(label)}`." if label else ""
-            say(ERROR, f"classes.txt, line {number} cannot be read",
-                f"The line is {line.strip()!r}.{means}")
+            say(
+                ERROR,
+                f"classes.txt, line {number} cannot be read",
+                f"The line is {line.strip()!r}.{means}",
+            )
         if label is None:
             continue
         if label.name.lower() == "void":
             void.append(label)
             continue
         if other := next((x for x in kept if x.id == label.id), None):
-            say(ERROR, f"id {label.id} names two classes in classes.txt",
+            say(
+                ERROR,
+                f"id {label.id} names two classes in classes.txt",
                 f"{other.name} and, in line {number}, {label.name}. Only the masks' maker knows "
-                "which it is; the corrected file keeps the first.")
+                "which it is; the corrected file keeps the first.",
+            )
             continue
         if other := next((x for x in kept if x.name == label.name), None):
-            say(ERROR, f"two classes are called {label.name} in classes.txt",
-                f"They have the ids {other.id} and {label.id}.")
+            say(
+                ERROR,
+                f"two classes are called {label.name} in classes.txt",
+                f"They have the ids {other.id} and {label.id}.",
+            )
             label = dataclasses.replace(label, name=f"{label.name}_{label.id}")
         if other := next((x for x in kept if x.color == label.color), None):
-            say(WARNING, f"{other.name} and {label.name} have the same colour in classes.txt",
+            say(
+                WARNING,
+                f"{other.name} and {label.name} have the same colour in classes.txt",
                 f"Pictures cannot distinguish them, and masks in the colour {label.color} cannot "
-                "be read as ids.")
+                "be read as ids.",
+            )
             taken = {x.color for x in kept}
             free = next(c for c in map(color, range(1, 256)) if c not in taken)
             label = dataclasses.replace(label, color=free)
@@ -119,19 +136,27 @@ def guess_classes(case: Case) -> None:
     values = sorted({int(v) for m in plain for v in m.values} - {255})
     if values and values[0] >= 0 and values[-1] < 255:
         palette = next((m.palette for m in plain if m.palette is not None), None)
-        colors = [color(v) if palette is None or v >= len(palette) else tuple(palette[v].tolist())
-                  for v in values]
+        colors = [
+            color(v) if palette is None or v >= len(palette) else tuple(palette[v].tolist())
+            for v in values
+        ]
         if len(set(colors)) < len(colors):
             colors = [color(v) for v in values]
         case.labels = LabelMap([Label(v, f"class_{v}", c) for v, c in zip(values, colors)])
-    case.add("classes-file", ERROR, "there is no usable classes.txt",
-             f"The masks have the ids {', '.join(map(str, values[:40]))}." if values else "",
-             "classes.txt in the data set's folder, with a line `id name r g b` for each class",
-             files=["classes.txt"], classes=classes_txt(case) if case.labels else "")
+    case.add(
+        "classes-file",
+        ERROR,
+        "there is no usable classes.txt",
+        f"The masks have the ids {', '.join(map(str, values[:40]))}." if values else "",
+        "classes.txt in the data set's folder, with a line `id name r g b` for each class",
+        files=["classes.txt"],
+        classes=classes_txt(case) if case.labels else "",
+    )
 
 
-def classes_txt(case: Case, ids: dict[int, int] | None = None,
-                more_void: Iterable[int] = ()) -> str:
+def classes_txt(
+    case: Case, ids: dict[int, int] | None = None, more_void: Iterable[int] = ()
+) -> str:
     """The text of a classes.txt.
 
     Args:

@@ -81,8 +81,10 @@ def assign(masks: list[MaskFacts], labels: LabelMap) -> list[Form | None]:
     """
     forms: list[Form | None] = [None] * len(masks)
     known = {*(label.id for label in labels.labels), *labels.ignore}
-    gray, deep, colored = ([i for i, m in enumerate(masks) if m.unexplained == kind]
-                           for kind in ("unknown-id", "mask-deep", "unknown-color"))
+    gray, deep, colored = (
+        [i for i, m in enumerate(masks) if m.unexplained == kind]
+        for kind in ("unknown-id", "mask-deep", "unknown-color")
+    )
     gray = [i for i in gray if not masks[i].lossy]  # no form brings back ids that a JPEG blurred
     for i in gray:
         plain = PLAIN if known.issuperset(masks[i].values.tolist()) else None
@@ -92,16 +94,36 @@ def assign(masks: list[MaskFacts], labels: LabelMap) -> list[Form | None]:
         for i in ids:
             forms[i] = whole
     _explain(forms, masks, [i for i in gray if forms[i] is None], _gray_forms(labels), ids)
-    wide = [Form("mask-deep", f"each id was multiplied by {factor} when 8 bits became 16",
-                 {v * factor: v for v in known}) for factor in (257, 256)]
+    wide = [
+        Form(
+            "mask-deep",
+            f"each id was multiplied by {factor} when 8 bits became 16",
+            {v * factor: v for v in known},
+        )
+        for factor in (257, 256)
+    ]
     instances = {1000 * v + k: v for v in known for k in range(1000)}
-    wide.append(Form("mask-deep", "the values are instance ids, 1000 x class + number",
-                     {v: v for v in known if v} | instances))
+    wide.append(
+        Form(
+            "mask-deep",
+            "the values are instance ids, 1000 x class + number",
+            {v: v for v in known if v} | instances,
+        )
+    )
     _explain(forms, masks, deep, wide)
-    _explain(forms, masks, colored, [
-        Form("mask-colors", "the colours are those of the classes", colour_table(labels)),
-        Form("mask-colors", "red, green and blue are equal and hold the id",
-             {pack((v, v, v)): v for v in known})])
+    _explain(
+        forms,
+        masks,
+        colored,
+        [
+            Form("mask-colors", "the colours are those of the classes", colour_table(labels)),
+            Form(
+                "mask-colors",
+                "red, green and blue are equal and hold the id",
+                {pack((v, v, v)): v for v in known},
+            ),
+        ],
+    )
     for i in colored:
         forms[i] = forms[i] or _smeared(masks[i], labels)
     return forms
@@ -119,8 +141,10 @@ def _gray_forms(labels: LabelMap) -> list[Form]:
     if len(ids) > 2:
         table = {cut(i * 255 / top): i for cut in (int, round) for i in ids}
         forms.append(Form("mask-scaled", f"the ids 0 to {top} are stretched to 0 to 255", table))
-    for name, colors in (("classes' colours", {x.id: x.color for x in labels.labels}),
-                         ("VOC palette's colours", {i: voc.color(i) for i in ids})):
+    for name, colors in (
+        ("classes' colours", {x.id: x.color for x in labels.labels}),
+        ("VOC palette's colours", {i: voc.color(i) for i in ids}),
+    ):
         text = f"the gray values are the brightness of the {name}"
         forms.append(Form("mask-luminance", text, void | _grays(colors)))
     return forms
@@ -137,8 +161,13 @@ def colour_table(labels: LabelMap) -> dict[int, int]:
     return {c: i for c, i in table.items() if colors.count(c) < 2}
 
 
-def _explain(forms: list[Form | None], masks: list[MaskFacts], wrong: list[int],
-             candidates: list[Form], everywhere: Sequence[int] = ()) -> None:
+def _explain(
+    forms: list[Form | None],
+    masks: list[MaskFacts],
+    wrong: list[int],
+    candidates: list[Form],
+    everywhere: Sequence[int] = (),
+) -> None:
     """Give the masks ``wrong`` the candidates that explain most of them, in place.
 
     A candidate that fits all of ``everywhere`` is given to all of them.
@@ -176,8 +205,11 @@ def _of_all(masks: list[MaskFacts], labels: LabelMap) -> Form | None:
         return Form("mask-binary", "every mask has only the values 0 and 255", table)
     counted, shifted = seen - set(labels.ignore), {i + 1: i for i in ids}
     if top + 1 in counted and low not in counted and counted <= shifted.keys():
-        return Form("mask-shifted", f"ids count from {low + 1} where {low} is expected",
-                    {v: v for v in labels.ignore} | shifted)
+        return Form(
+            "mask-shifted",
+            f"ids count from {low + 1} where {low} is expected",
+            {v: v for v in labels.ignore} | shifted,
+        )
     return None
 
 
@@ -186,8 +218,9 @@ def _grays(colors: dict[int, tuple[int, int, int]]) -> dict[int, int]:
 
     The gray is Pillow's: ITU-R BT.601 in 16-bit fixed point. Other programs may differ by one.
     """
-    exact = {i: (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16
-             for i, (r, g, b) in colors.items()}
+    exact = {
+        i: (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16 for i, (r, g, b) in colors.items()
+    }
     grays = list(exact.values())
     table: dict[int, int] = {}
     for step in (0, -1, 1):
@@ -209,8 +242,11 @@ def _reordered(mask: MaskFacts, labels: LabelMap) -> Form | None:
     wrong = sum(i not in (v, labels.void) for v, i in table.items())
     if -1 in table.values() or wrong < 2 or 2 * wrong <= len(table):
         return None
-    return Form("mask-palette", "the palette was sorted anew: its colours are the classes', in "
-                "another order than the ids", table)
+    return Form(
+        "mask-palette",
+        "the palette was sorted anew: its colours are the classes', in another order than the ids",
+        table,
+    )
 
 
 def _smeared(mask: MaskFacts, labels: LabelMap) -> Form | None:
@@ -223,8 +259,12 @@ def _smeared(mask: MaskFacts, labels: LabelMap) -> Form | None:
     photo_like = mask.lossy or mask.distinct > 2 * len(table)
     if not photo_like or mask.counts[near].sum() < CLEAR * mask.size[0] * mask.size[1]:
         return None
-    return Form("mask-lossy", "the colours are those of the classes, smeared by lossy compression",
-                table, smeared=True)
+    return Form(
+        "mask-lossy",
+        "the colours are those of the classes, smeared by lossy compression",
+        table,
+        smeared=True,
+    )
 
 
 def two_meanings(records: list[Record], labels: LabelMap | None) -> dict[int, str]:
@@ -236,8 +276,11 @@ def two_meanings(records: list[Record], labels: LabelMap | None) -> dict[int, st
         if labels and mask.bits < 8:
             pair = records[i].pair
             try:
-                labels.demand_one_meaning(Mask(mask.values.astype(np.uint8), mask.bits), pair.mask,
-                                          pair.split not in ordinary)
+                labels.demand_one_meaning(
+                    Mask(mask.values.astype(np.uint8), mask.bits),
+                    pair.mask,
+                    pair.split not in ordinary,
+                )
             except UserError as error:
                 refused[i] = str(error).removeprefix(f"{pair.mask}: ")
     return refused

@@ -35,24 +35,55 @@ def image_findings(case: Case) -> None:
     tiny = [i for i, x in case.images.items() if min(x.size) < TINY]
     look = ["look at them, and delete them with their masks"]
     reasons = [f"{case.pairs[i].image.name}: {case.records[i].image}." for i in broken]
-    case.add("image-unreadable", ERROR, "images that cannot be read", "".join(reasons[:1]),
-             "a whole image file", ["get these files again", "{fix}  # leaves them out"],
-             images=broken)
+    case.add(
+        "image-unreadable",
+        ERROR,
+        "images that cannot be read",
+        "".join(reasons[:1]),
+        "a whole image file",
+        ["get these files again", "{fix}  # leaves them out"],
+        images=broken,
+    )
     dark = sum(case.images[i].mean.max() < 16 for i in flat)
-    case.add("image-constant", WARNING, "images of a single colour",
-             f"{dark:,} of {len(flat):,} are black. Nothing can be learnt from them.", "a picture",
-             look, images=flat)
+    case.add(
+        "image-constant",
+        WARNING,
+        "images of a single colour",
+        f"{dark:,} of {len(flat):,} are black. Nothing can be learnt from them.",
+        "a picture",
+        look,
+        images=flat,
+    )
     sizes = ", ".join(_size(case.images[i].size) for i in tiny[:3])
-    case.add("image-tiny", WARNING, f"images with a side of less than {TINY} pixels",
-             f"They are {sizes} pixels. Training pads them to the crop.", "pictures", look,
-             images=tiny)
+    case.add(
+        "image-tiny",
+        WARNING,
+        f"images with a side of less than {TINY} pixels",
+        f"They are {sizes} pixels. Training pads them to the crop.",
+        "pictures",
+        look,
+        images=tiny,
+    )
     text = f"{len(gray):,} of {len(case.images):,} have three equal channels."
     if len(gray) < len(case.images) / 2:
-        case.add("image-gray", WARNING, "gray images among coloured ones", text,
-                 "images of one kind", images=gray)
+        case.add(
+            "image-gray",
+            WARNING,
+            "gray images among coloured ones",
+            text,
+            "images of one kind",
+            images=gray,
+        )
     else:
-        case.add("image-gray", NOTE, "the images are gray", text, "",
-                 ["--data.photometric 0 keeps the jitter from colouring them"], images=gray)
+        case.add(
+            "image-gray",
+            NOTE,
+            "the images are gray",
+            text,
+            "",
+            ["--data.photometric 0 keeps the jitter from colouring them"],
+            images=gray,
+        )
 
 
 def training_findings(case: Case, config: Config) -> None:
@@ -74,15 +105,20 @@ def _color_finding(case: Case, encoder: str, mean: np.ndarray, std: np.ndarray) 
     settings = timm.get_pretrained_cfg(encoder, allow_unregistered=True)
     own_mean, own_std = np.array(settings.mean), np.array(settings.std)
     offset, spread = (mean - own_mean) / own_std, std / own_std
-    text = (f"RGB in 0..255: mean {_triple(255 * mean, 1)}, deviation {_triple(255 * std, 1)}; in "
-            f"0..1: {_triple(mean, 3)}, {_triple(std, 3)}. {encoder} expects "
-            f"{_triple(own_mean, 3)}, {_triple(own_std, 3)}, and so gets values "
-            f"with mean {_triple(offset, 2)} and deviation {_triple(spread, 2)}.")
+    text = (
+        f"RGB in 0..255: mean {_triple(255 * mean, 1)}, deviation {_triple(255 * std, 1)}; in "
+        f"0..1: {_triple(mean, 3)}, {_triple(std, 3)}. {encoder} expects "
+        f"{_triple(own_mean, 3)}, {_triple(own_std, 3)}, and so gets values "
+        f"with mean {_triple(offset, 2)} and deviation {_triple(spread, 2)}."
+    )
     if np.abs(offset).max() > FAR or spread.max() > SPREAD or spread.min() < 1 / SPREAD:
-        case.add("colors", WARNING,
-                 "the colours are far from those that the encoder was trained on",
-                 f"{text} The further they are apart, the less its pretrained weights are worth.",
-                 "mean about 0 and deviation about 1 after normalisation")
+        case.add(
+            "colors",
+            WARNING,
+            "the colours are far from those that the encoder was trained on",
+            f"{text} The further they are apart, the less its pretrained weights are worth.",
+            "mean about 0 and deviation about 1 after normalisation",
+        )
     else:
         case.add("colors", NOTE, "mean and deviation of the training images", text)
 
@@ -100,14 +136,25 @@ def _crop_finding(case: Case, config: Config, sizes: np.ndarray) -> None:
     low, middle, high = (_size(order[k]) for k in (0, len(order) // 2, -1))
     crop = config.data.crop
     small = (sizes < crop).any(1).mean()
-    padded = (f"{words.share(small)} of the images are smaller, and padded where the random scale "
-              "does not enlarge them") if small else "No image is smaller"
-    text = (f"Smallest {low}, median {middle}, largest {high}. The crop is {_size(crop)}. "
-            f"{padded}.")
+    padded = (
+        (
+            f"{words.share(small)} of the images are smaller, and padded where the random scale "
+            "does not enlarge them"
+        )
+        if small
+        else "No image is smaller"
+    )
+    text = f"Smallest {low}, median {middle}, largest {high}. The crop is {_size(crop)}. {padded}."
     if (sizes * config.data.scale[1] < crop).any(1).mean() > 0.5:
         fits = [max(32, min(c, int(n) // 32 * 32)) for c, n in zip(crop, np.median(sizes, 0))]
-        case.add("crop", WARNING, "most training images never fill the crop", text,
-                 "a crop that the images fill", [f"--data.crop {fits[0]} {fits[1]}"])
+        case.add(
+            "crop",
+            WARNING,
+            "most training images never fill the crop",
+            text,
+            "a crop that the images fill",
+            [f"--data.crop {fits[0]} {fits[1]}"],
+        )
     else:
         case.add("sizes", NOTE, f"sizes of {many(len(sizes), 'training image')}", text)
 
@@ -120,13 +167,19 @@ class Mismatch:
     fixable: bool
 
 
-EXIF = Mismatch("The image is turned by its EXIF orientation, the mask was made for the image as "
-                "it is stored", True)
+EXIF = Mismatch(
+    "The image is turned by its EXIF orientation, the mask was made for the image as it is stored",
+    True,
+)
 SCALED = Mismatch("The mask has the image's shape at another scale", True)
-SWAPPED = Mismatch("Height and width are swapped: the mask is turned or transposed, and only its "
-                   "maker knows which", False)
-OTHER = Mismatch("The shapes differ: one of the two is cropped, padded or belongs to another image",
-                 False)
+SWAPPED = Mismatch(
+    "Height and width are swapped: the mask is turned or transposed, and only its "
+    "maker knows which",
+    False,
+)
+OTHER = Mismatch(
+    "The shapes differ: one of the two is cropped, padded or belongs to another image", False
+)
 
 
 def mismatch(case: Case, index: int) -> Mismatch | None:
@@ -164,16 +217,29 @@ def size_findings(case: Case) -> None:
             turned.append(i)
     for why, group in groups.items():
         first = group[0]
-        sizes = (f"The mask of {case.pairs[first].name} is {_size(case.masks[first].size)}, its "
-                 f"image {_size(case.images[first].size)}")
+        sizes = (
+            f"The mask of {case.pairs[first].name} is {_size(case.masks[first].size)}, its "
+            f"image {_size(case.images[first].size)}"
+        )
         fix = ["{fix}"] if why.fixable else ["make these masks again", "{fix}  # leaves them out"]
-        case.add("size-mismatch", ERROR, "masks of another size than their images",
-                 f"{why.text}. {sizes}.", "a mask of exactly its image's size, upright", fix,
-                 masks=group)
-    case.add("image-turned", WARNING, "images that their EXIF orientation turns over",
-             "cfnseg shows images upright. The masks have the right size either way: look at the "
-             "pictures whether they are upright too.", "images stored upright",
-             images=turned)
+        case.add(
+            "size-mismatch",
+            ERROR,
+            "masks of another size than their images",
+            f"{why.text}. {sizes}.",
+            "a mask of exactly its image's size, upright",
+            fix,
+            masks=group,
+        )
+    case.add(
+        "image-turned",
+        WARNING,
+        "images that their EXIF orientation turns over",
+        "cfnseg shows images upright. The masks have the right size either way: look at the "
+        "pictures whether they are upright too.",
+        "images stored upright",
+        images=turned,
+    )
 
 
 def duplicate_findings(case: Case) -> None:
@@ -188,11 +254,17 @@ def duplicate_findings(case: Case) -> None:
                 report(case, part, between)
     both = [(i, j) for i, j in exact.tolist() if i in case.masks and j in case.masks]
     if different := [(i, j) for i, j in both if case.masks[i].digest != case.masks[j].digest]:
-        case.add("duplicate-disagrees", WARNING, "the same image with different masks",
-                 f"{many(len(different), 'pair')} of images with equal pixels, but not with equal "
-                 "masks: one of the two is wrong.", "one mask for one image",
-                 ["look at both, and delete one"], twins=different[:SHOWN],
-                 files=case.files((i for twins in different for i in twins), "mask"))
+        case.add(
+            "duplicate-disagrees",
+            WARNING,
+            "the same image with different masks",
+            f"{many(len(different), 'pair')} of images with equal pixels, but not with equal "
+            "masks: one of the two is wrong.",
+            "one mask for one image",
+            ["look at both, and delete one"],
+            twins=different[:SHOWN],
+            files=case.files((i for twins in different for i in twins), "mask"),
+        )
 
 
 def _twins(case: Case, seen: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -204,8 +276,11 @@ def _twins(case: Case, seen: list[int]) -> tuple[np.ndarray, np.ndarray]:
     exact = [(k, i) for i in seen if (k := first.setdefault(case.images[i].digest, i)) != i]
     ones = np.array(sorted(first.values()), np.int64)
     pairs = ones[near_pairs(np.array([case.images[i].hash for i in ones], np.uint64), NEAR)]
-    near = [(i, j) for i, j in pairs.tolist()
-            if alike(case.images[i].thumbnail, case.images[j].thumbnail) >= ALIKE]
+    near = [
+        (i, j)
+        for i, j in pairs.tolist()
+        if alike(case.images[i].thumbnail, case.images[j].thumbnail) >= ALIKE
+    ]
     return np.array(exact, np.int64).reshape(-1, 2), np.array(near, np.int64).reshape(-1, 2)
 
 
@@ -214,14 +289,25 @@ def _exact(case: Case, pairs: np.ndarray, between: bool) -> None:
     count = f"{many(len(pairs), 'pair' if between else 'copy')} with equal pixels: {named}."
     more = {"files": case.files(np.unique(pairs)), "twins": pairs[:SHOWN].tolist()}
     if between:
-        case.add("duplicate-between", ERROR, "the same image in two splits",
-                 f"{count} What was trained on cannot be validated on: the score comes out too "
-                 "high.",
-                 "no image in two splits", ["{fix}  # leaves the training copies out"], **more)
+        case.add(
+            "duplicate-between",
+            ERROR,
+            "the same image in two splits",
+            f"{count} What was trained on cannot be validated on: the score comes out too high.",
+            "no image in two splits",
+            ["{fix}  # leaves the training copies out"],
+            **more,
+        )
     else:
-        case.add("duplicate-within", WARNING, "the same image twice in a split",
-                 f"{count} It counts twice in training or in the score.", "each image once",
-                 ["delete the copies with their masks"], **more)
+        case.add(
+            "duplicate-within",
+            WARNING,
+            "the same image twice in a split",
+            f"{count} It counts twice in training or in the score.",
+            "each image once",
+            ["delete the copies with their masks"],
+            **more,
+        )
 
 
 def _near(case: Case, pairs: np.ndarray, between: bool) -> None:
@@ -231,21 +317,34 @@ def _near(case: Case, pairs: np.ndarray, between: bool) -> None:
     graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(case.pairs),) * 2)
     groups = len(np.unique(connected_components(graph, directed=False)[1][images]))
     video = is_video(case)
-    text = (f"{many(len(images), 'image')} in {many(groups, 'group')}, {many(len(pairs), 'pair')} "
-            f"(perceptual hashes at most {NEAR} of 64 bits apart).")
+    text = (
+        f"{many(len(images), 'image')} in {many(groups, 'group')}, {many(len(pairs), 'pair')} "
+        f"(perceptual hashes at most {NEAR} of 64 bits apart)."
+    )
     if video:
-        text += (" Neighbours by name look alike throughout: frames of a video, where this is to "
-                 "be expected.")
+        text += (
+            " Neighbours by name look alike throughout: frames of a video, where this is to "
+            "be expected."
+        )
     if not between:
         case.add("near-duplicate-within", NOTE, "images of a split that look alike", text, **more)
         return
     held = sum(case.roles[case.pairs[i].split] == "val" for i in images)
-    fix = ("split by sequence, with --data.holdout PREFIX" if video
-           else "look at them, and keep a scene in one split")
-    case.add("near-duplicate-between", NOTE if video else WARNING,
-             "images that look alike in two splits", f"{text} Of the validation images {held:,} "
-             "look like one elsewhere: the score says less about other images.",
-             "splits that share no scene", [fix], **more)
+    fix = (
+        "split by sequence, with --data.holdout PREFIX"
+        if video
+        else "look at them, and keep a scene in one split"
+    )
+    case.add(
+        "near-duplicate-between",
+        NOTE if video else WARNING,
+        "images that look alike in two splits",
+        f"{text} Of the validation images {held:,} "
+        "look like one elsewhere: the score says less about other images.",
+        "splits that share no scene",
+        [fix],
+        **more,
+    )
 
 
 def apart(case: Case, i: int, j: int) -> int:

@@ -13,35 +13,54 @@ from cfnseg.doctor.forms import PLAIN, Form, channels, colour_table, two_meaning
 from cfnseg.doctor.reading import MOST, MaskFacts
 from cfnseg.report import text as words
 
-EXPECTED = ("one id per pixel: an 8-bit gray or palette PNG of the ids of the classes, or of "
-            "ignored ones")
-TITLES = {"mask-colors": "masks with colours in place of ids",
-          "mask-lossy": "masks that lossy compression has blurred",
-          "mask-scaled": "masks with multiplied ids",
-          "mask-luminance": "masks with gray values of a palette in place of ids",
-          "mask-deep": "masks with 16-bit values",
-          "mask-palette": "masks whose palette was sorted anew",
-          "mask-binary": "masks of 0 and 255", "mask-shifted": "masks whose ids are shifted by one"}
+EXPECTED = (
+    "one id per pixel: an 8-bit gray or palette PNG of the ids of the classes, or of ignored ones"
+)
+TITLES = {
+    "mask-colors": "masks with colours in place of ids",
+    "mask-lossy": "masks that lossy compression has blurred",
+    "mask-scaled": "masks with multiplied ids",
+    "mask-luminance": "masks with gray values of a palette in place of ids",
+    "mask-deep": "masks with 16-bit values",
+    "mask-palette": "masks whose palette was sorted anew",
+    "mask-binary": "masks of 0 and 255",
+    "mask-shifted": "masks whose ids are shifted by one",
+}
 # kind without a form -> title, text and fixes
 UNKNOWN = {
-    "mask-unreadable": ("masks that cannot be read", "{name}: {reason}.",
-                        ["get these files again", "{fix}  # leaves them out"]),
-    "mask-bits": ("masks of few bits a pixel, whose ids may be two things", "{name}: {reason}.",
-                  ["save all masks with 8 bits a pixel", "{fix}  # leaves these out"]),
-    "mask-lossy": (TITLES["mask-lossy"],
-                   "Such a file, as a JPEG is, does not keep ids: at every edge there are values "
-                   "between the ids of the two classes, which are other classes.",
-                   ["get the masks as they were before compression", "{fix}  # leaves them out"]),
-    "mask-deep": (TITLES["mask-deep"],
-                  "The values go up to {top:,}, and no rule makes ids of the classes from them.",
-                  ["write the masks again with the ids in classes.txt"]),
-    "photograph": ("masks that look like photographs",
-                   "They have thousands of colours: photographs, perhaps images and labels that "
-                   "changed places.", ["put masks in labels/ and photographs in images/"]),
-    "unknown-color": ("masks with colours that are no class's",
-                      "They have colours in place of ids, and no line of classes.txt has them: "
-                      "{colors}.",
-                      ["give each class its colour in classes.txt, then run this again"])}
+    "mask-unreadable": (
+        "masks that cannot be read",
+        "{name}: {reason}.",
+        ["get these files again", "{fix}  # leaves them out"],
+    ),
+    "mask-bits": (
+        "masks of few bits a pixel, whose ids may be two things",
+        "{name}: {reason}.",
+        ["save all masks with 8 bits a pixel", "{fix}  # leaves these out"],
+    ),
+    "mask-lossy": (
+        TITLES["mask-lossy"],
+        "Such a file, as a JPEG is, does not keep ids: at every edge there are values "
+        "between the ids of the two classes, which are other classes.",
+        ["get the masks as they were before compression", "{fix}  # leaves them out"],
+    ),
+    "mask-deep": (
+        TITLES["mask-deep"],
+        "The values go up to {top:,}, and no rule makes ids of the classes from them.",
+        ["write the masks again with the ids in classes.txt"],
+    ),
+    "photograph": (
+        "masks that look like photographs",
+        "They have thousands of colours: photographs, perhaps images and labels that "
+        "changed places.",
+        ["put masks in labels/ and photographs in images/"],
+    ),
+    "unknown-color": (
+        "masks with colours that are no class's",
+        "They have colours in place of ids, and no line of classes.txt has them: {colors}.",
+        ["give each class its colour in classes.txt, then run this again"],
+    ),
+}
 REMAPPED = ("mask-scaled", "mask-luminance", "mask-binary", "mask-shifted")  # by classes.txt
 HIDDEN = 0.8  # share of ignored pixels from which a mask is named
 RARE, FEW_IMAGES = 1e-4, 3  # share of the counted pixels, and images, below which a class is rare
@@ -78,9 +97,11 @@ def mask_findings(case: Case) -> None:
             title, text, fix = UNKNOWN["photograph" if photo else kind]
             first = case.records[group[0]]
             text = text.format(
-                name=first.pair.mask and first.pair.mask.name, colors=_unknown_colors(case, masks),
+                name=first.pair.mask and first.pair.mask.name,
+                colors=_unknown_colors(case, masks),
                 reason=undecided.get(group[0], first.mask),
-                top=max((mask.values.max() for mask in masks), default=0))
+                top=max((mask.values.max() for mask in masks), default=0),
+            )
         case.add(kind, ERROR, title, text, EXPECTED, fix, masks=group, classes=classes)
 
 
@@ -101,8 +122,10 @@ def _recognised(case: Case, form: Form, masks: list[MaskFacts]) -> tuple[str, li
             classes = classes_txt(case, ids) if ids else ""
         fix.append("{fix}")
     if form.kind == "mask-lossy":
-        text += (". Edges will be wrong by a pixel or two: the masks as they were before "
-                 "compression are better")
+        text += (
+            ". Edges will be wrong by a pixel or two: the masks as they were before "
+            "compression are better"
+        )
     return f"{text}.", fix, classes
 
 
@@ -157,21 +180,30 @@ def _unknown_ids(case: Case, masks: list[MaskFacts]) -> tuple[str, list[str], st
     low, top, pixels = min(ids), max(ids), _pixels(masks)
     unknown = [v for v, _ in pixels.most_common() if v not in (*ids, *case.labels.ignore)]
     having = {v: sum(v in mask.values for mask in masks) for v in unknown}
-    shown = few([f"id {v} ({many(pixels[v], 'pixel')} in {many(having[v], 'mask')})"
-                 for v in unknown])
+    shown = few(
+        [f"id {v} ({many(pixels[v], 'pixel')} in {many(having[v], 'mask')})" for v in unknown]
+    )
     text = f"No class and not ignored: {shown}. The classes have the ids {low} to {top}."
     if top + 1 in unknown:
-        text += (f" {top + 1} is one more than the last: either a class is missing in classes.txt, "
-                 f"or the masks count from {low + 1} and {low} is unlabelled (mmsegmentation's "
-                 "reduce_zero_label); then every class's line needs an id one higher.")
+        text += (
+            f" {top + 1} is one more than the last: either a class is missing in classes.txt, "
+            f"or the masks count from {low + 1} and {low} is unlabelled (mmsegmentation's "
+            "reduce_zero_label); then every class's line needs an id one higher."
+        )
     if 0 in unknown and top not in pixels:
-        text += (f" 0 occurs and {top} does not: the masks may count from 0 where classes.txt "
-                 f"counts from {low}.")
+        text += (
+            f" 0 occurs and {top} does not: the masks may count from 0 where classes.txt "
+            f"counts from {low}."
+        )
     if len(unknown) <= VOID_LINES and case.data.name == "folder":
         fix = ["give them names in classes.txt", "{fix}  # ignores them"]
         return text, fix, classes_txt(case, more_void=unknown)
-    return (f"{text} So many values are no ids: they look like a photograph's, or like a blurred "
-            "or resized mask's.", [], "")
+    return (
+        f"{text} So many values are no ids: they look like a photograph's, or like a blurred "
+        "or resized mask's.",
+        [],
+        "",
+    )
 
 
 def count(case: Case) -> np.ndarray:
@@ -208,28 +240,54 @@ def count_findings(case: Case) -> None:
             _absent(case, split, role, masks, *totals(case.rows[own]))
 
 
-def _absent(case: Case, split: str, role: str, masks: int, pixels: np.ndarray, images: np.ndarray,
-            share: np.ndarray) -> None:
+def _absent(
+    case: Case,
+    split: str,
+    role: str,
+    masks: int,
+    pixels: np.ndarray,
+    images: np.ndarray,
+    share: np.ndarray,
+) -> None:
     names = case.labels.names
     severity, text = {
-        "train": (ERROR, " A class without a pixel cannot be learnt, and its output stays in the "
-                  "net."),
+        "train": (
+            ERROR,
+            " A class without a pixel cannot be learnt, and its output stays in the net.",
+        ),
         "val": (WARNING, " Such a class has no IoU here; where it is predicted it counts as 0."),
-        "other": (NOTE, "")}[role]
+        "other": (NOTE, ""),
+    }[role]
     if absent := [name for name, n in zip(names, pixels) if n == 0]:
         fix = ["add images with these classes"]
         if case.data.name == "folder":
             fix.append("or take their lines out of classes.txt")
-        case.add("class-absent", severity, f"classes absent from {split}",
-                 f"{', '.join(absent)}: no pixel in {many(masks, 'mask')}.{text}",
-                 "some pixels of every class", fix if role == "train" else [])
+        case.add(
+            "class-absent",
+            severity,
+            f"classes absent from {split}",
+            f"{', '.join(absent)}: no pixel in {many(masks, 'mask')}.{text}",
+            "some pixels of every class",
+            fix if role == "train" else [],
+        )
     scarce = (pixels > 0) & ((share < RARE) | (images < min(FEW_IMAGES, masks)))
     if scarce.any():
         rare = [c for c in np.argsort(share, kind="stable") if scarce[c]]
-        text = few([f"{names[c]} ({many(int(pixels[c]), 'pixel')}, {words.share(share[c])}, "
-                    f"{many(int(images[c]), 'image')})" for c in rare])
-        case.add("class-rare", NOTE, f"rare classes in {split}", f"{text}.", "",
-                 ["--loss.class-weights median"] if role == "train" else [])
+        text = few(
+            [
+                f"{names[c]} ({many(int(pixels[c]), 'pixel')}, {words.share(share[c])}, "
+                f"{many(int(images[c]), 'image')})"
+                for c in rare
+            ]
+        )
+        case.add(
+            "class-rare",
+            NOTE,
+            f"rare classes in {split}",
+            f"{text}.",
+            "",
+            ["--loss.class-weights median"] if role == "train" else [],
+        )
 
 
 def _ignored(case: Case, split: str, own: np.ndarray) -> None:
@@ -238,10 +296,15 @@ def _ignored(case: Case, split: str, own: np.ndarray) -> None:
     nothing, little = own[share == 1], own[(share > HIDDEN) & (share < 1)]
     severity = ERROR if len(nothing) == len(own) else WARNING
     for group, kind, title, worth in (
-            (nothing, "all-ignored", "masks in which everything is ignored", "nothing"),
-            (little, "mostly-ignored", f"masks of which more than {HIDDEN:.0%} is ignored",
-             "little")):
-        case.add(kind, severity, f"{title}, in {split}",
-                 f"{len(group):,} of {len(own):,} masks. Such an image teaches and scores {worth}.",
-                 "pixels of the classes", ["leave these images out, or label them"],
-                 masks=group.tolist())
+        (nothing, "all-ignored", "masks in which everything is ignored", "nothing"),
+        (little, "mostly-ignored", f"masks of which more than {HIDDEN:.0%} is ignored", "little"),
+    ):
+        case.add(
+            kind,
+            severity,
+            f"{title}, in {split}",
+            f"{len(group):,} of {len(own):,} masks. Such an image teaches and scores {worth}.",
+            "pixels of the classes",
+            ["leave these images out, or label them"],
+            masks=group.tolist(),
+        )

@@ -40,11 +40,13 @@ class Strip:
 def doctor_page(case: Case, report: dict[str, Any]) -> str:
     """The page for the content of doctor.json."""
     strips, sample = pictures(case)
-    most = [max((c["share"] for c in split["classes"]), default=0) or 1
-            for split in report["splits"]]
+    most = [
+        max((c["share"] for c in split["classes"]), default=0) or 1 for split in report["splits"]
+    ]
     found = list(zip(report["findings"], strips))
-    return render("doctor", r=report, lead=lead(report), found=found, sample=sample, most=most,
-                  few=FEW)
+    return render(
+        "doctor", r=report, lead=lead(report), found=found, sample=sample, most=most, few=FEW
+    )
 
 
 def lead(report: dict[str, Any]) -> str:
@@ -71,12 +73,16 @@ def pictures(case: Case) -> tuple[list[list[Strip]], list[Strip]]:
     loaded = {i: _load(case, i) for i in sorted(wanted)}
 
     def draw(side: int) -> tuple[list[list[Strip]], list[Strip]]:
-        small = {i: (_within(image, side), _within(mask, side, ids=True))
-                 for i, (image, mask) in loaded.items()}
+        small = {
+            i: (_within(image, side), _within(mask, side, ids=True))
+            for i, (image, mask) in loaded.items()
+        }
 
         def of(finding: Finding) -> list[Strip]:
-            return [*(_pair(case, i, *small[i]) for i in finding.pairs[:EACH]),
-                    *(_twins(case, i, j, small[i][0], small[j][0]) for i, j in finding.twins)]
+            return [
+                *(_pair(case, i, *small[i]) for i in finding.pairs[:EACH]),
+                *(_twins(case, i, j, small[i][0], small[j][0]) for i, j in finding.twins),
+            ]
 
         return [of(f) for f in case.findings], [_pair(case, i, *small[i]) for i in sample]
 
@@ -126,8 +132,10 @@ def _pair(case: Case, index: int, image: Picture, mask: Picture) -> Strip:
     shape = next((x.shape for x in (image, mask) if x is not None), (3, 4))
     facts = {"image": case.images.get(index), "mask": case.masks.get(index)}
     sizes = [f"{kind} {x.size[1]}x{x.size[0]}" for kind, x in facts.items() if x]
-    views = [_view("image", image, shape, "no image" if record.image is None else "unreadable"),
-             _view("mask", mask, shape, "no mask" if record.mask is None else "unreadable", True)]
+    views = [
+        _view("image", image, shape, "no image" if record.image is None else "unreadable"),
+        _view("mask", mask, shape, "no mask" if record.mask is None else "unreadable", True),
+    ]
     if image is not None and mask is not None:
         both = None
         if facts["image"].size == facts["mask"].size:
@@ -139,15 +147,18 @@ def _pair(case: Case, index: int, image: Picture, mask: Picture) -> Strip:
 
 def _twins(case: Case, i: int, j: int, one: Picture, two: Picture) -> Strip:
     pairs = case.pairs[i], case.pairs[j]
-    views = [_view(f"{pair.split}: {pair.name}", picture, (3, 4), "unreadable")
-             for pair, picture in zip(pairs, (one, two))]
+    views = [
+        _view(f"{pair.split}: {pair.name}", picture, (3, 4), "unreadable")
+        for pair, picture in zip(pairs, (one, two))
+    ]
     equal = case.images[i].digest == case.images[j].digest
     same = "equal pixels" if equal else f"hashes {apart(case, i, j)} of 64 bits apart"
     return Strip(" and ".join(pair.name for pair in pairs), same, views)
 
 
-def _view(heading: str, picture: Picture, shape: tuple[int, ...], instead: str,
-          lossless: bool = False) -> View:
+def _view(
+    heading: str, picture: Picture, shape: tuple[int, ...], instead: str, lossless: bool = False
+) -> View:
     if picture is None:
         return View(heading, None, instead, shape[1], shape[0])
     if lossless and len(np.unique(pack_pixels(picture))) <= 256:

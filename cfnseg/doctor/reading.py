@@ -120,8 +120,11 @@ def examine(pair: Pair) -> Record:
         dataset, index = pair.drawn
         image, train = read_sample(dataset, index)
         return Record(pair, image_facts(image), mask_facts(dataset.labels.decode(train)))
-    return Record(pair, _read(_open_image, pair.image),
-                  _read(lambda path: mask_facts(*open_mask(path)), pair.mask))
+    return Record(
+        pair,
+        _read(_open_image, pair.image),
+        _read(lambda path: mask_facts(*open_mask(path)), pair.mask),
+    )
 
 
 def _read(function: Callable[[Path], T], path: Path | None) -> T | str | None:
@@ -158,18 +161,29 @@ def open_mask(path: Path) -> tuple[np.ndarray, bool, np.ndarray | None, int]:
     return pixels, lossy, None, 8
 
 
-def image_facts(image: np.ndarray, stored: tuple[int, int] | None = None,
-                orientation: int = 1) -> ImageFacts:
+def image_facts(
+    image: np.ndarray, stored: tuple[int, int] | None = None, orientation: int = 1
+) -> ImageFacts:
     """The facts of an image (H, W, 3) uint8 RGB."""
     mean, std = cv2.meanStdDev(image)
     # a few pixels decide for almost every colour image
     gray = all((part[..., :1] == part).all() for part in (image[::8, ::8], image))
-    return ImageFacts(image.shape[:2], stored or image.shape[:2], orientation, gray, mean[:, 0],
-                      std[:, 0], _digest(image), perceptual_hash(image), thumbnail(image))
+    return ImageFacts(
+        image.shape[:2],
+        stored or image.shape[:2],
+        orientation,
+        gray,
+        mean[:, 0],
+        std[:, 0],
+        _digest(image),
+        perceptual_hash(image),
+        thumbnail(image),
+    )
 
 
-def mask_facts(mask: np.ndarray, lossy: bool = False, palette: np.ndarray | None = None,
-               bits: int = 8) -> MaskFacts:
+def mask_facts(
+    mask: np.ndarray, lossy: bool = False, palette: np.ndarray | None = None, bits: int = 8
+) -> MaskFacts:
     """The facts of a mask: (H, W) ids of any type, or (H, W, 3) uint8 colours."""
     pixels = pack_pixels(mask)
     if pixels.dtype in (np.uint8, np.bool_):  # a tenth of np.unique's time
@@ -179,8 +193,17 @@ def mask_facts(mask: np.ndarray, lossy: bool = False, palette: np.ndarray | None
     else:
         values, counts = np.unique(pixels, return_counts=True)
     kept = np.sort(np.argsort(-counts, kind="stable")[:MOST])
-    return MaskFacts(mask.shape[:2], lossy, palette, bits, mask.ndim == 3, values[kept],
-                     counts[kept], len(values), _digest(mask))
+    return MaskFacts(
+        mask.shape[:2],
+        lossy,
+        palette,
+        bits,
+        mask.ndim == 3,
+        values[kept],
+        counts[kept],
+        len(values),
+        _digest(mask),
+    )
 
 
 def pack_pixels(pixels: np.ndarray) -> np.ndarray:

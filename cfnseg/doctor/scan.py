@@ -20,8 +20,21 @@ from cfnseg.errors import UserError
 
 FOLDERS = ("folder", "camvid")  # data sets that lie in images/<split> and labels/<split>
 MASK_NAME = "labels/<split>/<image's name without its suffix>.png"
-OTHER_IMAGES = (".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".jfif",
-                ".raw", ".dng", ".npy")
+OTHER_IMAGES = (
+    ".gif",
+    ".avif",
+    ".heic",
+    ".heif",
+    ".jp2",
+    ".jxl",
+    ".ppm",
+    ".pgm",
+    ".tga",
+    ".jfif",
+    ".raw",
+    ".dng",
+    ".npy",
+)
 
 
 def scan(config: Config) -> Case:
@@ -31,9 +44,14 @@ def scan(config: Config) -> Case:
     case = Case(data, root, {data.train_split: "train"})
     if not data.holdout:
         if data.val_split == data.train_split:
-            case.add("same-split", WARNING, "validation uses the training images",
-                     f"Both splits are {data.val_split}.", "images that were not trained on",
-                     ["another split by --data.val-split, or a part of this one by --data.holdout"])
+            case.add(
+                "same-split",
+                WARNING,
+                "validation uses the training images",
+                f"Both splits are {data.val_split}.",
+                "images that were not trained on",
+                ["another split by --data.val-split, or a part of this one by --data.holdout"],
+            )
         case.roles.setdefault(data.val_split, "val")
     if root is not None and data.name in FOLDERS:
         _scan_folders(case, root)
@@ -49,14 +67,22 @@ def _scan_layout(case: Case) -> None:
         try:
             dataset = open_dataset(case.data.name, case.data.root, split)
         except UserError as error:
-            case.add("layout", ERROR, f"split {split} cannot be opened", str(error),
-                     f"the layout of {case.data.name} in data/README.md")
+            case.add(
+                "layout",
+                ERROR,
+                f"split {split} cannot be opened",
+                str(error),
+                f"the layout of {case.data.name} in data/README.md",
+            )
             continue
         case.labels = dataset.labels
         for i, name in enumerate(dataset.names):
             files = isinstance(dataset, FileDataset)
-            case.pairs.append(Pair(split, name, *dataset.pairs[i]) if files
-                              else Pair(split, name, None, None, (dataset, i)))
+            case.pairs.append(
+                Pair(split, name, *dataset.pairs[i])
+                if files
+                else Pair(split, name, None, None, (dataset, i))
+            )
 
 
 def _scan_folders(case: Case, root: Path) -> None:
@@ -67,13 +93,27 @@ def _scan_folders(case: Case, root: Path) -> None:
     if not images.is_dir() or not labels.is_dir():
         nested = {p.parent for pattern in ("*/images", "*/*/images") for p in root.glob(pattern)}
         has = ", ".join(sorted(p.name + "/" * p.is_dir() for p in root.iterdir())[:8])
-        case.add("layout", ERROR, f"{root} has no images/ and labels/",
-                 f"It has {has or 'nothing'}.", LAYOUT,
-                 [f"--data.root {shlex.quote(str(p))}" for p in sorted(nested)
-                  if (p / "labels").is_dir()])
+        case.add(
+            "layout",
+            ERROR,
+            f"{root} has no images/ and labels/",
+            f"It has {has or 'nothing'}.",
+            LAYOUT,
+            [
+                f"--data.root {shlex.quote(str(p))}"
+                for p in sorted(nested)
+                if (p / "labels").is_dir()
+            ],
+        )
         return
-    there = sorted({p.name for folder in (images, labels) for p in folder.iterdir()
-                    if p.is_dir() and not p.name.startswith(".")})
+    there = sorted(
+        {
+            p.name
+            for folder in (images, labels)
+            for p in folder.iterdir()
+            if p.is_dir() and not p.name.startswith(".")
+        }
+    )
     free = [split for split in there if split not in case.roles]
     case.roles |= dict.fromkeys(free, "other")
     for split, role in case.roles.items():
@@ -92,14 +132,23 @@ def _scan_folders(case: Case, root: Path) -> None:
 
 def _missing(case: Case, split: str, role: str, free: list[str]) -> None:
     """The finding for a split without folders, with the split or the prefix to take instead."""
-    near = (difflib.get_close_matches(split, free, 1, 0.4)
-            or [name for name in free if name[:3] == split[:3]] or free)[:1]
+    near = (
+        difflib.get_close_matches(split, free, 1, 0.4)
+        or [name for name in free if name[:3] == split[:3]]
+        or free
+    )[:1]
     fix = [f"--data.{role}-split {shlex.quote(name)}" for name in near]
     if role == "val" and not near:  # the training split comes first
         fix = _holdout_fix([p.name for p in case.pairs if p.image])
     there = ", ".join(sorted({*free, *(p.split for p in case.pairs)})) or "no folders"
-    case.add("split-missing", ERROR, f"there is no split {split}",
-             f"images/ and labels/ have {there}.", LAYOUT, fix)
+    case.add(
+        "split-missing",
+        ERROR,
+        f"there is no split {split}",
+        f"images/ and labels/ have {there}.",
+        LAYOUT,
+        fix,
+    )
 
 
 def _holdout_fix(names: list[str]) -> list[str]:
@@ -116,13 +165,19 @@ def _hold_out(case: Case) -> None:
     own = [p for p in case.pairs if p.split == train and (p.image or p.drawn)]
     count = sum(p.name.startswith(prefix) for p in own)
     if own and count in (0, len(own)):
-        case.add("holdout", ERROR,
-                 f"data.holdout {prefix!r} matches {count:,} of {len(own):,} training images",
-                 f"The first is {own[0].name}.", "the beginning of some images' names, not of all",
-                 _holdout_fix([p.name for p in own]))
+        case.add(
+            "holdout",
+            ERROR,
+            f"data.holdout {prefix!r} matches {count:,} of {len(own):,} training images",
+            f"The first is {own[0].name}.",
+            "the beginning of some images' names, not of all",
+            _holdout_fix([p.name for p in own]),
+        )
     held = f"{train}, {HELD}"
-    case.pairs = [dataclasses.replace(p, split=held)
-                  if p.split == train and p.name.startswith(prefix) else p for p in case.pairs]
+    case.pairs = [
+        dataclasses.replace(p, split=held) if p.split == train and p.name.startswith(prefix) else p
+        for p in case.pairs
+    ]
     others = {split: "other" for split in case.roles if split != train}
     case.roles = {train: "train"} | ({held: "val"} if count else {}) | others
 
@@ -133,56 +188,116 @@ def pair_files(case: Case, split: str) -> list[Pair]:
     try:
         (images, others), (masks, unread) = map(_files, folders)
     except UserError as error:
-        case.add("file-name", ERROR, f"split {split} cannot be listed", str(error),
-                 "names in UTF-8", ["rename the file"])
+        case.add(
+            "file-name",
+            ERROR,
+            f"split {split} cannot be listed",
+            str(error),
+            "names in UTF-8",
+            ["rename the file"],
+        )
         return []
 
-    def say(kind: str, severity: str, title: str, text: str, expected: str, fix: list[str],
-            files: list[Path]) -> None:
+    def say(
+        kind: str,
+        severity: str,
+        title: str,
+        text: str,
+        expected: str,
+        fix: list[str],
+        files: list[Path],
+    ) -> None:
         if files:
-            case.add(kind, severity, f"{title} in {split}", text, expected, fix,
-                     files=[case.shown(p) for p in files])
+            case.add(
+                kind,
+                severity,
+                f"{title} in {split}",
+                text,
+                expected,
+                fix,
+                files=[case.shown(p) for p in files],
+            )
 
     unlike = any(p.suffix.lower() in OTHER_IMAGES for p in others)
-    say("file-type", WARNING if unlike else NOTE, "files that are no images by their suffix",
-        "They are left out.", f"*{' *'.join(IMAGE_TYPES)}", [], others + unread)
+    say(
+        "file-type",
+        WARNING if unlike else NOTE,
+        "files that are no images by their suffix",
+        "They are left out.",
+        f"*{' *'.join(IMAGE_TYPES)}",
+        [],
+        others + unread,
+    )
     named = by_key(images, folders[0])
-    say("name-collision", ERROR, "images whose names differ only in their suffix or Unicode form",
-        "One mask would belong to both, and cfnseg refuses the split.", "one image for each name",
+    say(
+        "name-collision",
+        ERROR,
+        "images whose names differ only in their suffix or Unicode form",
+        "One mask would belong to both, and cfnseg refuses the split.",
+        "one image for each name",
         ["delete or rename one of the two images", "{fix}  # keeps the first of them"],
-        _repeated(named))
+        _repeated(named),
+    )
     pngs = by_key([p for p in masks if p.suffix.lower() == ".png"], folders[1])
     doubled = _repeated(pngs)
-    say("mask-collision", ERROR,
+    say(
+        "mask-collision",
+        ERROR,
         "masks whose names differ only in their suffix's case or Unicode form",
-        "Either may belong to the image, and cfnseg refuses the split.", "one mask for each name",
-        ["delete or rename one of the two masks", "{fix}  # keeps the first of them"], doubled)
+        "Either may belong to the image, and cfnseg refuses the split.",
+        "one mask for each name",
+        ["delete or rename one of the two masks", "{fix}  # keeps the first of them"],
+        doubled,
+    )
     cased: dict[str, list[Path]] = {}
     for key, group in named.items():
         cased.setdefault(key.lower(), []).append(group[0])
-    say("name-case", WARNING, "images whose names differ only in upper and lower case",
+    say(
+        "name-case",
+        WARNING,
+        "images whose names differ only in upper and lower case",
         "On a disk that ignores case (Windows, macOS) one replaces the other.",
-        "names that differ without their case too", ["rename one of the two, with its mask"],
-        _repeated(cased))
+        "names that differ without their case too",
+        ["rename one of the two, with its mask"],
+        _repeated(cased),
+    )
     taken = {p: pngs[key][0] for key, group in named.items() if key in pngs for p in group}
     exact = set(taken.values())
     renamed = _match([p for p in images if p not in taken], [p for p in masks if p not in exact])
     taken |= renamed
-    say("mask-name", ERROR, "masks that are named otherwise than their images",
-        "They seem to belong together, but a mask is looked for under its image's name.", MASK_NAME,
-        ["{fix}"], list(renamed.values()))
-    say("mask-missing", ERROR, "images without a mask",
-        "cfnseg refuses a split with such an image.", MASK_NAME,
+    say(
+        "mask-name",
+        ERROR,
+        "masks that are named otherwise than their images",
+        "They seem to belong together, but a mask is looked for under its image's name.",
+        MASK_NAME,
+        ["{fix}"],
+        list(renamed.values()),
+    )
+    say(
+        "mask-missing",
+        ERROR,
+        "images without a mask",
+        "cfnseg refuses a split with such an image.",
+        MASK_NAME,
         ["add the masks, or move the images elsewhere", "{fix}  # leaves them out"],
-        [p for p in images if p not in taken])
+        [p for p in images if p not in taken],
+    )
     used = {*taken.values(), *doubled}
     alone = [p for p in masks if p not in used]
-    say("image-missing", WARNING, "masks without an image", "They are never read.",
+    say(
+        "image-missing",
+        WARNING,
+        "masks without an image",
+        "They are never read.",
         "images/<split>/<mask's name>.jpg, or another image type",
-        ["add the images, or delete the masks"], alone)
+        ["add the images, or delete the masks"],
+        alone,
+    )
     pairs = [Pair(split, key, p, taken.get(p)) for key, group in named.items() for p in group]
-    pairs += [Pair(split, key, None, p) for key, group in by_key(alone, folders[1]).items()
-              for p in group]
+    pairs += [
+        Pair(split, key, None, p) for key, group in by_key(alone, folders[1]).items() for p in group
+    ]
     return sorted(pairs, key=lambda pair: (pair.name, str(pair.image)))
 
 
@@ -199,8 +314,11 @@ def _match(images: list[Path], masks: list[Path]) -> dict[Path, Path]:
     """Image -> mask, for masks that are not named <image's name>.png but in a similar way."""
     before, after = _affix(images, masks)
     taken: dict[Path, Path] = {}
-    for of_image, of_mask in ((str, str), (str.lower, str.lower),
-                              (str, lambda stem: stem.removeprefix(before).removesuffix(after))):
+    for of_image, of_mask in (
+        (str, str),
+        (str.lower, str.lower),
+        (str, lambda stem: stem.removeprefix(before).removesuffix(after)),
+    ):
         used = set(taken.values())
         free = {of_mask(p.stem): p for p in reversed(masks) if p not in used}
         for image in images:

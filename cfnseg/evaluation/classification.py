@@ -52,7 +52,11 @@ class ImageEvaluation:
 
     def log_row(self) -> dict[str, float]:
         """What log.jsonl keeps."""
-        return {"val_loss": self.loss, "val_top1_error": self.errors[0], "val_top5_error": self.errors[1]}
+        return {
+            "val_loss": self.loss,
+            "val_top1_error": self.errors[0],
+            "val_top5_error": self.errors[1],
+        }
 
     def line(self) -> str:
         """The scores for the person who watches."""
@@ -63,9 +67,19 @@ class ImageEvaluation:
         return {"top1_error": round(self.errors[0], 5), "top5_error": round(self.errors[1], 5)}
 
 
-def evaluate_images(model: nn.Module, data: ImageSet, settings: Data, *, device: str | torch.device = "cpu", workers: int = 2,
-                    rank: int = 0, world: int = 1, precision: Any = None, stopping: Stopping | None = None,
-                    title: str = "") -> ImageEvaluation:
+def evaluate_images(
+    model: nn.Module,
+    data: ImageSet,
+    settings: Data,
+    *,
+    device: str | torch.device = "cpu",
+    workers: int = 2,
+    rank: int = 0,
+    world: int = 1,
+    precision: Any = None,
+    stopping: Stopping | None = None,
+    title: str = "",
+) -> ImageEvaluation:
     """Score a classification model on a split: the centre of each image at the crop's size.
 
     Args:
@@ -87,13 +101,20 @@ def evaluate_images(model: nn.Module, data: ImageSet, settings: Data, *, device:
     transform = ImageTransform(settings, train=False)
     count = -(-len(range(rank, len(data.names), world)) // BATCH)
     with evaluating(model):
-        for indices, images in progress(labelled_images(data, transform, BATCH, workers, rank, world), count, title, "batches"):
+        for indices, images in progress(
+            labelled_images(data, transform, BATCH, workers, rank, world), count, title, "batches"
+        ):
             if stopping and stopping.asked:
                 break
-            with torch.inference_mode(), precision() if precision else torch.autocast("cpu", enabled=False):
+            with (
+                torch.inference_mode(),
+                precision() if precision else torch.autocast("cpu", enabled=False),
+            ):
                 logits = model(images.to(device)).image
             logits, indices = logits.float().cpu(), indices.numpy()
             scores[indices] = logits.softmax(1).numpy()
-            loss += F.cross_entropy(logits, torch.from_numpy(data.targets[indices]), reduction="sum").item()
+            loss += F.cross_entropy(
+                logits, torch.from_numpy(data.targets[indices]), reduction="sum"
+            ).item()
     combine((scores, loss), stopping, device, world)
     return ImageEvaluation(data.names, data.targets, scores, float(loss[0] / len(data.names)))

@@ -17,8 +17,9 @@ from cfnseg.metrics.segments import Details, count_details
 from cfnseg.progress import progress
 
 
-def count_image(dataset: Dataset, details: bool, alone: bool,
-                job: tuple[int, Path]) -> tuple[np.ndarray, np.ndarray, tuple | None, np.ndarray, np.ndarray]:
+def count_image(
+    dataset: Dataset, details: bool, alone: bool, job: tuple[int, Path]
+) -> tuple[np.ndarray, np.ndarray, tuple | None, np.ndarray, np.ndarray]:
     """Count one image.
 
     Args:
@@ -47,11 +48,21 @@ def count_image(dataset: Dataset, details: bool, alone: bool,
         labels.encode(prediction, mask)  # one of the two calls names the unknown id
     matrix = pairs[:, :classes]
     counts = np.stack([matrix.diagonal(), pairs.sum(1), matrix.sum(0)])
-    more = count_details(labels.encode(true), labels.encode(prediction), classes) if details else None
-    return matrix, counts, more, raw.sum(0), raw[[label.id for label in labels.labels], range(classes)]
+    more = (
+        count_details(labels.encode(true), labels.encode(prediction), classes) if details else None
+    )
+    return (
+        matrix,
+        counts,
+        more,
+        raw.sum(0),
+        raw[[label.id for label in labels.labels], range(classes)],
+    )
 
 
-def evaluate_masks(dataset: Dataset, masks: list[Path], workers: int = 2, details: bool = False, title: str = "") -> Evaluation:
+def evaluate_masks(
+    dataset: Dataset, masks: list[Path], workers: int = 2, details: bool = False, title: str = ""
+) -> Evaluation:
     """Score a mask file for each image of a split.
 
     Args:

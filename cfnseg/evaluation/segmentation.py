@@ -19,7 +19,13 @@ from cfnseg.data.loader import whole_images
 from cfnseg.inference.predictor import segment
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.metrics.calibration import BINS, calibration_counts
-from cfnseg.metrics.confusion import Scores, confusion_matrix, counts_of, device_confusion_matrix, scores_of
+from cfnseg.metrics.confusion import (
+    Scores,
+    confusion_matrix,
+    counts_of,
+    device_confusion_matrix,
+    scores_of,
+)
 from cfnseg.metrics.ranking import mean_average_precision
 from cfnseg.metrics.segments import Details, count_details
 from cfnseg.progress import progress
@@ -66,13 +72,19 @@ class Evaluation:
 
     def log_row(self) -> dict[str, float]:
         """What log.jsonl keeps."""
-        return {"val_loss": self.loss, "val_miou": self.scores.miou, "val_pixel_accuracy": self.scores.pixel_accuracy}
+        return {
+            "val_loss": self.loss,
+            "val_miou": self.scores.miou,
+            "val_pixel_accuracy": self.scores.pixel_accuracy,
+        }
 
     def line(self) -> str:
         """The scores for the person who watches."""
         scores = self.scores
-        return (f"validation loss {self.loss:.4f}  mIoU {scores.miou:.4f} over {scores.divisor} classes  "
-                f"pixel accuracy {scores.pixel_accuracy:.4f}")
+        return (
+            f"validation loss {self.loss:.4f}  mIoU {scores.miou:.4f} over {scores.divisor} classes  "
+            f"pixel accuracy {scores.pixel_accuracy:.4f}"
+        )
 
     def score(self) -> dict[str, float]:
         """What the header of a weights file keeps."""
@@ -86,9 +98,21 @@ class Evaluation:
         return mean_average_precision(self.presence, self.counts[:, 1] > 0)
 
 
-def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device = "cpu", workers: int = 2, rank: int = 0,
-             world: int = 1, limit: int | None = None, precision: Any = None, details: bool = False,
-             inference: Inference = PLAIN, stopping: Stopping | None = None, title: str = "") -> Evaluation:
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    device: str | torch.device = "cpu",
+    workers: int = 2,
+    rank: int = 0,
+    world: int = 1,
+    limit: int | None = None,
+    precision: Any = None,
+    details: bool = False,
+    inference: Inference = PLAIN,
+    stopping: Stopping | None = None,
+    title: str = "",
+) -> Evaluation:
     """Score a model on a split.
 
     Args:
@@ -131,7 +155,9 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
     more, calibration = Details.zeros(len(names), classes), np.zeros((BINS, 3))
     share = len(range(rank, len(names), world))
     with evaluating(model):
-        for index, image, truth in progress(whole_images(dataset, workers, rank, world, limit), share, title):
+        for index, image, truth in progress(
+            whole_images(dataset, workers, rank, world, limit), share, title
+        ):
             if stopping and stopping.asked:
                 break
             with precision() if precision else torch.autocast("cpu", enabled=False):
@@ -147,11 +173,15 @@ def evaluate(model: nn.Module, dataset: Dataset, *, device: str | torch.device =
             if details:
                 true, found = truth.numpy(), result.mask.cpu().numpy()
                 more.add(index, count_details(true, found, classes))
-                calibration += calibration_counts(result.confidence.cpu().numpy(), true == found, true != IGNORE)
+                calibration += calibration_counts(
+                    result.confidence.cpu().numpy(), true == found, true != IGNORE
+                )
     parts = [confusion, counts, presence, loss, *((calibration, *more.parts) if details else ())]
     combine(parts, stopping, device, world)
     mean = float(loss[0] / loss[1]) if loss[1] else float("nan")
-    return Evaluation(names, confusion, counts, mean, presence, *((more, calibration) if details else ()))
+    return Evaluation(
+        names, confusion, counts, mean, presence, *((more, calibration) if details else ())
+    )
 
 
 @contextlib.contextmanager
@@ -165,7 +195,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def combine(parts: Iterable[np.ndarray], stopping: Stopping | None, device: str | torch.device, world: int) -> None:
+def combine(
+    parts: Iterable[np.ndarray], stopping: Stopping | None, device: str | torch.device, world: int
+) -> None:
     """Replace each part by its sum over the processes: every image is in one process only.
 
     Raises Stopped in every process if one was asked to stop.
@@ -179,8 +211,9 @@ def combine(parts: Iterable[np.ndarray], stopping: Stopping | None, device: str 
             part[:] = moved.cpu().numpy()
 
 
-def predicted(model: nn.Module, dataset: Dataset, index: int,
-              inference: Inference = PLAIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def predicted(
+    model: nn.Module, dataset: Dataset, index: int, inference: Inference = PLAIN
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image (H, W, 3) uint8, truth and prediction (H, W) uint8 train ids of one image of a data
     set."""
     image, truth = read_sample(dataset, index)

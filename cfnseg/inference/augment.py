@@ -13,8 +13,13 @@ from cfnseg.ops import stride_of
 from cfnseg.ops.lc_reference import hat, read_grid
 
 
-def view_logits(model: nn.Module, images: Tensor, region: Tensor, scales: tuple[float, ...] = (1.0,),
-                flip: bool = False) -> tuple[Tensor, Tensor, int]:
+def view_logits(
+    model: nn.Module,
+    images: Tensor,
+    region: Tensor,
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
+) -> tuple[Tensor, Tensor, int]:
     """Logits of crops, each seen in several ways.
 
     Args:
@@ -41,11 +46,16 @@ def view_logits(model: nn.Module, images: Tensor, region: Tensor, scales: tuple[
         pixel = cells if pixel is None else pixel.add_(cells)
         image = labels if image is None else image.add_(labels)
     tiny = torch.finfo(pixel.dtype).tiny
-    return pixel.div_(len(views)).clamp_(min=tiny).log_(), image.div_(len(views)).logit(1e-6), stride
+    return (
+        pixel.div_(len(views)).clamp_(min=tiny).log_(),
+        image.div_(len(views)).logit(1e-6),
+        stride,
+    )
 
 
-def one_view(model: nn.Module, images: Tensor, region: Tensor, scale: float, mirrored: bool,
-             finest: float) -> tuple[Tensor, Tensor, int]:
+def one_view(
+    model: nn.Module, images: Tensor, region: Tensor, scale: float, mirrored: bool, finest: float
+) -> tuple[Tensor, Tensor, int]:
     """What `view_logits` returns, of one view; ``finest`` is the largest scale, which decides the
     stride.
 
@@ -55,7 +65,9 @@ def one_view(model: nn.Module, images: Tensor, region: Tensor, scale: float, mir
     size = tuple(images.shape[-2:])
     seen = size if scale == 1 else tuple(max(1, round(n * scale)) for n in size)
     if seen != size:
-        resized = F.interpolate(images.float(), seen, mode="bilinear", align_corners=False, antialias=scale < 1)
+        resized = F.interpolate(
+            images.float(), seen, mode="bilinear", align_corners=False, antialias=scale < 1
+        )
         images = resized.round_().clamp_(0, 255).byte()
     if mirrored:
         images = images.flip(-1)
@@ -65,7 +77,9 @@ def one_view(model: nn.Module, images: Tensor, region: Tensor, scale: float, mir
     if bottom or right:
         images = F.pad(images.float(), (0, right, 0, bottom), mode="replicate").byte()
         grown = region.new_tensor([(seen[1] + right) / seen[1], (seen[0] + bottom) / seen[0]])
-        region = torch.cat([region[:, :2], region[:, :2] + (region[:, 2:] - region[:, :2]) * grown], 1)
+        region = torch.cat(
+            [region[:, :2], region[:, :2] + (region[:, 2:] - region[:, :2]) * grown], 1
+        )
     output = model(images.contiguous(memory_format=torch.channels_last), region)
     coarse = stride_of(output.pixel, (seen[0] + bottom, seen[1] + right))
     pixel = output.pixel[..., : -(-seen[0] // coarse), : -(-seen[1] // coarse)].float()
@@ -76,7 +90,14 @@ def one_view(model: nn.Module, images: Tensor, region: Tensor, scale: float, mir
     return pixel, output.image.float(), stride
 
 
-def _at_cells(pixel: Tensor, coarse: int, seen: tuple[int, int], size: tuple[int, int], stride: int, mirrored: bool) -> Tensor:
+def _at_cells(
+    pixel: Tensor,
+    coarse: int,
+    seen: tuple[int, int],
+    size: tuple[int, int],
+    stride: int,
+    mirrored: bool,
+) -> Tensor:
     """Logits (N, C, h, w) at stride ``coarse`` of a view of size ``seen``, read bilinearly at the
     cells of stride ``stride`` of the crop of size ``size`` that it shows."""
     matrices = []

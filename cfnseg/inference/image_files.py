@@ -42,7 +42,9 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
         note_left_out(path, others)
         results = set(earlier_results(images))
         if results:
-            print(f"{path}: {len(results)} earlier results (such as {min(results).name}) are left out")
+            print(
+                f"{path}: {len(results)} earlier results (such as {min(results).name}) are left out"
+            )
         found += [p for p in images if p not in results]
     if not found:
         raise UserError(f"no image (*{' *'.join(IMAGE_TYPES)}) in {', '.join(map(str, paths))}")
@@ -69,15 +71,26 @@ def result_names(files: list[Path]) -> list[str]:
     """
     names = [f.stem for f in files]
     for longer in (lambda f: f.name, lambda f: f"{f.parent.name}_{f.name}"):
-        count = Counter(map(str.casefold, names))  # some systems' files differ by more than upper and lower case
+        count = Counter(
+            map(str.casefold, names)
+        )  # some systems' files differ by more than upper and lower case
         names = [longer(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names)]
     if twice := [name for name, n in Counter(map(str.casefold, names)).items() if n > 1]:
-        raise UserError(f"{len(twice)} results would overwrite each other, first {twice[0]}; give each image once", code=2)
+        raise UserError(
+            f"{len(twice)} results would overwrite each other, first {twice[0]}; give each image once",
+            code=2,
+        )
     return names
 
 
-def infer_files(paths: Iterable[Path], weights: Path, out: Path, device: str = "auto", inference: Inference = PLAIN,
-                compile: bool = False) -> int:
+def infer_files(
+    paths: Iterable[Path],
+    weights: Path,
+    out: Path,
+    device: str = "auto",
+    inference: Inference = PLAIN,
+    compile: bool = False,
+) -> int:
     """Segment files and write the masks. Files are read and written in threads while the network
     computes.
 
@@ -103,10 +116,15 @@ def infer_files(paths: Iterable[Path], weights: Path, out: Path, device: str = "
     """
     paths, out = list(paths), Path(out)
     if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is a file; expected a folder, or one that can be made", code=2)
+        raise UserError(
+            f"--out {out} is a file; expected a folder, or one that can be made", code=2
+        )
     if any(p.is_dir() and p.resolve() == out.resolve() for p in paths):
-        raise UserError(f"--out {out} is a folder of the images: masks among them would be taken for images later; give another, "
-                        f"such as {out / 'out'}", code=2)
+        raise UserError(
+            f"--out {out} is a folder of the images: masks among them would be taken for images later; give another, "
+            f"such as {out / 'out'}",
+            code=2,
+        )
     files = image_files(paths)
     names = result_names(files)
     predictor = Predictor(weights, device, inference, compile)
@@ -123,22 +141,33 @@ def infer_files(paths: Iterable[Path], weights: Path, out: Path, device: str = "
                 print(f"error: {error}", file=sys.stderr)
                 continue
             before = process + image.size * (len(files) > 1)  # the next one, read meanwhile
-            if message := through_windows(predictor.model, image.shape[:2], inference, before, DRAWING * image.size):
+            if message := through_windows(
+                predictor.model, image.shape[:2], inference, before, DRAWING * image.size
+            ):
                 print(f"{path}: {message}", flush=True)
             while writing and (message or len(writing) > WAITING or writing[0].done()):
                 failed += _finished(writing.popleft())
             start = time.perf_counter()
             prediction = predictor(image)
             busy += time.perf_counter() - start
-            writing.append(pool.submit(_write, path, out, name, image, prediction, predictor.labels))
+            writing.append(
+                pool.submit(_write, path, out, name, image, prediction, predictor.labels)
+            )
         failed += sum(_finished(future) for future in writing)
     seconds = time.perf_counter() - began
     if (done := len(files) - failed) > 1:
-        print(f"{done} images in {seconds:.1f} s, {done / seconds:.1f} images/s; the network computed {busy / seconds:.0%} of the time")
+        print(
+            f"{done} images in {seconds:.1f} s, {done / seconds:.1f} images/s; the network computed {busy / seconds:.0%} of the time"
+        )
     return failed
 
 
-def ahead(pool: ThreadPoolExecutor, read: Callable[[Path], np.ndarray], files: list[Path], names: list[str]) -> Iterator[tuple]:
+def ahead(
+    pool: ThreadPoolExecutor,
+    read: Callable[[Path], np.ndarray],
+    files: list[Path],
+    names: list[str],
+) -> Iterator[tuple]:
     """(file, its results' name, the future of what ``read`` gives), with the next file being read
     meanwhile."""
     following = None
@@ -149,13 +178,17 @@ def ahead(pool: ThreadPoolExecutor, read: Callable[[Path], np.ndarray], files: l
     yield following
 
 
-def _write(path: Path, out: Path, name: str, image: np.ndarray, prediction: Prediction, labels: LabelMap) -> str:
+def _write(
+    path: Path, out: Path, name: str, image: np.ndarray, prediction: Prediction, labels: LabelMap
+) -> str:
     """Write mask and overlay; returns the message."""
     mask, picture = out / f"{name}{MASK}", out / f"{name}{OVERLAY}"
     write_atomic(mask, lambda temporary: labels.write(temporary, prediction.mask))
     drawn = overlay(image, prediction.mask, labels)
     write_atomic(picture, lambda temporary: write_jpeg(temporary, drawn))
-    present = "  ".join(f"{label} {chance:.2f}" for label, chance in prediction.present.items() if chance >= 0.5)
+    present = "  ".join(
+        f"{label} {chance:.2f}" for label, chance in prediction.present.items() if chance >= 0.5
+    )
     return f"{path} -> {mask}, {picture.name}\n  in the image: {present or 'no class with probability 0.5'}"
 
 

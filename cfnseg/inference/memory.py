@@ -66,12 +66,16 @@ def expected_peak(model: Segmenter, size: tuple[int, int], inference: Inference)
     with _Alive() as alive, inference.autocast(device):
         images = torch.zeros(1, 3, *crop, dtype=torch.uint8, device=device)
         region = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=device)
-        pixel, _, stride = view_logits(model, images, region, tuple(s * test_scale for s in inference.scales), inference.flip)
+        pixel, _, stride = view_logits(
+            model, images, region, tuple(s * test_scale for s in inference.scales), inference.flip
+        )
     windows = min(inference.batch, -(-size[1] // window[1]))
     area = window[0] * window[1] / (crop[0] * crop[1])
     cells = pixel.shape[1] * -(-window[0] // stride) * -(-size[1] // stride) * 4
     pixels = size[0] * size[1]
-    return Peak(3 * pixels, 5 * pixels, 2 * cells + 3 * STRIP_BYTES, int(1.5 * alive.peak * area * windows))
+    return Peak(
+        3 * pixels, 5 * pixels, 2 * cells + 3 * STRIP_BYTES, int(1.5 * alive.peak * area * windows)
+    )
 
 
 class _Alive(TorchDispatchMode):
@@ -111,7 +115,9 @@ def resident() -> int:
         return 0
 
 
-def through_windows(model: Segmenter, size: tuple[int, int], inference: Inference, process: int, afterwards: int = 0) -> str | None:
+def through_windows(
+    model: Segmenter, size: tuple[int, int], inference: Inference, process: int, afterwards: int = 0
+) -> str | None:
     """A line on an image that goes through in windows: how many, and the memory; None if it needs
     none.
 
@@ -125,7 +131,13 @@ def through_windows(model: Segmenter, size: tuple[int, int], inference: Inferenc
     if count == 1:
         return None
     peak = expected_peak(model, size, inference)
-    parts = {"process": process, "image": peak.image, "outputs": peak.outputs, "strip": peak.strip, "network": peak.network}
+    parts = {
+        "process": process,
+        "image": peak.image,
+        "outputs": peak.outputs,
+        "strip": peak.strip,
+        "network": peak.network,
+    }
     total = process + max(peak.total, peak.image + peak.outputs + afterwards)
     listed = ", ".join(f"{name} {part / 2**30:.2f}" for name, part in parts.items())
     return f"{size[0]} x {size[1]} px in {count} windows of {window[0]} x {window[1]}; memory up to {total / 2**30:.2f} GiB ({listed})"

@@ -37,8 +37,14 @@ class Segmented(NamedTuple):
 
 
 @torch.inference_mode()
-def segment(model: nn.Module, image: Tensor, inference: Inference = PLAIN, *, truth: Tensor | None = None,
-            confidence: bool = False) -> Segmented:
+def segment(
+    model: nn.Module,
+    image: Tensor,
+    inference: Inference = PLAIN,
+    *,
+    truth: Tensor | None = None,
+    confidence: bool = False,
+) -> Segmented:
     """Segment one image of any size, in memory that hardly grows with it beyond what is returned.
 
     Args:
@@ -113,7 +119,13 @@ class Predictor:
         ((192, 256), 'uint8', 8)
     """
 
-    def __init__(self, weights: str | Path | Weights, device: str = "auto", inference: Inference = PLAIN, compile: bool = False) -> None:
+    def __init__(
+        self,
+        weights: str | Path | Weights,
+        device: str = "auto",
+        inference: Inference = PLAIN,
+        compile: bool = False,
+    ) -> None:
         loaded = weights if isinstance(weights, Weights) else load(weights)
         if loaded.settings.level != "pixel":
             raise UserError(f"{weights} is a classification model and makes no masks", code=2)
@@ -133,11 +145,20 @@ class Predictor:
         Raises:
             ValueError: another kind, shape or dtype.
         """
-        if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):  # whose conversion would cut values off
+        if isinstance(image, Image.Image) and not image.mode.startswith(
+            ("I", "F")
+        ):  # whose conversion would cut values off
             image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        fits = isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+        fits = (
+            isinstance(image, np.ndarray)
+            and image.ndim == 3
+            and image.shape[2] == 3
+            and image.dtype == np.uint8
+        )
         if not fits or 0 in image.shape:
-            raise ValueError(f"image: expected an array (H, W, 3) uint8 RGB with H, W >= 1, or a PIL image, got {_described(image)}")
+            raise ValueError(
+                f"image: expected an array (H, W, 3) uint8 RGB with H, W >= 1, or a PIL image, got {_described(image)}"
+            )
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         result = segment(self.model, tensor, self.inference, confidence=True)
         order = sorted(zip(self.labels.names, result.presence.tolist()), key=lambda pair: -pair[1])

@@ -48,10 +48,25 @@ class Inference:
 
     def __post_init__(self) -> None:
         rules = [
-            ("window", self.window, self.window is None or min(self.window) >= 32, "height and width of 32 pixels or more"),
-            ("overlap", self.overlap, 0 <= self.overlap < 1, "a share of the window, 0 up to below 1"),
+            (
+                "window",
+                self.window,
+                self.window is None or min(self.window) >= 32,
+                "height and width of 32 pixels or more",
+            ),
+            (
+                "overlap",
+                self.overlap,
+                0 <= self.overlap < 1,
+                "a share of the window, 0 up to below 1",
+            ),
             ("batch", self.batch, self.batch >= 1, "1 or more"),
-            ("scales", self.scales, len(self.scales) > 0 and all(0.1 <= s <= 10 for s in self.scales), "one or more factors of 0.1 to 10"),
+            (
+                "scales",
+                self.scales,
+                len(self.scales) > 0 and all(0.1 <= s <= 10 for s in self.scales),
+                "one or more factors of 0.1 to 10",
+            ),
             ("max-pixels", self.max_pixels, self.max_pixels >= 1, "1 or more"),
         ]
         for name, value, fits, expected in rules:

@@ -91,31 +91,56 @@ def strips(model: Segmenter, image: Tensor, inference: Inference) -> Iterator[St
             first, stop = max(0, top - 1), min(bottom + 1, held.shape[1])
             begin = done - (top - first) * stride
             rows = slice(done, min(done + (bottom - top) * stride, height))
-            yield Strip(rows, held[None, :, first:stop], (min((stop - first) * stride, height - begin), width), done - begin, labels)
+            yield Strip(
+                rows,
+                held[None, :, first:stop],
+                (min((stop - first) * stride, height - begin), width),
+                done - begin,
+                labels,
+            )
             done = rows.stop
         held = held[:, max(0, decided - 1) :]
 
 
-def window_rows(model: Segmenter, image: Tensor, inference: Inference) -> Iterator[tuple[Tensor, Tensor, int]]:
+def window_rows(
+    model: Segmenter, image: Tensor, inference: Inference
+) -> Iterator[tuple[Tensor, Tensor, int]]:
     """Finished rows of cells (C, n, w) float32 from top to bottom, (1, C) image logits so far, and
     the cells' stride."""
     height, width = image.shape[-2:]
     device = device_of(model, image)
     scales = tuple(s * model.test_scale for s in inference.scales)
     window = inference.window_for((height, width), model.test_scale)
-    down, across = starts(height, window[0], inference.overlap), starts(width, window[1], inference.overlap)
+    down, across = (
+        starts(height, window[0], inference.overlap),
+        starts(width, window[1], inference.overlap),
+    )
     total = top = None
     for row, y in enumerate(down):
         for group in _batches([min(window[1], width - x) for x in across], inference.batch):
-            crops = _moved(torch.stack([image[:, y : y + window[0], across[i] : across[i] + window[1]] for i in group]), device)
+            crops = _moved(
+                torch.stack(
+                    [image[:, y : y + window[0], across[i] : across[i] + window[1]] for i in group]
+                ),
+                device,
+            )
             h, w = crops.shape[-2:]
-            region = [[across[i] / width, y / height, (across[i] + w) / width, (y + h) / height] for i in group]
+            region = [
+                [across[i] / width, y / height, (across[i] + w) / width, (y + h) / height]
+                for i in group
+            ]
             with inference.autocast(device):
-                pixel, labels, stride = view_logits(model, crops, torch.tensor(region, device=device), scales, inference.flip)
+                pixel, labels, stride = view_logits(
+                    model, crops, torch.tensor(region, device=device), scales, inference.flip
+                )
             if total is None:
-                total = pixel.new_zeros(pixel.shape[1], -(-window[0] // stride), -(-width // stride))
-                weights = [[one.to(device) for one in blend_weights(*axis, stride)]
-                           for axis in zip((down, across), (height, width), window)]
+                total = pixel.new_zeros(
+                    pixel.shape[1], -(-window[0] // stride), -(-width // stride)
+                )
+                weights = [
+                    [one.to(device) for one in blend_weights(*axis, stride)]
+                    for axis in zip((down, across), (height, width), window)
+                ]
             for i, logits in zip(group, pixel):
                 left = across[i] // stride
                 part = logits * weights[0][row][:, None] * weights[1][i]
@@ -133,7 +158,11 @@ def window_rows(model: Segmenter, image: Tensor, inference: Inference) -> Iterat
 
 def _moved(crops: Tensor, device: torch.device) -> Tensor:
     """On a GPU through pinned memory: the copy then overlaps with computation."""
-    return crops.pin_memory().to(device, non_blocking=True) if device.type == "cuda" and not crops.is_cuda else crops.to(device)
+    return (
+        crops.pin_memory().to(device, non_blocking=True)
+        if device.type == "cuda" and not crops.is_cuda
+        else crops.to(device)
+    )
 
 
 def device_of(model: nn.Module, image: Tensor) -> torch.device:
@@ -164,7 +193,10 @@ def blend_weights(begins: list[int], length: int, window: int, stride: int) -> l
         cells = -(-min(window, length - begin) // stride)
         bells.append(torch.exp(-0.5 * ((torch.arange(cells) + 0.5 - cells / 2) / (cells / 8)) ** 2))
         total[begin // stride : begin // stride + cells] += bells[-1]
-    return [bell / total[begin // stride : begin // stride + len(bell)] for begin, bell in zip(begins, bells)]
+    return [
+        bell / total[begin // stride : begin // stride + len(bell)]
+        for begin, bell in zip(begins, bells)
+    ]
 
 
 def _batches(widths: list[int], batch: int) -> Iterator[list[int]]:

@@ -28,10 +28,19 @@ def figure(path: Path, width: float, height: float, columns: int = 1) -> Iterato
     from matplotlib import rc_context
     from matplotlib.figure import Figure  # not pyplot: no display, no global state
 
-    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-             "axes.edgecolor": "#5c6472", "axes.labelcolor": "#5c6472", "xtick.color": "#5c6472",
-             "ytick.color": "#171a21", "axes.prop_cycle": cycler(color=FAMILIES.values()),
-             "grid.color": "#e1e4ea", "axes.axisbelow": True, "legend.frameon": False}
+    style = {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#5c6472",
+        "axes.labelcolor": "#5c6472",
+        "xtick.color": "#5c6472",
+        "ytick.color": "#171a21",
+        "axes.prop_cycle": cycler(color=FAMILIES.values()),
+        "grid.color": "#e1e4ea",
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+    }
     with rc_context(style):
         drawn = Figure((width, height), layout="constrained")
         yield drawn.subplots(1, columns, sharey=True)

@@ -37,15 +37,21 @@ def read_header(text: str) -> Header:
             of ours has.
     """
     try:
-        header = json.loads(text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
+        header = json.loads(
+            text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise UserError(f"the cfnseg header cannot be read ({first_line(error)[:200]})") from None
     header = _demand("the header", header, dict)
     settings = from_dict(Model, _demand("model", header.get("model"), dict))
     check_model(settings)
     labels = _demand("labels", header.get("labels"), dict)
-    return Header(settings, (_class_names if settings.level == "image" else _label_map)(labels), _score(header.get("score", {})),
-                  _normalisation(header.get("normalisation")))
+    return Header(
+        settings,
+        (_class_names if settings.level == "image" else _label_map)(labels),
+        _score(header.get("score", {})),
+        _normalisation(header.get("normalisation")),
+    )
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -63,7 +69,9 @@ def _finite(text: str) -> float:
 def _demand(what: str, value: Any, kind: type, fits: bool = True) -> Any:
     """``value`` if it is of exactly that JSON type and ``fits``, else UserError."""
     if type(value) is not kind or not fits:
-        raise UserError(f"{what} in the cfnseg header is {str(value)[:80]!r}; expected what cfnseg writes there")
+        raise UserError(
+            f"{what} in the cfnseg header is {str(value)[:80]!r}; expected what cfnseg writes there"
+        )
     return value
 
 
@@ -74,11 +82,20 @@ def _byte(what: str, value: Any) -> int:
 def _label_map(values: dict[str, Any]) -> LabelMap:
     labels = []
     for entry in _demand("labels.labels", values.get("labels"), list, bool(values.get("labels"))):
-        index, name, color = _demand("a label", entry, list, type(entry) is list and len(entry) == 3)
+        index, name, color = _demand(
+            "a label", entry, list, type(entry) is list and len(entry) == 3
+        )
         color = _demand("a label's colour", color, list, type(color) is list and len(color) == 3)
-        labels.append(Label(_byte("a label's id", index), _demand("a label's name", name, str),
-                            tuple(_byte("a label's colour", c) for c in color)))
-    ignore = [_byte("labels.ignore", i) for i in _demand("labels.ignore", values.get("ignore"), list)]
+        labels.append(
+            Label(
+                _byte("a label's id", index),
+                _demand("a label's name", name, str),
+                tuple(_byte("a label's colour", c) for c in color),
+            )
+        )
+    ignore = [
+        _byte("labels.ignore", i) for i in _demand("labels.ignore", values.get("ignore"), list)
+    ]
     try:
         return LabelMap(labels, ignore, _byte("labels.void", values.get("void")))
     except ValueError as error:
@@ -97,7 +114,12 @@ def _score(values: Any) -> dict[str, Any]:
         if key in values:
             _demand(f"score.{key}", values[key], kind)
     if "crop" in values:
-        crop = _demand("score.crop", values["crop"], list, type(values["crop"]) is list and len(values["crop"]) == 2)
+        crop = _demand(
+            "score.crop",
+            values["crop"],
+            list,
+            type(values["crop"]) is list and len(values["crop"]) == 2,
+        )
         for side in crop:
             _demand("score.crop", side, int, type(side) is int and 1 <= side <= LARGEST_CROP)
     return values
@@ -106,8 +128,17 @@ def _score(values: Any) -> dict[str, Any]:
 def _normalisation(values: Any) -> dict[str, Any]:
     values = _demand("normalisation", values, dict)
     for key in {"mean", "std"} & values.keys():
-        numbers = _demand(f"normalisation.{key}", values[key], list, type(values[key]) is list and len(values[key]) == 3)
+        numbers = _demand(
+            f"normalisation.{key}",
+            values[key],
+            list,
+            type(values[key]) is list and len(values[key]) == 3,
+        )
         for number in numbers:
-            fits = type(number) in (int, float) and abs(number) <= 1e6 and (key == "mean" or number >= 1e-6)
+            fits = (
+                type(number) in (int, float)
+                and abs(number) <= 1e6
+                and (key == "mean" or number >= 1e-6)
+            )
             _demand(f"normalisation.{key}", number, type(number), fits)
     return values

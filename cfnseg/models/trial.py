@@ -123,11 +123,17 @@ def try_own_model(model: nn.Module, classes: int, crop: tuple[int, int]) -> None
         fits = output.pixel.shape[:2] == output.image.shape == (2, classes)
         stride_of(output.pixel, crop)
     except Exception as error:  # a user's code can fail in any way
-        raise UserError(f"the model fails on a training batch ({type(error).__name__}: {first_line(error)}); expected "
-                        "cfnseg.models.segmenter.Output of forward(images, region)", code=2) from None
+        raise UserError(
+            f"the model fails on a training batch ({type(error).__name__}: {first_line(error)}); expected "
+            "cfnseg.models.segmenter.Output of forward(images, region)",
+            code=2,
+        ) from None
     if not fits:
-        raise UserError(f"the model's logits are {tuple(output.pixel.shape)} and {tuple(output.image.shape)}; expected "
-                        f"(2, {classes}, h, w) and (2, {classes}) for {classes} classes", code=2)
+        raise UserError(
+            f"the model's logits are {tuple(output.pixel.shape)} and {tuple(output.image.shape)}; expected "
+            f"(2, {classes}, h, w) and (2, {classes}) for {classes} classes",
+            code=2,
+        )
 
 
 def _size_limit(model: nn.Module) -> Exception | None:

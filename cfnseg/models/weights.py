@@ -42,8 +42,14 @@ class Weights:
     score: dict[str, Any] = field(default_factory=dict)
 
 
-def save_weights(path: str | Path, model: nn.Module, settings: Model, labels: LabelMap | ClassNames, score: dict[str, Any],
-                 half: bool = False) -> None:
+def save_weights(
+    path: str | Path,
+    model: nn.Module,
+    settings: Model,
+    labels: LabelMap | ClassNames,
+    score: dict[str, Any],
+    half: bool = False,
+) -> None:
     """Write a self-describing .safetensors file: tensors, and a JSON header with model, labels,
     normalisation and score.
 
@@ -55,10 +61,20 @@ def save_weights(path: str | Path, model: nn.Module, settings: Model, labels: La
         score: see `Weights`.
         half: store float16; `load` gives float32 again.
     """
-    tensors = {k: (v.half() if half and v.is_floating_point() else v).contiguous().cpu() for k, v in model.state_dict().items()}
-    header = {"version": __version__, "model": asdict(settings), "labels": labels.to_dict(), "score": score,
-              "normalisation": {} if settings.name == OWN else model.encoder.normalisation}
-    write_atomic(path, lambda temporary: save_file(tensors, temporary, {"cfnseg": json.dumps(header)}))
+    tensors = {
+        k: (v.half() if half and v.is_floating_point() else v).contiguous().cpu()
+        for k, v in model.state_dict().items()
+    }
+    header = {
+        "version": __version__,
+        "model": asdict(settings),
+        "labels": labels.to_dict(),
+        "score": score,
+        "normalisation": {} if settings.name == OWN else model.encoder.normalisation,
+    }
+    write_atomic(
+        path, lambda temporary: save_file(tensors, temporary, {"cfnseg": json.dumps(header)})
+    )
 
 
 def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weights:
@@ -81,52 +97,80 @@ def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weig
     """
     path = Path(path or shipped_weights())
     if not path.is_file():
-        raise UserError(f"{path} is a folder; give a weights file (.safetensors) in it" if path.is_dir() else f"no weights file {path}")
+        raise UserError(
+            f"{path} is a folder; give a weights file (.safetensors) in it"
+            if path.is_dir()
+            else f"no weights file {path}"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("cfnseg")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
     except Exception as error:  # a parser that is fed garbage raises anything
-        raise UserError(f"{path} is corrupt or no safetensors file and was not loaded ({first_line(error)})") from None
+        raise UserError(
+            f"{path} is corrupt or no safetensors file and was not loaded ({first_line(error)})"
+        ) from None
     if text is None:
         raise UserError(f"{path} has no cfnseg header; it is not a file that cfnseg trained")
     try:
         header = read_header(text)
         own = header.settings.name == OWN
         if own and model is None:
-            raise UserError("its model is no code of cfnseg; give the model: cfnseg.load(path, model)")
+            raise UserError(
+                "its model is no code of cfnseg; give the model: cfnseg.load(path, model)"
+            )
         if model is None:
-            with torch.device("meta"):  # no memory for a model that the tensors turn out not to be of
+            with torch.device(
+                "meta"
+            ):  # no memory for a model that the tensors turn out not to be of
                 shape = build_model(header.settings, len(header.labels), pretrained=False)
             _demand_same(shape.state_dict(), tensors, DESCRIBED)
             model = build_model(header.settings, len(header.labels), pretrained=False)
         else:
             _demand_same(model.state_dict(), tensors, "the model that was given")
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+        model.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+        )
         expected = {} if own else model.encoder.normalisation
         if header.normalisation.keys() != expected.keys():
             found = ", ".join(header.normalisation)[:80] or "nothing"
-            raise UserError(f"normalisation in the cfnseg header has {found}; expected {', '.join(expected) or 'nothing'}")
+            raise UserError(
+                f"normalisation in the cfnseg header has {found}; expected {', '.join(expected) or 'nothing'}"
+            )
     except UserError as error:
         raise UserError(f"{path}: {error}", error.code) from None
     except Exception as error:  # what a stranger wrote can be wrong in any way
-        raise UserError(f"{path}: the tensors do not fit {DESCRIBED} ({first_line(error)})") from None
-    for name in {"mean", "std"} & header.normalisation.keys():  # as trained, whatever the timm installed here says
-        getattr(model.encoder, name).copy_(torch.tensor(header.normalisation[name]).view(1, 3, 1, 1))
+        raise UserError(
+            f"{path}: the tensors do not fit {DESCRIBED} ({first_line(error)})"
+        ) from None
+    for name in {
+        "mean",
+        "std",
+    } & header.normalisation.keys():  # as trained, whatever the timm installed here says
+        getattr(model.encoder, name).copy_(
+            torch.tensor(header.normalisation[name]).view(1, 3, 1, 1)
+        )
     return Weights(model.eval(), header.settings, header.labels, header.score)
 
 
 def _demand_same(own: dict[str, Tensor], theirs: dict[str, Tensor], model: str) -> None:
     """UserError for the first tensor that the model lacks or the file lacks, or whose shape or kind
     of number differs."""
-    for what, names in (("no tensor", own.keys() - theirs.keys()), ("a tensor too many,", theirs.keys() - own.keys())):
+    for what, names in (
+        ("no tensor", own.keys() - theirs.keys()),
+        ("a tensor too many,", theirs.keys() - own.keys()),
+    ):
         if names:
-            raise UserError(f"the tensors do not fit {model}: {what} {min(names)[:200]} ({len(names)} such)")
+            raise UserError(
+                f"the tensors do not fit {model}: {what} {min(names)[:200]} ({len(names)} such)"
+            )
     for name, tensor in own.items():
         there = theirs[name]
         if tensor.shape != there.shape or tensor.is_floating_point() != there.is_floating_point():
-            raise UserError(f"the tensors do not fit {model}: {name} is {tuple(there.shape)} {there.dtype}, "
-                            f"the model's {tuple(tensor.shape)} {tensor.dtype}")
+            raise UserError(
+                f"the tensors do not fit {model}: {name} is {tuple(there.shape)} {there.dtype}, "
+                f"the model's {tuple(tensor.shape)} {tensor.dtype}"
+            )
 
 
 class Start(NamedTuple):
@@ -141,7 +185,9 @@ class Start(NamedTuple):
     classes: str
 
 
-def start_from(model: nn.Module, path: str | Path, settings: Model, labels: LabelMap | ClassNames) -> Start:
+def start_from(
+    model: nn.Module, path: str | Path, settings: Model, labels: LabelMap | ClassNames
+) -> Start:
     """Copy the tensors of a weights file whose names and shapes fit into ``model``, for
     fine-tuning.
 
@@ -162,14 +208,22 @@ def start_from(model: nn.Module, path: str | Path, settings: Model, labels: Labe
     own, theirs = model.state_dict(), weights.model.state_dict()
     pairs = match_names(labels.names, weights.labels.names)
     here, there = torch.tensor(pairs, dtype=torch.long).view(-1, 2).unbind(1)
-    axes, their_axes = class_axes(settings, len(labels)), class_axes(weights.settings, len(weights.labels))
+    axes, their_axes = (
+        class_axes(settings, len(labels)),
+        class_axes(weights.settings, len(weights.labels)),
+    )
     untouched = []
     for name, tensor in own.items():
         axis, other = axes[name], theirs.get(name)
         fits = other is not None and axis == their_axes[name] and other.ndim == tensor.ndim
         if fits and axis is None and tensor.shape == other.shape:
             tensor.copy_(other)
-        elif fits and axis is not None and pairs and tensor.select(axis, 0).shape == other.select(axis, 0).shape:
+        elif (
+            fits
+            and axis is not None
+            and pairs
+            and tensor.select(axis, 0).shape == other.select(axis, 0).shape
+        ):
             tensor.index_copy_(axis, here, other.index_select(axis, there))
         else:
             untouched.append(name)
@@ -178,11 +232,18 @@ def start_from(model: nn.Module, path: str | Path, settings: Model, labels: Labe
     if labels.names == weights.labels.names:
         return Start(untouched, "")
     mine, old = set(here.tolist()), set(there.tolist())
-    lists = {"matched by name": [n for i, n in enumerate(labels.names) if i in mine],
-             "new": [n for i, n in enumerate(labels.names) if i not in mine],
-             "left out": [n for i, n in enumerate(weights.labels.names) if i not in old]}
-    return Start(untouched, "classes " + "; ".join(
-        f"{what} {len(names)} ({', '.join(names)})" for what, names in lists.items() if names))
+    lists = {
+        "matched by name": [n for i, n in enumerate(labels.names) if i in mine],
+        "new": [n for i, n in enumerate(labels.names) if i not in mine],
+        "left out": [n for i, n in enumerate(weights.labels.names) if i not in old],
+    }
+    return Start(
+        untouched,
+        "classes "
+        + "; ".join(
+            f"{what} {len(names)} ({', '.join(names)})" for what, names in lists.items() if names
+        ),
+    )
 
 
 def match_names(own: list[str], theirs: list[str]) -> list[tuple[int, int]]:
@@ -190,7 +251,11 @@ def match_names(own: list[str], theirs: list[str]) -> list[tuple[int, int]]:
     are equal but for case."""
     pairs: dict[int, int] = {}
     for form in (str, str.casefold):
-        free = {form(name): i for i, name in reversed(list(enumerate(theirs))) if i not in pairs.values()}
+        free = {
+            form(name): i
+            for i, name in reversed(list(enumerate(theirs)))
+            if i not in pairs.values()
+        }
         for i, name in enumerate(own):
             if i not in pairs and (j := free.pop(form(name), None)) is not None:
                 pairs[i] = j
@@ -201,15 +266,32 @@ def class_axes(settings: Model, classes: int) -> dict[str, int | None]:
     """The axis of each tensor of a model along which its classes lie, or None: the one that one
     more class would lengthen."""
     with torch.device("meta"):
-        fewer, more = (build_model(settings, n, pretrained=False).state_dict() for n in (classes, classes + 1))
-    return {name: next((i for i, (a, b) in enumerate(zip(tensor.shape, more[name].shape)) if a != b), None)
-            for name, tensor in fewer.items()}
+        fewer, more = (
+            build_model(settings, n, pretrained=False).state_dict() for n in (classes, classes + 1)
+        )
+    return {
+        name: next(
+            (i for i, (a, b) in enumerate(zip(tensor.shape, more[name].shape)) if a != b), None
+        )
+        for name, tensor in fewer.items()
+    }
 
 
-def check_labels(weights: Weights, labels: LabelMap | ClassNames, path: str | Path, data: str) -> None:
+def check_labels(
+    weights: Weights, labels: LabelMap | ClassNames, path: str | Path, data: str
+) -> None:
     """UserError unless the classes of the weights are those of the data set, in their order."""
     ours, theirs = weights.labels.names, labels.names
     if ours != theirs:
-        where = next((f"class {i} is {a!r} here and {b!r} there" for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), "")
-        raise UserError(f"{path} has {len(ours)} classes, {data} has {len(theirs)}{': ' + where if where else ''}; "
-                        "evaluate it on the data set it was trained for")
+        where = next(
+            (
+                f"class {i} is {a!r} here and {b!r} there"
+                for i, (a, b) in enumerate(zip(ours, theirs))
+                if a != b
+            ),
+            "",
+        )
+        raise UserError(
+            f"{path} has {len(ours)} classes, {data} has {len(theirs)}{': ' + where if where else ''}; "
+            "evaluate it on the data set it was trained for"
+        )

@@ -17,7 +17,9 @@ def split(batch: dict[str, Any], parts: int) -> list[Batch]:
     images."""
     images = len(batch["image"])
     ends = [images * i // min(parts, images) for i in range(min(parts, images) + 1)]
-    return [Batch({k: v[start:stop] for k, v in batch.items()}) for start, stop in zip(ends, ends[1:])]
+    return [
+        Batch({k: v[start:stop] for k, v in batch.items()}) for start, stop in zip(ends, ends[1:])
+    ]
 
 
 def fewest_parts(attempt: Callable[[int], None], images: int) -> int:
@@ -39,8 +41,10 @@ def fewest_parts(attempt: Callable[[int], None], images: int) -> int:
             pass  # the exception holds what was allocated until here
         torch.cuda.empty_cache()
         if parts == images:
-            raise UserError("one image at a time is too much for the device's memory; use a smaller --data.crop, "
-                            "--train.precision bf16-mixed or a smaller encoder")
+            raise UserError(
+                "one image at a time is too much for the device's memory; use a smaller --data.crop, "
+                "--train.precision bf16-mixed or a smaller encoder"
+            )
         parts = min(2 * parts, images)
 
 
@@ -51,6 +55,14 @@ def random_batch(config: Config, images: int, classes: int, device: torch.device
     if config.train.channels_last:
         image = image.contiguous(memory_format=torch.channels_last)
     if config.model.level == "image":
-        return Batch({"image": image, "target": torch.zeros(images, dtype=torch.int64, device=device)})
+        return Batch(
+            {"image": image, "target": torch.zeros(images, dtype=torch.int64, device=device)}
+        )
     whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=device).repeat(images, 1)
-    return Batch({"image": image, "mask": torch.randint(0, classes, size, dtype=torch.uint8, device=device), "region": whole})
+    return Batch(
+        {
+            "image": image,
+            "mask": torch.randint(0, classes, size, dtype=torch.uint8, device=device),
+            "region": whole,
+        }
+    )

@@ -18,8 +18,19 @@ from cfnseg.storage import load_plain, write_atomic
 
 SECTIONS = {"model": Model, "data": Data, "optim": Optim, "loss": Loss, "train": Train}
 # What may differ between a run and its continuation: none of it changes a weight of a step that was done.
-FREE_TO_CHANGE = {"workers", "download", "save_every", "val_every", "pictures", "patience", "root", "log_every",
-                  "cudnn_benchmark", "epochs", "max_steps"}
+FREE_TO_CHANGE = {
+    "workers",
+    "download",
+    "save_every",
+    "val_every",
+    "pictures",
+    "patience",
+    "root",
+    "log_every",
+    "cudnn_benchmark",
+    "epochs",
+    "max_steps",
+}
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -53,7 +64,10 @@ def previous(folder: Path, resume: bool) -> dict[str, Any] | None:
             raise UserError(f"{path} is no checkpoint of this run (it holds other things)")
         return saved
     if path.exists():
-        raise UserError(f"{folder} holds a run already; continue it with --resume, give this one a --name, or delete it", code=2)
+        raise UserError(
+            f"{folder} holds a run already; continue it with --resume, give this one a --name, or delete it",
+            code=2,
+        )
     return None
 
 
@@ -63,9 +77,15 @@ def changed_settings(saved: dict[str, Any], config: Config) -> tuple[list[str], 
     A setting that the checkpoint's edition did not have was at its default.
     """
     now = json.loads(json.dumps(to_dict(config)))
-    before = {s: {f.name: f.default for f in fields(kind)} | saved[s] for s, kind in SECTIONS.items()}
-    changed = [f"{s}.{k}" for s in SECTIONS for k in now[s]
-               if json.loads(json.dumps(before[s][k])) != now[s][k] and k not in FREE_TO_CHANGE]
+    before = {
+        s: {f.name: f.default for f in fields(kind)} | saved[s] for s, kind in SECTIONS.items()
+    }
+    changed = [
+        f"{s}.{k}"
+        for s in SECTIONS
+        for k in now[s]
+        if json.loads(json.dumps(before[s][k])) != now[s][k] and k not in FREE_TO_CHANGE
+    ]
     return changed, before["train"]
 
 

@@ -57,13 +57,19 @@ def build_fabric(settings: Train) -> Fabric:
     world = int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     if settings.accelerator == "cuda" and not torch.cuda.is_available():
-        raise UserError("train.accelerator cuda: no CUDA device is available; use --train.accelerator cpu", code=2)
+        raise UserError(
+            "train.accelerator cuda: no CUDA device is available; use --train.accelerator cpu",
+            code=2,
+        )
     cuda = settings.accelerator != "cpu" and torch.cuda.is_available()
     if not cuda:
         keep_freed_memory()
     elif local > torch.cuda.device_count():
-        raise UserError(f"{local} processes on this host need a GPU each, and there are {torch.cuda.device_count()}; "
-                        "lower --nproc-per-node", code=2)
+        raise UserError(
+            f"{local} processes on this host need a GPU each, and there are {torch.cuda.device_count()}; "
+            "lower --nproc-per-node",
+            code=2,
+        )
     else:
         torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = settings.tf32
@@ -71,9 +77,14 @@ def build_fabric(settings: Train) -> Fabric:
     # rank 0 may download, count class weights or draw while the others wait for it
     strategy = DDPStrategy(timeout=timedelta(hours=2)) if world > 1 else "auto"
     device = "cuda" if cuda else "cpu"
-    arithmetic = {"precision": settings.precision} if settings.precision == "32-true" else {
-        "plugins": _Mixed(settings.precision, device)}
-    fabric = Fabric(accelerator=device, devices=local, num_nodes=world // local, strategy=strategy, **arithmetic)
+    arithmetic = (
+        {"precision": settings.precision}
+        if settings.precision == "32-true"
+        else {"plugins": _Mixed(settings.precision, device)}
+    )
+    fabric = Fabric(
+        accelerator=device, devices=local, num_nodes=world // local, strategy=strategy, **arithmetic
+    )
     fabric.launch()
     return fabric
 
@@ -103,12 +114,17 @@ class SyncBatchNorm(nn.Module):
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(norm, name))
         self.eps, self.momentum = norm.eps, norm.momentum
-        self.drop, self.act = getattr(norm, "drop", nn.Identity()), getattr(norm, "act", nn.Identity())
+        self.drop, self.act = (
+            getattr(norm, "drop", nn.Identity()),
+            getattr(norm, "act", nn.Identity()),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to the same."""
         if not self.training:
-            y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+            y = F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
             return self.act(self.drop(y))
         world = torch.distributed.get_world_size()
         values = x.float()

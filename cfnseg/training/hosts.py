@@ -36,8 +36,12 @@ def together(fabric: Fabric, work: Callable[[], T]) -> T:
         failed = [(rank, *what) for rank, what in enumerate(results) if what]
         if failed:
             rank, message, code, host = failed[0]
-            alike = len({message for _, message, _, _ in failed}) == 1 and len(failed) == len(results)
-            raise UserError(message if alike else f"{message} (process {rank} on {host})", code, everywhere=True)
+            alike = len({message for _, message, _, _ in failed}) == 1 and len(failed) == len(
+                results
+            )
+            raise UserError(
+                message if alike else f"{message} (process {rank} on {host})", code, everywhere=True
+            )
     elif error:
         raise error
     return result

@@ -32,13 +32,23 @@ class RunLog:
         clock: seconds.
     """
 
-    def __init__(self, path: Path, total: int, start: int = 0, validated: int = 0, active: bool = True,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path,
+        total: int,
+        start: int = 0,
+        validated: int = 0,
+        active: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.path, self.active = path, active
         if not active:
             return
         rows = [r for r in read_log(path) if r["step"] <= (validated if "val_loss" in r else start)]
-        write_atomic(path, lambda temporary: temporary.write_text("".join(json.dumps(r) + "\n" for r in rows)))
+        write_atomic(
+            path,
+            lambda temporary: temporary.write_text("".join(json.dumps(r) + "\n" for r in rows)),
+        )
         self.console = Console(soft_wrap=True)
         self.progress = Progress("step", total, console=self.console, lasting=True, clock=clock)
         self.clock, self.validation = clock, 0.0  # seconds that the last validation took
@@ -48,19 +58,32 @@ class RunLog:
         none."""
         if not self.active:
             return
-        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        clean = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
+        }
         try:
             with self.path.open("a") as file:
                 file.write(json.dumps(clean) + "\n")
         except OSError as error:
-            raise UserError(f"{self.path} could not be written ({first_line(error)}); the last checkpoint is intact") from None
+            raise UserError(
+                f"{self.path} could not be written ({first_line(error)}); the last checkpoint is intact"
+            ) from None
 
     def say(self, text: str) -> None:
         """A line for the person."""
         if self.active:
             self.console.print(text, markup=False, highlight=False)
 
-    def step(self, step: int, epoch: float, read: Read, rate: float, batch: int, waiting: float, validations: int) -> None:
+    def step(
+        self,
+        step: int,
+        epoch: float,
+        read: Read,
+        rate: float,
+        batch: int,
+        waiting: float,
+        validations: int,
+    ) -> None:
         """Show that ``step`` steps are done; a line each 10 s where there is no terminal.
 
         The ETA counts the validations to come and the report, each as long as the last validation.
@@ -77,7 +100,9 @@ class RunLog:
             return
         pace = self.progress.mark(step)
         speed = f"  {batch * pace:.1f} images/s" if pace else ""
-        text = f"epoch {epoch:.2f}  loss {read.loss:.4f}  lr {rate:.2e}{speed}  waiting {waiting:.1%}"
+        text = (
+            f"epoch {epoch:.2f}  loss {read.loss:.4f}  lr {rate:.2e}{speed}  waiting {waiting:.1%}"
+        )
         later = self.validation * (validations + 1)
         self.progress.show(step, text, pace, later, "" if self.validation else " + validation")
 
@@ -117,8 +142,10 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
         if row is None:
             broken = broken or number
         elif broken:
-            raise UserError(f"{path}, line {broken}: expected a JSON object with a step, got something else, and rows follow. "
-                            "Delete the line, or restore the file")
+            raise UserError(
+                f"{path}, line {broken}: expected a JSON object with a step, got something else, and rows follow. "
+                "Delete the line, or restore the file"
+            )
         else:
             rows.append(row)
     return rows
@@ -145,9 +172,31 @@ def environment() -> dict[str, Any]:
     from cfnseg import __version__
 
     home = Path(__file__).parents[2]
-    git = subprocess.run(["git", "-C", str(home), "rev-parse", "--verify", "-q", "HEAD"], capture_output=True, text=True, check=False)
-    dirty = subprocess.run(["git", "-C", str(home), "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
-    return {"cfnseg": __version__, "commit": git.stdout.strip() or None, "changed_since_commit": bool(dirty.stdout.strip()),
-            "torch": torch.__version__, "timm": timm.__version__, "python": platform.python_version(),
-            "platform": platform.platform(), "device": device, "command": " ".join(sys.argv)}
+    git = subprocess.run(
+        ["git", "-C", str(home), "rev-parse", "--verify", "-q", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    dirty = subprocess.run(
+        ["git", "-C", str(home), "status", "--porcelain", "-uno"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {os.cpu_count()} cores"
+    )
+    return {
+        "cfnseg": __version__,
+        "commit": git.stdout.strip() or None,
+        "changed_since_commit": bool(dirty.stdout.strip()),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "command": " ".join(sys.argv),
+    }

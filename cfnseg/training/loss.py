@@ -41,11 +41,15 @@ class Totals(NamedTuple):
     images: Tensor
 
 
-def loss_totals(mask: Tensor, region: Tensor | None, weight: Tensor | None, world: int = 1) -> Totals:
+def loss_totals(
+    mask: Tensor, region: Tensor | None, weight: Tensor | None, world: int = 1
+) -> Totals:
     """`Totals` of the total batch from this process's share of it; see `pixel_loss` and
     `image_loss`."""
     pixels = pixel_weights(mask, weight).double().sum()
-    return Totals(over_processes(pixels, world), over_processes(known_images(mask, region).sum(), world))
+    return Totals(
+        over_processes(pixels, world), over_processes(known_images(mask, region).sum(), world)
+    )
 
 
 def pixel_weights(mask: Tensor, weight: Tensor | None) -> Tensor:
@@ -58,8 +62,14 @@ def pixel_weights(mask: Tensor, weight: Tensor | None) -> Tensor:
     return F.pad(weight.float(), (0, 256 - len(weight)))[mask.int()]
 
 
-def pixel_loss(logits: Tensor, mask: Tensor, settings: Loss, weight: Tensor | None, world: int = 1,
-               totals: Totals | None = None) -> Tensor:
+def pixel_loss(
+    logits: Tensor,
+    mask: Tensor,
+    settings: Loss,
+    weight: Tensor | None,
+    world: int = 1,
+    totals: Totals | None = None,
+) -> Tensor:
     """Cross-entropy averaged over the counted pixels of the *total* batch.
 
     Args:
@@ -78,11 +88,17 @@ def pixel_loss(logits: Tensor, mask: Tensor, settings: Loss, weight: Tensor | No
         total batch.
     """
     if settings.ohem:
-        each = dense_cross_entropy(logits, mask, weight=weight, label_smoothing=settings.label_smoothing, reduction="none")
+        each = dense_cross_entropy(
+            logits, mask, weight=weight, label_smoothing=settings.label_smoothing, reduction="none"
+        )
         kept = hardest(each, mask != IGNORE, settings.ohem, world)
-        amount = over_processes(torch.where(kept, pixel_weights(mask, weight), 0).double().sum(), world)
+        amount = over_processes(
+            torch.where(kept, pixel_weights(mask, weight), 0).double().sum(), world
+        )
         return torch.where(kept, each, 0).sum() / amount.clamp_min(1e-12).to(each.dtype) * world
-    total, own = dense_cross_entropy_sums(logits, mask, weight=weight, label_smoothing=settings.label_smoothing)
+    total, own = dense_cross_entropy_sums(
+        logits, mask, weight=weight, label_smoothing=settings.label_smoothing
+    )
     amount = totals.pixels if totals else over_processes(own.double(), world)
     return total / amount.clamp_min(1e-12).to(total.dtype) * world
 
@@ -111,7 +127,9 @@ def hardest(each: Tensor, counted: Tensor, share: float, world: int = 1) -> Tens
     threshold = torch.zeros((), dtype=torch.int32, device=each.device)
     for digits, shift in ((11, 20), (10, 10), (10, 0)):
         steps = torch.arange(1 << digits, dtype=torch.int32, device=each.device)
-        reached = over_processes(len(ranked) - torch.searchsorted(ranked, threshold + (steps << shift)), world)
+        reached = over_processes(
+            len(ranked) - torch.searchsorted(ranked, threshold + (steps << shift)), world
+        )
         threshold = threshold + ((((reached >= k).sum() - 1).clamp_min(0) << shift).int())
     return bits >= threshold
 
@@ -141,8 +159,13 @@ def known_images(mask: Tensor, region: Tensor | None) -> Tensor:
     return ignored - (mask[0].numel() - real) <= UNLABELLED * real
 
 
-def image_loss(logits: Tensor, mask: Tensor, region: Tensor | None = None, world: int = 1,
-               totals: Totals | None = None) -> Tensor:
+def image_loss(
+    logits: Tensor,
+    mask: Tensor,
+    region: Tensor | None = None,
+    world: int = 1,
+    totals: Totals | None = None,
+) -> Tensor:
     """Multi-label cross-entropy of the image head, averaged over the (image, class) pairs of the
     total batch.
 
@@ -160,11 +183,21 @@ def image_loss(logits: Tensor, mask: Tensor, region: Tensor | None = None, world
     images = totals.images if totals else over_processes(known.sum(), world)
     present = classes_present(mask, logits.shape[1])
     each = F.binary_cross_entropy_with_logits(logits.float(), present, reduction="none")
-    return torch.where(known[:, None], each, 0).sum() / (images * logits.shape[1]).clamp_min(1) * world
+    return (
+        torch.where(known[:, None], each, 0).sum() / (images * logits.shape[1]).clamp_min(1) * world
+    )
 
 
-def batch_loss(output: Output, mask: Tensor, settings: Loss, weight: Tensor | None = None, world: int = 1, side: float = 0.0,
-               region: Tensor | None = None, totals: Totals | None = None) -> Tensor:
+def batch_loss(
+    output: Output,
+    mask: Tensor,
+    settings: Loss,
+    weight: Tensor | None = None,
+    world: int = 1,
+    side: float = 0.0,
+    region: Tensor | None = None,
+    totals: Totals | None = None,
+) -> Tensor:
     """The loss that is minimised: pixel + ``settings.image`` x image head + ``side`` x that of each
     side output."""
     loss = pixel_loss(output.pixel, mask, settings, weight, world, totals)

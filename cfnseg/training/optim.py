@@ -23,10 +23,17 @@ def build_optimizer(model: nn.Module, settings: Optim) -> Optimizer:
     The update is torch's fused kernel where every parameter is a float tensor on a CPU or on CUDA.
     A checkpoint continues so whichever update wrote it.
     """
-    of_norms = {id(p) for m in model.modules() if hasattr(m, "running_mean") or isinstance(m, nn.LayerNorm) for p in m.parameters(False)}
+    of_norms = {
+        id(p)
+        for m in model.modules()
+        if hasattr(m, "running_mean") or isinstance(m, nn.LayerNorm)
+        for p in m.parameters(False)
+    }
     groups: dict[tuple[str, str], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        part = "encoder" if name.startswith("encoder.") else "fusion" if "fusion." in name else "head"
+        part = (
+            "encoder" if name.startswith("encoder.") else "fusion" if "fusion." in name else "head"
+        )
         if id(parameter) in of_norms:
             kind = "norm"
         elif name.endswith("bias"):
@@ -38,11 +45,21 @@ def build_optimizer(model: nn.Module, settings: Optim) -> Optimizer:
     parameters = []
     for (part, kind), group in groups.items():
         factor = rate[part] * (settings.bias_lr if kind == "bias" else 1.0)
-        parameters.append({"params": group, "factor": factor, "lr": settings.lr * factor,
-                           "weight_decay": settings.weight_decay if kind == "weight" else 0.0})
-    fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in model.parameters())
+        parameters.append(
+            {
+                "params": group,
+                "factor": factor,
+                "lr": settings.lr * factor,
+                "weight_decay": settings.weight_decay if kind == "weight" else 0.0,
+            }
+        )
+    fused = all(
+        p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in model.parameters()
+    )
     if settings.name == "sgd":
-        optimizer: Optimizer = SGD(parameters, lr=settings.lr, momentum=settings.momentum, fused=fused)
+        optimizer: Optimizer = SGD(
+            parameters, lr=settings.lr, momentum=settings.momentum, fused=fused
+        )
         if settings.momentum:
             # a fused first step that the gradient scaler skips would leave torch's new buffers unset
             for p in model.parameters():
@@ -52,7 +69,9 @@ def build_optimizer(model: nn.Module, settings: Optim) -> Optimizer:
 
     def keep_update(_: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         # torch would take the kind of update from the file, and step counts where that one wants them
-        return state | {"param_groups": [group | {"fused": fused} for group in state["param_groups"]]}
+        return state | {
+            "param_groups": [group | {"fused": fused} for group in state["param_groups"]]
+        }
 
     optimizer.register_load_state_dict_pre_hook(keep_update)
     return optimizer
@@ -76,7 +95,9 @@ def clip_gradients(fabric: Fabric, optimizer: Optimizer, largest: float) -> Tens
     scaler = getattr(fabric.strategy.precision, "scaler", None)
     if scaler is not None:
         scaler.unscale_(optimizer)
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    parameters = [
+        p for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+    ]
     norm = nn.utils.get_total_norm([p.grad for p in parameters])
     if largest:
         nn.utils.clip_grads_with_norm_(parameters, largest, norm)

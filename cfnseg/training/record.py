@@ -69,7 +69,9 @@ class StepRecord:
         rows = self.rows[: len(self.steps)]
         if self.fabric.world_size > 1:  # processes must agree on the step after which they stop
             rows = self.fabric.all_reduce(rows, reduce_op="mean")
-        found = [Read(step, loss, norm, stop > 0, names)
-                 for (step, names), (loss, norm, stop) in zip(self.steps, rows.tolist())]
+        found = [
+            Read(step, loss, norm, stop > 0, names)
+            for (step, names), (loss, norm, stop) in zip(self.steps, rows.tolist())
+        ]
         self.steps = []
         return found

@@ -39,8 +39,11 @@ class Stopping:
     def _ask(self, number: int, _: FrameType | None) -> None:
         if not self.asked:
             self.asked, self._since = number, time.monotonic()
-        elif (number == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ
-              and time.monotonic() - self._since > REPEATED):
+        elif (
+            number == signal.SIGINT
+            and "TORCHELASTIC_RUN_ID" not in os.environ
+            and time.monotonic() - self._since > REPEATED
+        ):
             raise Stopped(number)
 
     def check(self) -> None:

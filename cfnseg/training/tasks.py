@@ -68,10 +68,13 @@ def segmentation(config: Config) -> Task:
         return batch_loss(output, batch["mask"], config.loss, region=batch["region"], **how)
 
     return Task(
-        open_data, functools.partial(TrainTransform, data),
-        lambda batch, weight, world: loss_totals(batch["mask"], batch["region"], weight, world), loss,
+        open_data,
+        functools.partial(TrainTransform, data),
+        lambda batch, weight, world: loss_totals(batch["mask"], batch["region"], weight, world),
+        loss,
         functools.partial(evaluate, workers=data.workers),
-        functools.partial(draw_sheet, config.train.pictures) if config.train.pictures else None)
+        functools.partial(draw_sheet, config.train.pictures) if config.train.pictures else None,
+    )
 
 
 def classification(config: Config) -> Task:
@@ -84,18 +87,26 @@ def classification(config: Config) -> Task:
             return hold_out_images(train, data.holdout)
         return train, open_images(data.name, data.root, data.val_split, classes=train.labels.names)
 
-    return Task(open_data, lambda _: ImageTransform(data, train=True), count_images,
-                functools.partial(label_loss, config.loss),
-                functools.partial(evaluate_images, settings=data, workers=data.workers))
+    return Task(
+        open_data,
+        lambda _: ImageTransform(data, train=True),
+        count_images,
+        functools.partial(label_loss, config.loss),
+        functools.partial(evaluate_images, settings=data, workers=data.workers),
+    )
 
 
 def with_loss(task: Task, loss: Callable[[Output, Batch], Tensor]) -> Task:
     """The task with a user's loss, (output, batch) -> scalar, a mean over the batch's images."""
 
-    def scaled(output: Output, batch: Batch, *, totals: int | None = None, world: int = 1, **_: Any) -> Tensor:
+    def scaled(
+        output: Output, batch: Batch, *, totals: int | None = None, world: int = 1, **_: Any
+    ) -> Tensor:
         value = loss(output, batch)
         if world > 1:  # every parameter needs a gradient, whatever outputs the loss leaves out
-            value = value + 0 * sum(x.sum() for x in (output.pixel, output.image, *output.side) if x is not None)
+            value = value + 0 * sum(
+                x.sum() for x in (output.pixel, output.image, *output.side) if x is not None
+            )
         return value * (len(batch["image"]) / totals if totals else 1)
 
     return replace(task, loss=scaled, totals=count_images)
@@ -111,8 +122,15 @@ def count_images(batch: Batch, weight: Tensor | None, world: int) -> int:
     return len(batch["image"])
 
 
-def label_loss(settings: Loss, output: Output, batch: Batch, *, side: float = 0.0, totals: int | None = None,
-               **_: Any) -> Tensor:
+def label_loss(
+    settings: Loss,
+    output: Output,
+    batch: Batch,
+    *,
+    side: float = 0.0,
+    totals: int | None = None,
+    **_: Any,
+) -> Tensor:
     """Cross-entropy of the image head + ``side`` x that of each companion.
 
     Args:
@@ -125,13 +143,22 @@ def label_loss(settings: Loss, output: Output, batch: Batch, *, side: float = 0.
     count = totals or len(batch["target"])
 
     def mean(logits: Tensor) -> Tensor:
-        return F.cross_entropy(logits.float(), batch["target"], reduction="sum",
-                               label_smoothing=settings.label_smoothing) / count
+        return (
+            F.cross_entropy(
+                logits.float(),
+                batch["target"],
+                reduction="sum",
+                label_smoothing=settings.label_smoothing,
+            )
+            / count
+        )
 
     return mean(output.image) + side * sum(mean(logits) for logits in output.side)
 
 
-def class_weights(config: Config, data: Dataset, fabric: Fabric, folder: Path, say: Callable[[str], None]) -> Tensor | None:
+def class_weights(
+    config: Config, data: Dataset, fabric: Fabric, folder: Path, say: Callable[[str], None]
+) -> Tensor | None:
     """(C,) float32 class weights of a segmentation on the device, or None if there are none.
 
     Rank 0 counts the training masks once and keeps ``<folder>/class_frequency.json``; it counts
@@ -149,11 +176,15 @@ def class_weights(config: Config, data: Dataset, fabric: Fabric, folder: Path, s
                 return [float(value) for value in kept["frequency"]]
         say("counting the training masks' classes for class weights")
         frequency = class_frequency(class_counts(data, config.data.workers)).tolist()
-        text = json.dumps({"fingerprint": known, "classes": data.labels.names, "frequency": frequency})
+        text = json.dumps(
+            {"fingerprint": known, "classes": data.labels.names, "frequency": frequency}
+        )
         write_atomic(path, lambda temporary: temporary.write_text(text))
         return frequency
 
-    weights = median_frequency_weights(np.array(from_main(fabric, count)), config.loss.class_weight_power)
+    weights = median_frequency_weights(
+        np.array(from_main(fabric, count)), config.loss.class_weight_power
+    )
     return torch.tensor(weights, dtype=torch.float32, device=fabric.device)
 
 

@@ -12,12 +12,19 @@ from cfnseg.errors import UserError
 from tests.doctor import planted as p
 from tests.doctor.test_faults import ERRORS, clean, data, examine, kinds  # noqa: F401
 
-REMAPPED = {"scaled": p.scaled, "brightness": p.gray, "from 1": lambda m: np.where(m < 255, m + 1, m).astype(np.uint8)}
+REMAPPED = {
+    "scaled": p.scaled,
+    "brightness": p.gray,
+    "from 1": lambda m: np.where(m < 255, m + 1, m).astype(np.uint8),
+}
 
 
 def truths(root):
-    return [read_truth(open_dataset("folder", str(root), split), i) for split in ("train", "val")
-            for i in range(len(open_dataset("folder", str(root), split).names))]
+    return [
+        read_truth(open_dataset("folder", str(root), split), i)
+        for split in ("train", "val")
+        for i in range(len(open_dataset("folder", str(root), split).names))
+    ]
 
 
 def proposal(report):
@@ -53,16 +60,22 @@ def test_a_void_line_ignores_an_unknown_id(data, tmp_path):  # noqa: F811
     assert report["counts"]["error"] == report["counts"]["warning"] == 0
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (lambda text: text.replace("3 square", "3, square"), "line 4 cannot be read"),
-    (lambda text: text.replace("3 square 60 165 75", "3 square"), "line 4 cannot be read"),
-    (lambda text: text.replace("3 square", "3 big square"), "line 4 cannot be read"),
-    (lambda text: "id name r g b\n" + text, "line 1 cannot be read"),
-    (lambda text: text + "3 twice 1 2 3\n", "id 3 names two classes"),
-    (lambda text: text.replace("square", "disc"), "two classes are called disc"),
-    (lambda text: text.replace("60 165 75", "225 60 60"), "disc and square have the same colour"),
-    (lambda text: "# nothing\n", "no usable classes.txt"),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace("3 square", "3, square"), "line 4 cannot be read"),
+        (lambda text: text.replace("3 square 60 165 75", "3 square"), "line 4 cannot be read"),
+        (lambda text: text.replace("3 square", "3 big square"), "line 4 cannot be read"),
+        (lambda text: "id name r g b\n" + text, "line 1 cannot be read"),
+        (lambda text: text + "3 twice 1 2 3\n", "id 3 names two classes"),
+        (lambda text: text.replace("square", "disc"), "two classes are called disc"),
+        (
+            lambda text: text.replace("60 165 75", "225 60 60"),
+            "disc and square have the same colour",
+        ),
+        (lambda text: "# nothing\n", "no usable classes.txt"),
+    ],
+)
 def test_classes_txt_is_corrected(change, said, data, tmp_path):  # noqa: F811
     before = truths(data)
     path = data / "classes.txt"
@@ -76,13 +89,35 @@ def test_classes_txt_is_corrected(change, said, data, tmp_path):  # noqa: F811
     assert all(np.array_equal(a, b) for a, b in zip(before, truths(data)))
 
 
-EXACT = ["half the size", "EXIF orientation", "colour mask", "ids in three channels", "brightness of a palette", "sorted palette",
-         "16 bits", "multiplied ids", "every id multiplied", "ids from 1", "mask with another name", "mask with another suffix"]
-LEFT_OUT = ["truncated image", "truncated mask", "image without mask", "other size", "swapped sides", "unknown colours", "gray JPEG",
-            "copy in val"]
+EXACT = [
+    "half the size",
+    "EXIF orientation",
+    "colour mask",
+    "ids in three channels",
+    "brightness of a palette",
+    "sorted palette",
+    "16 bits",
+    "multiplied ids",
+    "every id multiplied",
+    "ids from 1",
+    "mask with another name",
+    "mask with another suffix",
+]
+LEFT_OUT = [
+    "truncated image",
+    "truncated mask",
+    "image without mask",
+    "other size",
+    "swapped sides",
+    "unknown colours",
+    "gray JPEG",
+    "copy in val",
+]
 
 
-@pytest.mark.parametrize("name", [*EXACT, *LEFT_OUT, "smeared colours", "unknown id", "two suffixes"])
+@pytest.mark.parametrize(
+    "name", [*EXACT, *LEFT_OUT, "smeared colours", "unknown id", "two suffixes"]
+)
 def test_a_fixed_copy(name, data, tmp_path):  # noqa: F811
     before = truths(data)
     ERRORS[name][2](data)
@@ -115,9 +150,12 @@ def test_voc_is_fixed_into_a_folder_data_set(tmp_path):
         (home / folder).mkdir(parents=True)
     rng = np.random.default_rng(0)
     from cfnseg.data.formats.voc import LABELS
+
     for name in ("a", "v"):
         p.save(home / "JPEGImages" / f"{name}.jpg", rng.integers(0, 255, (40, 50, 3), np.uint8))
-        Image.fromarray(LABELS.palette()[rng.integers(0, 21, (40, 50))]).save(home / "SegmentationClass" / f"{name}.png")
+        Image.fromarray(LABELS.palette()[rng.integers(0, 21, (40, 50))]).save(
+            home / "SegmentationClass" / f"{name}.png"
+        )
     for split, name in (("train", "a"), ("val", "v")):
         (home / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(f"{name}\n")
     report = examine(tmp_path, tmp_path / "out", fix=tmp_path / "copy", name="voc")
@@ -129,7 +167,9 @@ def test_voc_is_fixed_into_a_folder_data_set(tmp_path):
 
 def test_shapes_are_drawn_and_clean(tmp_path, monkeypatch):
     from cfnseg.data.formats.shapes import ShapesDataset
+
     monkeypatch.setattr(ShapesDataset, "sizes", {"train": 24, "val": 12, "test": 1})
     from cfnseg.doctor import examine_data
+
     report = examine_data(Config(data=Data(name="shapes", crop=(160, 224)), name="s"), tmp_path)
     assert report["counts"]["error"] == report["counts"]["warning"] == 0

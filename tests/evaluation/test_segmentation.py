@@ -28,7 +28,9 @@ def model(split):
     return build_model(Model(encoder=ENCODER, encoder_weights=None, width=8), len(split.labels))
 
 
-@pytest.mark.parametrize("inference", [Inference(), Inference(window=(32, 32), scales=(1.0, 1.5), flip=True)])
+@pytest.mark.parametrize(
+    "inference", [Inference(), Inference(window=(32, 32), scales=(1.0, 1.5), flip=True)]
+)
 def test_counts_are_those_of_the_predictors_masks(split, model, inference):
     result = evaluate(model.train(), split, workers=0, details=True, inference=inference)
     assert model.training

@@ -30,4 +30,7 @@ class Constant(Network):
 
     def forward(self, images, region):
         n, _, h, w = images.shape
-        return Output(self.logits[:, None, None].expand(n, -1, -(-h // self.stride), -(-w // self.stride)), self.logits.expand(n, -1))
+        return Output(
+            self.logits[:, None, None].expand(n, -1, -(-h // self.stride), -(-w // self.stride)),
+            self.logits.expand(n, -1),
+        )

@@ -38,7 +38,14 @@ def test_kinds_and_sizes(tmp_path):
     Image.fromarray(rgb[:32, :1]).save(folder / "sliver.png")
     done = run_tool("tools/infer.py", folder, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    sizes = {"turned": (97, 131), "gray": (131, 97), "rgba": (131, 97), "deep": (131, 97), "small": (32, 32), "sliver": (1, 32)}
+    sizes = {
+        "turned": (97, 131),
+        "gray": (131, 97),
+        "rgba": (131, 97),
+        "deep": (131, 97),
+        "small": (32, 32),
+        "sliver": (1, 32),
+    }
     for name, size in sizes.items():
         assert Image.open(tmp_path / "out" / f"{name}_mask.png").size == size, name
 
@@ -46,8 +53,12 @@ def test_kinds_and_sizes(tmp_path):
 def peak_of(tmp_path, size, *options) -> tuple[float, float]:
     """The tool's peak memory in GiB and what it told before, on an image of ``size``."""
     y, x = np.mgrid[0 : size[0], 0 : size[1]]
-    Image.fromarray(np.dstack([x // 16, y // 12, (x + y) // 28]).astype(np.uint8)).save(tmp_path / "big.jpg")
-    done = run_tool("-c", PEAK, tmp_path / "big.jpg", "--out", tmp_path / "out", *options, timeout=3500)
+    Image.fromarray(np.dstack([x // 16, y // 12, (x + y) // 28]).astype(np.uint8)).save(
+        tmp_path / "big.jpg"
+    )
+    done = run_tool(
+        "-c", PEAK, tmp_path / "big.jpg", "--out", tmp_path / "out", *options, timeout=3500
+    )
     assert done.returncode == 0, done.stderr
     assert Image.open(tmp_path / "out" / "big_mask.png").size == size[::-1]
     told = re.search(r"windows of .* memory up to ([\d.]+) GiB", done.stdout)
@@ -67,18 +78,24 @@ def nineteen(tmp_path, request):
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
 @pytest.mark.timeout(600)
 def test_the_memory_told_is_an_upper_estimate(tmp_path):
-    peak, told = peak_of(tmp_path, (1000, 1500))  # the weights that ship look at it resized by 1.5: too large to be seen whole
+    peak, told = peak_of(
+        tmp_path, (1000, 1500)
+    )  # the weights that ship look at it resized by 1.5: too large to be seen whole
     assert peak <= told <= 1.35 * peak
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("nineteen", "size", "options"), [
-    (1.0, (8192, 8192), ()),
-    (1.5, (3000, 4000), ()),
-    (1.5, (600, 8192), ("--scales", "0.75", "1", "1.25", "--flip")),
-], indirect=["nineteen"])
+@pytest.mark.parametrize(
+    ("nineteen", "size", "options"),
+    [
+        (1.0, (8192, 8192), ()),
+        (1.5, (3000, 4000), ()),
+        (1.5, (600, 8192), ("--scales", "0.75", "1", "1.25", "--flip")),
+    ],
+    indirect=["nineteen"],
+)
 def test_nineteen_classes_under_four_gib(tmp_path, nineteen, size, options):
     """Up to half an hour on two cores: python -m pytest -m slow tests/inference/test_infer_sizes.py"""
     peak, told = peak_of(tmp_path, size, "--weights", nineteen, *options)
@@ -87,8 +104,11 @@ def test_nineteen_classes_under_four_gib(tmp_path, nineteen, size, options):
 
 
 def test_mistakes_are_named_by_their_option(tmp_path):
-    for options, message in [(("--window", "31", "64"), "--window is (31, 64)"), (("--overlap", "128"), "--overlap is 128.0"),
-                             (("--scales", "1", "0"), "--scales is (1.0, 0.0)")]:
+    for options, message in [
+        (("--window", "31", "64"), "--window is (31, 64)"),
+        (("--overlap", "128"), "--overlap is 128.0"),
+        (("--scales", "1", "0"), "--scales is (1.0, 0.0)"),
+    ]:
         done = run_tool("tools/infer.py", tmp_path / "any.jpg", *options)
         assert done.returncode == 2
         assert done.stderr.startswith(f"error: {message}; expected")

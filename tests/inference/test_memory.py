@@ -36,10 +36,18 @@ def test_only_the_image_and_its_outputs_grow_with_its_height(model):
 
 def test_batches_and_windows_and_views_cost_what_they_are(model):
     one = expected_peak(model, (2000, 2000), Inference((512, 512))).network
-    assert expected_peak(model, (2000, 2000), Inference((512, 512), batch=3)).network == pytest.approx(3 * one, rel=0.01)
-    assert expected_peak(model, (2000, 2000), Inference((1024, 512))).network == pytest.approx(2 * one, rel=0.01)
-    assert expected_peak(model, (2000, 2000), Inference((512, 512), scales=(2.0,))).network > 3 * one
-    assert expected_peak(model, (400, 100), Inference((512, 512), batch=3)).network < one / 4  # one window, no larger than the image
+    assert expected_peak(
+        model, (2000, 2000), Inference((512, 512), batch=3)
+    ).network == pytest.approx(3 * one, rel=0.01)
+    assert expected_peak(model, (2000, 2000), Inference((1024, 512))).network == pytest.approx(
+        2 * one, rel=0.01
+    )
+    assert (
+        expected_peak(model, (2000, 2000), Inference((512, 512), scales=(2.0,))).network > 3 * one
+    )
+    assert (
+        expected_peak(model, (400, 100), Inference((512, 512), batch=3)).network < one / 4
+    )  # one window, no larger than the image
 
 
 def test_told_for_images_that_go_through_windows(model):

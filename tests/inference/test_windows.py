@@ -26,7 +26,13 @@ def cells(model, image, inference=PLAIN):
 
 
 def noise(height, width):
-    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(height * 1000 + width))
+    return torch.randint(
+        0,
+        256,
+        (3, height, width),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(height * 1000 + width),
+    )
 
 
 @given(st.integers(1, 9000), st.integers(1, 64), OVERLAPS)
@@ -54,32 +60,52 @@ def test_weights_sum_to_one_everywhere(length, size, overlap, stride):
 def test_windows_know_their_place_and_leave_no_seam(height, width, window, overlap, batch):
     image = noise(height, width)
     whole, labels = cells(Place(), image)
-    found, found_labels = cells(Place(), image, Inference(window=window, overlap=overlap, batch=batch))
+    found, found_labels = cells(
+        Place(), image, Inference(window=window, overlap=overlap, batch=batch)
+    )
     assert found.shape == whole.shape == (1, 3, -(-height // 4), -(-width // 4))
     torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found_labels, labels)
 
 
-@given(SIDES, SIDES, WINDOWS, OVERLAPS, st.sampled_from([1, 4, 32]), st.sampled_from([(1.0,), (0.5,), (0.75, 1.0, 1.3)]))
+@given(
+    SIDES,
+    SIDES,
+    WINDOWS,
+    OVERLAPS,
+    st.sampled_from([1, 4, 32]),
+    st.sampled_from([(1.0,), (0.5,), (0.75, 1.0, 1.3)]),
+)
 @settings(max_examples=60, deadline=None)
 def test_a_constant_stays_exactly_that(height, width, window, overlap, stride, scales):
     logits = torch.tensor([1.5, -20.0, 3.25])
-    found, _ = cells(Constant((1.5, -20.0, 3.25), stride), noise(height, width), Inference(window, overlap, scales=scales))
+    found, _ = cells(
+        Constant((1.5, -20.0, 3.25), stride),
+        noise(height, width),
+        Inference(window, overlap, scales=scales),
+    )
     expected = logits if len(scales) == 1 else logits.log_softmax(0)
-    torch.testing.assert_close(found, expected[:, None, None].expand_as(found[0])[None], rtol=2e-6, atol=0)
+    torch.testing.assert_close(
+        found, expected[:, None, None].expand_as(found[0])[None], rtol=2e-6, atol=0
+    )
 
 
 def test_a_window_counts_most_where_it_sees_most_around():
     """Gaussian of an eighth of the window: at the middle of an overlap both count the same, at a window's end next to nothing."""
     first, second = blend_weights([0, 192], 448, 256, 4)
     assert first[55] > 0.5 > first[56]  # the middle of the 16 cells that both see
-    end, inside = (math.exp(-0.5 * (cells / 8) ** 2) for cells in (31.5, 16.5))  # from either window's middle
+    end, inside = (
+        math.exp(-0.5 * (cells / 8) ** 2) for cells in (31.5, 16.5)
+    )  # from either window's middle
     assert math.isclose(first[-1], end / (end + inside), rel_tol=1e-4)
     torch.testing.assert_close(first.flip(0), second)
 
 
 @pytest.mark.parametrize("bytes_", [1, 40_000, 2**26])
-@pytest.mark.parametrize(("size", "window"), [((131, 97), (64, 32)), ((130, 75), None), ((5, 40), None), ((64, 64), (32, 96))])
+@pytest.mark.parametrize(
+    ("size", "window"),
+    [((131, 97), (64, 32)), ((130, 75), None), ((5, 40), None), ((64, 64), (32, 96))],
+)
 def test_strips_are_those_of_the_whole(monkeypatch, size, window, bytes_):
     """Classes, scores and loss of the strips, however thin, are those that the logits in one piece give."""
     monkeypatch.setattr(windows, "STRIP_BYTES", bytes_)
@@ -92,14 +118,22 @@ def test_strips_are_those_of_the_whole(monkeypatch, size, window, bytes_):
     assert [p.rows.start for p in pieces] == [0, *(p.rows.stop for p in pieces[:-1])]
     assert pieces[-1].rows.stop == size[0]
     assert len(pieces) > 1 or bytes_ > 1 or size[0] < 8
-    full = torch.cat([upsample_logits(p.logits, p.size)[:, :, p.skip :][:, :, : p.rows.stop - p.rows.start] for p in pieces], 2)
+    full = torch.cat(
+        [
+            upsample_logits(p.logits, p.size)[:, :, p.skip :][:, :, : p.rows.stop - p.rows.start]
+            for p in pieces
+        ],
+        2,
+    )
     torch.testing.assert_close(full, upsample_logits(whole, size), rtol=1e-5, atol=1e-5)
     assert torch.equal(torch.cat([p.classes() for p in pieces]), dense_argmax(whole, size)[0])
     classes, top = (torch.cat(parts) for parts in zip(*(p.scores() for p in pieces)))
     assert torch.equal(classes, dense_scores(whole, size)[0][0])
     torch.testing.assert_close(top, dense_scores(whole, size)[1][0])
     loss = sum(float(p.cross_entropy(truth)) for p in pieces)
-    assert math.isclose(loss, float(dense_cross_entropy(whole, truth[None], reduction="sum")), rel_tol=1e-5)
+    assert math.isclose(
+        loss, float(dense_cross_entropy(whole, truth[None], reduction="sum")), rel_tol=1e-5
+    )
 
 
 def test_only_the_rows_that_windows_below_touch_are_kept():

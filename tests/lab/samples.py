@@ -6,13 +6,30 @@ from cfnseg.lab.local_codes import VLAD, BagOfWords, FisherVector
 from cfnseg.lab.pooled_codes import AveragePooling, CrossLayerPooling, FusedFeature
 
 CHANNELS, NEXT = 10, 4
-LOCAL = {"bow": BagOfWords(words=12, dimensions=6), "vlad": VLAD(centres=5, dimensions=6),
-         "fisher": FisherVector(components=3, dimensions=6)}
-ENCODERS = {**LOCAL, "cross": CrossLayerPooling(dimensions=6), "average": AveragePooling(), "fused": FusedFeature()}
-LENGTHS = {"bow": 12, "vlad": 5 * 6, "fisher": 2 * 3 * 6, "cross": NEXT * 6, "average": CHANNELS, "fused": CHANNELS}
+LOCAL = {
+    "bow": BagOfWords(words=12, dimensions=6),
+    "vlad": VLAD(centres=5, dimensions=6),
+    "fisher": FisherVector(components=3, dimensions=6),
+}
+ENCODERS = {
+    **LOCAL,
+    "cross": CrossLayerPooling(dimensions=6),
+    "average": AveragePooling(),
+    "fused": FusedFeature(),
+}
+LENGTHS = {
+    "bow": 12,
+    "vlad": 5 * 6,
+    "fisher": 2 * 3 * 6,
+    "cross": NEXT * 6,
+    "average": CHANNELS,
+    "fused": CHANNELS,
+}
 
 
-def scenes(count: int, seed: int, classes: int = 3, places: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def scenes(
+    count: int, seed: int, classes: int = 3, places: int = 20
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images whose class decides how often each of six kinds of descriptor occurs, and shifts each kind.
 
     Counts alone would not do: VLAD's intra-normalisation takes them away.
@@ -27,7 +44,9 @@ def scenes(count: int, seed: int, classes: int = 3, places: int = 20) -> tuple[n
     read = fixed.normal(size=(CHANNELS, NEXT))
     labels = rng.integers(0, classes, count)
     which = np.array([rng.choice(6, places, p=odds[y]) for y in labels])
-    x = (kinds[which] + shifts[labels[:, None], which] + rng.normal(size=(count, places, CHANNELS))).astype(np.float32)
+    x = (
+        kinds[which] + shifts[labels[:, None], which] + rng.normal(size=(count, places, CHANNELS))
+    ).astype(np.float32)
     return x, (x @ read).astype(np.float32), labels
 
 

@@ -16,9 +16,15 @@ from tests.conftest import run_tool
 def small(monkeypatch):
     """One dtype, small maps, and no GPU."""
     monkeypatch.setattr(proof, "BOUNDS", {torch.float32: 2e-5})
-    monkeypatch.setattr(check, "CASES", {"lc_fuse": (Case("lc_fuse", 1, (64, 64), 32, (2, 2)),),
-                                         "cross_entropy": (Case("cross_entropy", 1, (256, 256), 40),),
-                                         "classes": (Case("argmax", 1, (256, 256), 40),)})
+    monkeypatch.setattr(
+        check,
+        "CASES",
+        {
+            "lc_fuse": (Case("lc_fuse", 1, (64, 64), 32, (2, 2)),),
+            "cross_entropy": (Case("cross_entropy", 1, (256, 256), 40),),
+            "classes": (Case("argmax", 1, (256, 256), 40),),
+        },
+    )
     monkeypatch.setattr(check, "ROUNDS", 1)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
 
@@ -28,7 +34,18 @@ def test_all_right(small, capsys):
     text = capsys.readouterr().out
     lines = text.splitlines()
     assert len(lines) <= 50 and max(map(len, lines)) <= 100
-    for name in ("cfnseg", "python", "system", "torch", "triton", "timm", "lightning", "CUDA", "CPU threads", "CFNSEG_OPS"):
+    for name in (
+        "cfnseg",
+        "python",
+        "system",
+        "torch",
+        "triton",
+        "timm",
+        "lightning",
+        "CUDA",
+        "CPU threads",
+        "CFNSEG_OPS",
+    ):
         assert re.search(rf"^{name} +\S", text, re.M), name
     assert "CUDA is not available" in text and "All is right." in text and "WRONG" not in text
     rows = [line for line in lines if line.startswith(("lc_fuse", "cross_entropy", "classes"))]
@@ -36,7 +53,9 @@ def test_all_right(small, capsys):
     memory = {tuple(row.split()[:2]): float(row.split()[-2]) for row in rows}
     assert 0 < memory["cross_entropy", "lean"] < 0.7 * memory["cross_entropy", "reference"] < 200
     for row in rows:
-        assert re.search(r"(-|\d\.\de-\d\d) +(-|2e-05) +\d+\.\d\d ms +\d+\.\d% +-?\d+\.\d MiB$", row)
+        assert re.search(
+            r"(-|\d\.\de-\d\d) +(-|2e-05) +\d+\.\d\d ms +\d+\.\d% +-?\d+\.\d MiB$", row
+        )
 
 
 def test_a_wrong_operation_and_one_that_raises_are_found(small, capsys, monkeypatch):
@@ -45,8 +64,14 @@ def test_a_wrong_operation_and_one_that_raises_are_found(small, capsys, monkeypa
     monkeypatch.setattr(lean, "sums", lambda *args: 1 / 0)
     assert check.check() == 1
     text = capsys.readouterr().out
-    assert re.search(r"^classes +lean +float32 +WRONG: differs from the reference by \d\.\de-04, more than 2e-05$", text, re.M)
-    assert re.search(r"^cross_entropy +lean +float32 +WRONG: ZeroDivisionError: division by zero$", text, re.M)
+    assert re.search(
+        r"^classes +lean +float32 +WRONG: differs from the reference by \d\.\de-04, more than 2e-05$",
+        text,
+        re.M,
+    )
+    assert re.search(
+        r"^cross_entropy +lean +float32 +WRONG: ZeroDivisionError: division by zero$", text, re.M
+    )
     assert "WRONG: 2 of 6" in text and "All is right" not in text
 
 

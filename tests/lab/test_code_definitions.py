@@ -20,7 +20,7 @@ def reduced(encoder, x: np.ndarray) -> np.ndarray:
 
 
 def scaled(code: np.ndarray) -> np.ndarray:
-    return code / np.sqrt((code ** 2).sum())
+    return code / np.sqrt((code**2).sum())
 
 
 @with_pca
@@ -29,7 +29,9 @@ def test_bag_of_words(dimensions):
     for image, code in zip(reduced(encoder, X), encoder.transform(X)):
         counts = np.zeros(7)
         for place in image:
-            counts[np.argmin([((place - c) ** 2).sum() for c in encoder.kmeans_.cluster_centers_])] += 1
+            counts[
+                np.argmin([((place - c) ** 2).sum() for c in encoder.kmeans_.cluster_centers_])
+            ] += 1
         np.testing.assert_allclose(code, scaled(np.sqrt(counts / counts.sum())), atol=1e-6)
 
 
@@ -62,15 +64,21 @@ def test_vlad_of_descriptors_on_a_centre_has_no_noise():
 @with_pca
 def test_fisher_vector(dimensions):
     encoder = FisherVector(components=3, dimensions=dimensions).fit(X)
-    weights, means, deviations = encoder.mixture_.weights_, encoder.mixture_.means_, np.sqrt(encoder.mixture_.covariances_)
+    weights, means, deviations = (
+        encoder.mixture_.weights_,
+        encoder.mixture_.means_,
+        np.sqrt(encoder.mixture_.covariances_),
+    )
     for image, code in zip(reduced(encoder, X), encoder.transform(X)):
         by_means, by_deviations = np.zeros(means.shape), np.zeros(means.shape)
         for place in image:
-            joint = np.array([w * norm.pdf(place, m, s).prod() for w, m, s in zip(weights, means, deviations)])
+            joint = np.array(
+                [w * norm.pdf(place, m, s).prod() for w, m, s in zip(weights, means, deviations)]
+            )
             for k, posterior in enumerate(joint / joint.sum()):
                 away = (place - means[k]) / deviations[k]
                 by_means[k] += posterior * away / np.sqrt(weights[k]) / len(image)
-                by_deviations[k] += posterior * (away ** 2 - 1) / np.sqrt(2 * weights[k]) / len(image)
+                by_deviations[k] += posterior * (away**2 - 1) / np.sqrt(2 * weights[k]) / len(image)
         raw = np.concatenate([by_means.ravel(), by_deviations.ravel()])
         np.testing.assert_allclose(code, scaled(np.sign(raw) * np.sqrt(abs(raw))), atol=1e-6)
 
@@ -81,7 +89,9 @@ def overlapping_mixture() -> GaussianMixture:
     return GaussianMixture(3, covariance_type="diag", random_state=0, max_iter=5, tol=1e-2).fit(x)
 
 
-def likelihood(mixture: GaussianMixture, x: np.ndarray, means: np.ndarray, variances: np.ndarray) -> float:
+def likelihood(
+    mixture: GaussianMixture, x: np.ndarray, means: np.ndarray, variances: np.ndarray
+) -> float:
     """Mean log-likelihood of (places, d), written out."""
     densities = norm.pdf(x[:, None], means, np.sqrt(variances)).prod(2)
     return np.log(densities @ mixture.weights_).mean()
@@ -93,8 +103,10 @@ def test_fisher_gradients_are_the_likelihoods_slope():
     means, variances, weights = mixture.means_, mixture.covariances_, mixture.weights_[:, None]
     x = np.random.default_rng(3).normal((5, 0, -1), size=(2, 9, 3))
     assert 0.05 < np.median(mixture.predict_proba(x[0])) < 0.95
-    np.testing.assert_allclose(likelihood(mixture, x[0], means, variances), mixture.score(x[0]), rtol=1e-10)
-    information = {"means": weights / variances, "variances": weights / (2 * variances ** 2)}
+    np.testing.assert_allclose(
+        likelihood(mixture, x[0], means, variances), mixture.score(x[0]), rtol=1e-10
+    )
+    information = {"means": weights / variances, "variances": weights / (2 * variances**2)}
     for image, code in zip(x, fisher_gradients(mixture, x)):
         slopes = []
         for which, scale in information.items():
@@ -121,15 +133,21 @@ def test_fisher_gradients_of_the_models_own_descriptors_are_white():
 @with_pca
 def test_cross_layer_pooling(dimensions):
     encoder = CrossLayerPooling(dimensions=dimensions).fit((X, INDICATORS))
-    for image, indicators, code in zip(reduced(encoder, X), INDICATORS, encoder.transform((X, INDICATORS))):
+    for image, indicators, code in zip(
+        reduced(encoder, X), INDICATORS, encoder.transform((X, INDICATORS))
+    ):
         pooled = []
         for k in range(indicators.shape[1]):
-            pooled.append(sum(place * max(float(a), 0) for place, a in zip(image, indicators[:, k])))
+            pooled.append(
+                sum(place * max(float(a), 0) for place, a in zip(image, indicators[:, k]))
+            )
         raw = np.concatenate(pooled)
         np.testing.assert_allclose(code, scaled(np.sign(raw) * np.sqrt(abs(raw))), atol=1e-6)
 
 
-@pytest.mark.parametrize("bad", [X, (X,), (X, INDICATORS[:, :3]), (X, INDICATORS[:5]), (X, INDICATORS[0])])
+@pytest.mark.parametrize(
+    "bad", [X, (X,), (X, INDICATORS[:, :3]), (X, INDICATORS[:5]), (X, INDICATORS[0])]
+)
 def test_cross_layer_pooling_wants_a_pair(bad):
     with pytest.raises(ValueError, match="X.*expected"):
         CrossLayerPooling().fit(bad)

@@ -49,7 +49,11 @@ def test_places_are_those_of_the_map(net):
     assert got.dtype == np.float32 and got.shape == (5, 6 * 8, 5)
     expected = maps_of(net, images)[0]
     np.testing.assert_allclose(got.reshape(5, 6, 8, 5), expected.permute(0, 2, 3, 1), atol=1e-6)
-    np.testing.assert_allclose(stage_descriptors(net, images, -1, device="cpu"), stage_descriptors(net, images, 1, batch=1), atol=1e-6)
+    np.testing.assert_allclose(
+        stage_descriptors(net, images, -1, device="cpu"),
+        stage_descriptors(net, images, 1, batch=1),
+        atol=1e-6,
+    )
 
 
 def test_a_pair_has_the_same_places(net):
@@ -71,7 +75,11 @@ def test_no_descriptors_of_an_encoders_padding():
     for stage, (height, width) in enumerate(((10, 13), (5, 7), (2, 2))):
         got = stage_descriptors(encoder, images, stage)
         assert got.shape == (2, height * width, encoder.channels[stage])
-        np.testing.assert_allclose(got, maps_of(encoder, images)[stage][..., :height, :width].flatten(2).transpose(1, 2), atol=1e-5)
+        np.testing.assert_allclose(
+            got,
+            maps_of(encoder, images)[stage][..., :height, :width].flatten(2).transpose(1, 2),
+            atol=1e-5,
+        )
     assert not encoder.training
 
 

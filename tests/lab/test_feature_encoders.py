@@ -19,9 +19,15 @@ TRAIN = scenes(150, 0)
 FITTED = {name: clone(encoder).fit(inputs(name, *TRAIN[:2])) for name, encoder in ENCODERS.items()}
 of_each = pytest.mark.parametrize("name", ENCODERS)
 of_places = pytest.mark.parametrize("name", [n for n in ENCODERS if n != "fused"])
-numbers = st.integers(-512, 512).map(lambda n: n / 64)  # activations, none so small that its square is lost
-a_batch = st.integers(1, 6).flatmap(lambda places: st.tuples(arrays(np.float32, (2, places, CHANNELS), elements=numbers),
-                                                             arrays(np.float32, (2, places, NEXT), elements=numbers)))
+numbers = st.integers(-512, 512).map(
+    lambda n: n / 64
+)  # activations, none so small that its square is lost
+a_batch = st.integers(1, 6).flatmap(
+    lambda places: st.tuples(
+        arrays(np.float32, (2, places, CHANNELS), elements=numbers),
+        arrays(np.float32, (2, places, NEXT), elements=numbers),
+    )
+)
 
 
 @of_each
@@ -33,7 +39,10 @@ def test_shape_type_and_parameters(name):
     assert again.get_params() == ENCODERS[name].get_params()
     assert not [a for a in vars(again) if a.endswith("_")]
     assert again.set_params(**again.get_params()) is again
-    assert FITTED[name].transform(inputs(name, *(a[:0] for a in TRAIN[:2]))).shape == (0, LENGTHS[name])
+    assert FITTED[name].transform(inputs(name, *(a[:0] for a in TRAIN[:2]))).shape == (
+        0,
+        LENGTHS[name],
+    )
 
 
 @of_each
@@ -69,7 +78,9 @@ def test_the_sample_is_of_all_places():
 def test_pca_is_bounded_by_the_channels_and_can_be_left_out(name):
     given_x, width = inputs(name, *TRAIN[:2]), LENGTHS[name] // 6 * CHANNELS
     for dimensions in (64, None):
-        codes = clone(ENCODERS[name]).set_params(dimensions=dimensions).fit(given_x).transform(given_x)
+        codes = (
+            clone(ENCODERS[name]).set_params(dimensions=dimensions).fit(given_x).transform(given_x)
+        )
         assert codes.shape[1] == (LENGTHS[name] if name == "bow" else width)
         np.testing.assert_allclose(np.linalg.norm(codes, axis=1), 1, rtol=1e-5)
 
@@ -87,7 +98,9 @@ def test_in_a_pipeline_it_separates_the_classes(name):
     x, indicators, labels = scenes(200, 5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = make_pipeline(clone(ENCODERS[name]), LinearSVC(C=10)).fit(inputs(name, *TRAIN[:2]), TRAIN[2])
+        model = make_pipeline(clone(ENCODERS[name]), LinearSVC(C=10)).fit(
+            inputs(name, *TRAIN[:2]), TRAIN[2]
+        )
     assert model.score(inputs(name, x, indicators), labels) > 0.8  # chance is a third
 
 
@@ -131,7 +144,10 @@ def test_a_code_of_any_descriptors(name, batch, seed):
     x, indicators = batch
     codes = FITTED[name].transform(inputs(name, x, indicators))
     norms = np.linalg.norm(codes.astype(np.float64), axis=1)
-    empty = {"average": ~x.astype(np.float64).mean(1).any(1), "cross": ~(indicators > 0).any((1, 2))}.get(name, np.zeros(2, bool))
+    empty = {
+        "average": ~x.astype(np.float64).mean(1).any(1),
+        "cross": ~(indicators > 0).any((1, 2)),
+    }.get(name, np.zeros(2, bool))
     np.testing.assert_allclose(norms, np.where(empty, 0, 1), atol=1e-5)
     order = np.random.default_rng(seed).permutation(x.shape[1])
     for index in (order, np.tile(np.arange(x.shape[1]), 3)):

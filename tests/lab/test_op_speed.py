@@ -10,7 +10,11 @@ from tests.conftest import run_tool
 
 def test_cases():
     found = cases(["lc_fuse", "argmax"], [2, 8], [0.5])
-    assert len(found) == 8 and found[0] == Case("lc_fuse", 2, (64, 64), 128, (6, 8)) and found[-1] == Case("argmax", 2, (256, 256), 150)
+    assert (
+        len(found) == 8
+        and found[0] == Case("lc_fuse", 2, (64, 64), 128, (6, 8))
+        and found[-1] == Case("argmax", 2, (256, 256), 150)
+    )
 
 
 @pytest.mark.parametrize("op", ["lc_fuse", "cross_entropy", "argmax"])
@@ -34,8 +38,14 @@ def test_rows_and_table(monkeypatch):
     monkeypatch.setattr(op_speed, "peak_memory", lambda work, cuda: next(peaks))
     case = Case("lc_fuse", 1, (8, 8), 4, (2, 2))
     rows = measure(case, "cpu", torch.float32, 3, compiled=False)
-    assert [row["version"] for row in rows] == ["eager", "unfold", "lean"] and all(len(row["times"]) == 3 for row in rows)
-    text = table_of([*rows, {"case": "x", "version": "compiled eager", "error": "no | compiler"}], "cpu", torch.float32)
+    assert [row["version"] for row in rows] == ["eager", "unfold", "lean"] and all(
+        len(row["times"]) == 3 for row in rows
+    )
+    text = table_of(
+        [*rows, {"case": "x", "version": "compiled eager", "error": "no | compiler"}],
+        "cpu",
+        torch.float32,
+    )
     lean = next(line for line in text.splitlines() if "| lean |" in line)
     assert "lc_fuse, 1 x 8x8, K = 4, grid 2x2" in lean and lean.endswith("| 1 MiB | 0.25 |")
     assert "| x | compiled eager | failed: no / compiler | - | - | - | - |" in text
@@ -44,7 +54,19 @@ def test_rows_and_table(monkeypatch):
 
 @pytest.mark.slow
 def test_the_tool(tmp_path):
-    done = run_tool("tools/bench_ops.py", "--ops", "argmax", "--batches", 1, "--scale", 0.1, "--rounds", 2, "--out", tmp_path)
+    done = run_tool(
+        "tools/bench_ops.py",
+        "--ops",
+        "argmax",
+        "--batches",
+        1,
+        "--scale",
+        0.1,
+        "--rounds",
+        2,
+        "--out",
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "ops.md").read_text() in done.stdout and "MiB" in done.stdout
     assert (tmp_path / "ops.png").read_bytes()[:4] == b"\x89PNG"

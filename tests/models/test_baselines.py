@@ -26,7 +26,9 @@ def images() -> torch.Tensor:
 def baseline(name: str, **settings) -> torch.nn.Module:
     """One with scores that are not near 0, in eval mode."""
     torch.manual_seed(0)
-    net = build_model(Model(name=name, encoder=ENCODER, encoder_weights=None, width=8, grid=(2, 3), **settings), C)
+    net = build_model(
+        Model(name=name, encoder=ENCODER, encoder_weights=None, width=8, grid=(2, 3), **settings), C
+    )
     for key, p in net.named_parameters():
         if not key.startswith("encoder.") and "fusion." not in key and p.ndim == 4:
             torch.nn.init.normal_(p)
@@ -34,7 +36,11 @@ def baseline(name: str, **settings) -> torch.nn.Module:
 
 
 def up(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    return (
+        x
+        if x.shape[-2:] == size
+        else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    )
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -67,7 +73,9 @@ def test_plain_ignores_other_branches(images):
         whole.pixel.fusion.delta[:-1] = -1.0  # a weight of 0
         stage = whole.branches[-1](whole.encoder(images)[-1])
         torch.testing.assert_close(net(images).pixel, whole.pixel.predictors[0](stage))
-        torch.testing.assert_close(whole(images).pixel, whole.pixel.predictors[0](up(stage, (16, 24)))[..., :10, :18])
+        torch.testing.assert_close(
+            whole(images).pixel, whole.pixel.predictors[0](up(stage, (16, 24)))[..., :10, :18]
+        )
 
 
 def test_fcn_by_hand(images):
@@ -147,7 +155,9 @@ def test_companions_fade_and_hed_does_not():
     dsn, hed, cfn = baseline("dsn"), baseline("hed"), baseline("cfn")
     assert [side_weight(dsn, settings, p) for p in (0, 0.5, 1)] == [0.4, 0.2, 0.0]
     assert [side_weight(hed, settings, p) for p in (0, 0.5, 1)] == [0.4] * 3
-    assert [side_weight(cfn, settings, p) for p in (0, 1)] == [0.4] * 2  # it has no side outputs to weigh
+    assert [side_weight(cfn, settings, p) for p in (0, 1)] == [
+        0.4
+    ] * 2  # it has no side outputs to weigh
 
 
 @pytest.mark.parametrize("name", ["hed", "dsn"])
@@ -159,8 +169,12 @@ def test_the_loss_is_linear_in_the_side_weight_and_each_side_counts(name, images
     mask[:, :7] = 255
     at = [batch_loss(out, mask, Loss(), None, side=w).item() for w in (0.0, 0.5, 1.0)]
     assert at[2] - at[0] == pytest.approx(2 * (at[1] - at[0]), rel=1e-5)
-    full = [F.interpolate(x, scale_factor=s, mode="bilinear", align_corners=False)[..., : SIZE[0], : SIZE[1]]
-            for x, s in zip(out.side, STRIDES)]
+    full = [
+        F.interpolate(x, scale_factor=s, mode="bilinear", align_corners=False)[
+            ..., : SIZE[0], : SIZE[1]
+        ]
+        for x, s in zip(out.side, STRIDES)
+    ]
     by_hand = sum(F.cross_entropy(x, mask.long(), ignore_index=255) for x in full)
     assert at[2] - at[0] == pytest.approx(by_hand.item(), rel=1e-5)
 
@@ -171,4 +185,6 @@ def test_companions_teach_the_lower_stages_and_stop_at_weight_0(images):
     for side, taught in ((0.3, True), (0.0, False)):
         net.zero_grad()
         batch_loss(net(images), mask, Loss(), None, side=side).backward()
-        assert all((p.grad.abs().sum() > 0) == taught for c in net.companions for p in c.parameters())
+        assert all(
+            (p.grad.abs().sum() > 0) == taught for c in net.companions for p in c.parameters()
+        )

@@ -16,7 +16,16 @@ from cfnseg.ops.dense_reference import upsample_logits
 from tests.conftest import ENCODER
 
 C = 5
-STRIDE = {"unet": 1, "fpn": 4, "deeplabv3plus": 4, "upernet": 4, "segformer": 4, "fcn_tv": 8, "deeplabv3": 8, "lraspp": 8}
+STRIDE = {
+    "unet": 1,
+    "fpn": 4,
+    "deeplabv3plus": 4,
+    "upernet": 4,
+    "segformer": 4,
+    "fcn_tv": 8,
+    "deeplabv3": 8,
+    "lraspp": 8,
+}
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +98,11 @@ def original(net: Decoder) -> nn.Module:
         whole.segmentation_head[1] = nn.Identity()
         return whole.eval()
     channels = net.encoder.channels
-    whole = {"fcn_tv": lambda: FCN(Stages(8, {"out": -1}), FCNHead(channels[-1], C)),
-             "deeplabv3": lambda: DeepLabV3(Stages(8, {"out": -1}), DeepLabHead(channels[-1], C)),
-             "lraspp": lambda: LRASPP(Stages(16, {"low": 2, "high": -1}), channels[2], channels[-1], C)}[net.name]()
+    whole = {
+        "fcn_tv": lambda: FCN(Stages(8, {"out": -1}), FCNHead(channels[-1], C)),
+        "deeplabv3": lambda: DeepLabV3(Stages(8, {"out": -1}), DeepLabHead(channels[-1], C)),
+        "lraspp": lambda: LRASPP(Stages(16, {"low": 2, "high": -1}), channels[2], channels[-1], C),
+    }[net.name]()
     whole.backbone.body.load_state_dict(net.encoder.body.state_dict())
     whole.classifier.load_state_dict(net.decoder.head.state_dict())
     return whole.eval()
@@ -120,7 +131,11 @@ def test_the_trunk_is_the_same_in_all(net, weights):
 
 def test_parameter_table_is_the_originals_and_an_image_head(net):
     table = net.parameter_table()
-    assert table["total"] == sum(p.numel() for p in net.parameters()) == table["encoder"] + table["decoder"] + table["heads"]
+    assert (
+        table["total"]
+        == sum(p.numel() for p in net.parameters())
+        == table["encoder"] + table["decoder"] + table["heads"]
+    )
     assert table["encoder"] + table["decoder"] == sum(p.numel() for p in original(net).parameters())
 
 
@@ -130,7 +145,9 @@ def test_a_training_step_reaches_every_parameter(net):
     out = net(torch.randint(0, 256, (2, 3, 70, 100), dtype=torch.uint8))
     (out.pixel.square().mean() + out.image.square().mean()).backward()
     net.eval()
-    bad = [n for n, p in net.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    bad = [
+        n for n, p in net.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()
+    ]
     assert not bad
 
 

@@ -13,7 +13,9 @@ from cfnseg.training.optim import build_ema
 SIZES = [(8, 12), (4, 6), (2, 3), (1, 2)]
 
 
-def maps(channels: int = 3, images: int = 2, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+def maps(
+    channels: int = 3, images: int = 2, dtype: torch.dtype = torch.float32
+) -> list[torch.Tensor]:
     """Four branches of halving size, with negative values, so that a ReLU shows."""
     torch.manual_seed(0)
     return [torch.randn(images, channels, *size, dtype=dtype) for size in SIZES]
@@ -21,7 +23,12 @@ def maps(channels: int = 3, images: int = 2, dtype: torch.dtype = torch.float32)
 
 def upsampled(branches: list[torch.Tensor]) -> list[torch.Tensor]:
     finest = branches[0].shape[-2:]
-    return [b if b.shape[-2:] == finest else F.interpolate(b, size=finest, mode="bilinear", align_corners=False) for b in branches]
+    return [
+        b
+        if b.shape[-2:] == finest
+        else F.interpolate(b, size=finest, mode="bilinear", align_corners=False)
+        for b in branches
+    ]
 
 
 def randomised(fusion: torch.nn.Module, seed: int = 1) -> torch.nn.Module:
@@ -38,7 +45,9 @@ def test_every_fusion_starts_as_the_plain_sum_or_mean(name, relu, start, factor)
     branches = maps()
     expected = sum(upsampled(branches)) * factor
     got = build_fusion(name, branches=4, width=3, grid=(2, 3), start=start, relu=relu)(branches)
-    torch.testing.assert_close(got, F.relu(expected) if relu else expected, rtol=1e-6, atol=1e-6)  # rounding alone
+    torch.testing.assert_close(
+        got, F.relu(expected) if relu else expected, rtol=1e-6, atol=1e-6
+    )  # rounding alone
     assert (got < 0).any() != relu
 
 
@@ -61,7 +70,9 @@ def test_the_norm_stands_before_the_relu(name, norm):
     fusion = build_fusion(name, branches=4, width=3, grid=(2, 3), norm=norm)
     plain = sum(upsampled(maps()))
     over = (0, 2, 3) if norm == "channel" else (0, 1, 2, 3)
-    normed = (plain - plain.mean(over, keepdim=True)) / (plain.var(over, correction=0, keepdim=True) + 1e-5).sqrt()
+    normed = (plain - plain.mean(over, keepdim=True)) / (
+        plain.var(over, correction=0, keepdim=True) + 1e-5
+    ).sqrt()
     torch.testing.assert_close(fusion(maps()), F.relu(normed), rtol=1e-4, atol=1e-5)
 
 
@@ -75,7 +86,10 @@ def test_adaptive_weights_sum_to_s_or_one(start, total):
 def test_adaptive_weights_by_hand():
     fusion = randomised(build_fusion("adaptive", branches=4, width=3, relu=False))
     up = upsampled(maps(dtype=torch.float64))
-    score = sum(torch.einsum("sk,nkhw->nshw", c.weight[..., 0, 0], u) + c.bias[:, None, None] for c, u in zip(fusion.score, up))
+    score = sum(
+        torch.einsum("sk,nkhw->nshw", c.weight[..., 0, 0], u) + c.bias[:, None, None]
+        for c, u in zip(fusion.score, up)
+    )
     share = score.exp() / score.exp().sum(1, keepdim=True)
     assert share.std() > 0.1  # weights follow the input
     expected = 4 * torch.einsum("nshw,snkhw->nkhw", share, torch.stack(up))
@@ -84,35 +98,53 @@ def test_adaptive_weights_by_hand():
 
 @pytest.mark.parametrize("name", ["lc", "conv", "adaptive", "shuffled"])
 def test_gradients(name, monkeypatch):
-    monkeypatch.setattr("cfnseg.models.fusion.shuffled.LATTICE", 8)  # fewer places, fewer differences to take
+    monkeypatch.setattr(
+        "cfnseg.models.fusion.shuffled.LATTICE", 8
+    )  # fewer places, fewer differences to take
     fusion = randomised(build_fusion(name, branches=2, width=2, grid=(2, 3), relu=False))
     branches = [b[:1, :2].requires_grad_() for b in maps(dtype=torch.float64)[1:3]]
     region = torch.tensor([[0.1, -0.2, 0.7, 0.9]], dtype=torch.float64)
     own = dict(fusion.named_parameters())
 
     def run(*values):
-        return torch.func.functional_call(fusion, dict(zip(own, values)), (values[len(own):], region))
+        return torch.func.functional_call(
+            fusion, dict(zip(own, values)), (values[len(own) :], region)
+        )
 
-    assert torch.autograd.gradcheck(run, (*(p.detach().requires_grad_() for p in own.values()), *branches))
+    assert torch.autograd.gradcheck(
+        run, (*(p.detach().requires_grad_() for p in own.values()), *branches)
+    )
 
 
 def pair(grid: tuple[int, int]) -> tuple[torch.nn.Module, torch.nn.Module]:
     """lc and shuffled with the same weights."""
-    lc, shuffled = (randomised(build_fusion(name, branches=4, width=3, grid=grid, relu=False)) for name in ("lc", "shuffled"))
-    assert all(torch.equal(p, dict(shuffled.named_parameters())[n]) for n, p in lc.named_parameters())
+    lc, shuffled = (
+        randomised(build_fusion(name, branches=4, width=3, grid=grid, relu=False))
+        for name in ("lc", "shuffled")
+    )
+    assert all(
+        torch.equal(p, dict(shuffled.named_parameters())[n]) for n, p in lc.named_parameters()
+    )
     return lc, shuffled
 
 
 @pytest.mark.parametrize("norm", ["none", "channel", "single"])
 def test_shuffled_has_the_parameters_of_lc(norm):
-    count = [sum(p.numel() for p in build_fusion(name, branches=4, width=3, grid=(6, 8), norm=norm).parameters())
-             for name in ("lc", "shuffled")]
+    count = [
+        sum(
+            p.numel()
+            for p in build_fusion(name, branches=4, width=3, grid=(6, 8), norm=norm).parameters()
+        )
+        for name in ("lc", "shuffled")
+    ]
     assert count[0] == count[1]
 
 
 def test_shuffled_with_one_cell_is_lc():
     lc, shuffled = pair((1, 1))
-    torch.testing.assert_close(shuffled(maps(dtype=torch.float64)), lc(maps(dtype=torch.float64)), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        shuffled(maps(dtype=torch.float64)), lc(maps(dtype=torch.float64)), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_shuffled_moves_a_grid_that_is_not_constant_and_no_other():
@@ -158,10 +190,15 @@ def test_a_crop_with_its_region_agrees_with_its_image(name):
 
 
 def test_unknown_names():
-    with pytest.raises(UserError, match=r"model\.fusion 'adaptiv' is unknown; did you mean adaptive\?.*lc, sum, conv") as error:
+    with pytest.raises(
+        UserError,
+        match=r"model\.fusion 'adaptiv' is unknown; did you mean adaptive\?.*lc, sum, conv",
+    ) as error:
         build_fusion("adaptiv", branches=1, width=1)
     assert error.value.code == 2
-    with pytest.raises(UserError, match=r"model\.fusion_norm 'chanel' is unknown; did you mean channel\?"):
+    with pytest.raises(
+        UserError, match=r"model\.fusion_norm 'chanel' is unknown; did you mean channel\?"
+    ):
         build_fusion("lc", branches=1, width=1, norm="chanel")
 
 
@@ -186,7 +223,10 @@ def test_weights_start_at_equal_fusion(start, value):
 def test_full_grid_is_one_unshared_weight_per_pixel():
     fusion = randomised(LocallyConnectedFusion(2, 3, (6, 7)))
     torch.nn.init.constant_(fusion.bias, 50.0)  # every ReLU is open, so a change shows
-    branches = [torch.randn(2, 3, 6, 7, dtype=torch.float64), torch.randn(2, 3, 3, 4, dtype=torch.float64)]
+    branches = [
+        torch.randn(2, 3, 6, 7, dtype=torch.float64),
+        torch.randn(2, 3, 3, 4, dtype=torch.float64),
+    ]
     up = F.interpolate(branches[1], size=(6, 7), mode="bilinear", align_corners=False)
     w = fusion.delta + fusion.start
     expected = F.relu(w[0] * branches[0] + w[1] * up + fusion.bias)
@@ -220,7 +260,10 @@ def test_a_region_beyond_the_image_reads_the_border():
 
 @pytest.mark.parametrize("name", FUSIONS)
 def test_every_fusion_starts_at_the_same_scale_and_has_gradients(name):
-    branches = [torch.rand(2, 4, 6, 6, requires_grad=True), torch.rand(2, 4, 3, 3, requires_grad=True)]
+    branches = [
+        torch.rand(2, 4, 6, 6, requires_grad=True),
+        torch.rand(2, 4, 3, 3, requires_grad=True),
+    ]
     out = build_fusion(name, branches=2, width=4, grid=(2, 2), start="sum")(branches)
     torch.testing.assert_close(out, build_fusion("sum", branches=2, width=4)(branches))
     out.sum().backward()

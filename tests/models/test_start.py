@@ -13,7 +13,11 @@ NAMES = ["sky", "road", "car", "tree"]
 
 
 def labels(names, level="pixel"):
-    return ClassNames(names) if level == "image" else LabelMap([Label(i, n, (i, i, i)) for i, n in enumerate(names)])
+    return (
+        ClassNames(names)
+        if level == "image"
+        else LabelMap([Label(i, n, (i, i, i)) for i, n in enumerate(names)])
+    )
 
 
 def started(tmp_path, settings, theirs, own):
@@ -30,10 +34,25 @@ def started(tmp_path, settings, theirs, own):
     return old.eval(), model.eval(), before.eval(), start
 
 
-ALL = [Model(name=name, encoder=ENCODER, encoder_weights=None, width=4, grid=(2, 2)) for name in MODELS]
-ALL += [Model(encoder=ENCODER, encoder_weights=None, width=4, grid=(2, 2), order="eplf", fusion=f, fusion_norm="channel")
-        for f in ("lc", "adaptive")]
-ALL += [Model(level="image", name=name, encoder=ENCODER, encoder_weights=None, width=4) for name in IMAGE_MODELS]
+ALL = [
+    Model(name=name, encoder=ENCODER, encoder_weights=None, width=4, grid=(2, 2)) for name in MODELS
+]
+ALL += [
+    Model(
+        encoder=ENCODER,
+        encoder_weights=None,
+        width=4,
+        grid=(2, 2),
+        order="eplf",
+        fusion=f,
+        fusion_norm="channel",
+    )
+    for f in ("lc", "adaptive")
+]
+ALL += [
+    Model(level="image", name=name, encoder=ENCODER, encoder_weights=None, width=4)
+    for name in IMAGE_MODELS
+]
 
 
 @pytest.mark.parametrize("settings", ALL, ids=lambda s: f"{s.level}-{s.name}-{s.order}-{s.fusion}")
@@ -46,11 +65,22 @@ def test_a_permuted_start_gives_permuted_logits(tmp_path, settings):
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
         for training in (False, True):
-            for net in (old, model):  # the side outputs are there in training only, and there dropout draws from the state
+            for net in (
+                old,
+                model,
+            ):  # the side outputs are there in training only, and there dropout draws from the state
                 net.train(training)
                 net.apply(lambda part: part.train(False) if "Norm" in type(part).__name__ else None)
-                net.apply(lambda part: setattr(part, "p", 0.0) if "Dropout" in type(part).__name__ else None)
-                net.apply(lambda part: setattr(part, "drop_prob", 0.0) if hasattr(part, "drop_prob") else None)
+                net.apply(
+                    lambda part: (
+                        setattr(part, "p", 0.0) if "Dropout" in type(part).__name__ else None
+                    )
+                )
+                net.apply(
+                    lambda part: (
+                        setattr(part, "drop_prob", 0.0) if hasattr(part, "drop_prob") else None
+                    )
+                )
             ours, theirs = model(images), old(images)
             pairs = [(ours.image, theirs.image), *zip(ours.side, theirs.side, strict=True)]
             for a, b in pairs if ours.pixel is None else [*pairs, (ours.pixel, theirs.pixel)]:
@@ -62,7 +92,10 @@ def test_new_and_dropped_classes(tmp_path):
     settings = ALL[0]
     own = ["Road", "bus", "sky", "SKY", "tram"]
     old, model, before, start = started(tmp_path, settings, NAMES, own)
-    assert start.classes == "classes matched by name 2 (Road, sky); new 3 (bus, SKY, tram); left out 2 (car, tree)"
+    assert (
+        start.classes
+        == "classes matched by name 2 (Road, sky); new 3 (bus, SKY, tram); left out 2 (car, tree)"
+    )
     name = "pixel.predictors.0.1.weight"
     old, model, before = (net.state_dict()[name] for net in (old, model, before))
     assert torch.equal(model[[0, 2]], old[[1, 0]])
@@ -75,8 +108,12 @@ def test_the_same_classes_say_nothing(tmp_path):
 
 def test_no_class_in_common_still_gives_the_rest(tmp_path):
     old, model, before, start = started(tmp_path, ALL[0], NAMES, ["x", "y"])
-    assert start.untouched == [f"{h}.predictors.0.1.{k}" for h in ("pixel", "image") for k in ("weight", "bias")]
-    assert torch.equal(model.state_dict()["branches.0.0.weight"], old.state_dict()["branches.0.0.weight"])
+    assert start.untouched == [
+        f"{h}.predictors.0.1.{k}" for h in ("pixel", "image") for k in ("weight", "bias")
+    ]
+    assert torch.equal(
+        model.state_dict()["branches.0.0.weight"], old.state_dict()["branches.0.0.weight"]
+    )
 
 
 def test_a_width_that_happens_to_be_the_number_of_classes(tmp_path):
@@ -85,7 +122,10 @@ def test_a_width_that_happens_to_be_the_number_of_classes(tmp_path):
     save_weights(tmp_path / "w.safetensors", build_model(settings, 4), settings, labels(NAMES), {})
     eplf = Model(encoder=ENCODER, encoder_weights=None, width=4, grid=(2, 2), order="eplf")
     model = build_model(eplf, 4)
-    assert "pixel.fusion.delta" in start_from(model, tmp_path / "w.safetensors", eplf, labels(NAMES)).untouched
+    assert (
+        "pixel.fusion.delta"
+        in start_from(model, tmp_path / "w.safetensors", eplf, labels(NAMES)).untouched
+    )
 
 
 def test_names_equal_but_for_case_come_second():

@@ -24,20 +24,35 @@ def gradient(config: Config, parts: int, name: str) -> dict[str, torch.Tensor]:
     batch = next(run._batches())
     batch["mask"][0, :40] = 255  # ignored pixels are spread unevenly
     loss = run._backward(batch)
-    return {"loss": loss} | {k: p.grad for k, p in run.network.named_parameters() if p.grad is not None}
+    return {"loss": loss} | {
+        k: p.grad for k, p in run.network.named_parameters() if p.grad is not None
+    }
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"loss": {"class_weights": "median", "image": 1.0}}, {"model": {"name": "hed"}}, {"model": {"name": "dsn"}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"loss": {"class_weights": "median", "image": 1.0}},
+        {"model": {"name": "hed"}},
+        {"model": {"name": "dsn"}},
+    ],
+)
 def test_the_gradient_of_parts_is_that_of_the_whole(tiny, changes):
     config = changed(tiny, "model", dropout=0.0)
     for section, values in changes.items():
         config = changed(config, section, **values)
-    whole, parts, each = gradient(config, 1, "whole"), gradient(config, 3, "parts"), gradient(config, 4, "each")
+    whole, parts, each = (
+        gradient(config, 1, "whole"),
+        gradient(config, 3, "parts"),
+        gradient(config, 4, "each"),
+    )
     assert len(whole) > 20
     for key, value in whole.items():
         for other in (parts, each):
-            torch.testing.assert_close(other[key], value, rtol=1e-4, atol=1e-6, msg=lambda m, key=key: f"{key}: {m}")
+            torch.testing.assert_close(
+                other[key], value, rtol=1e-4, atol=1e-6, msg=lambda m, key=key: f"{key}: {m}"
+            )
 
 
 def test_parts_are_even_and_keep_the_order():
@@ -60,7 +75,9 @@ class Small:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
-@pytest.mark.parametrize("memory, images, parts", [(8, 8, 1), (4, 8, 2), (3, 8, 4), (1, 8, 8), (1, 6, 6), (2, 7, 4)])
+@pytest.mark.parametrize(
+    "memory, images, parts", [(8, 8, 1), (4, 8, 2), (3, 8, 4), (1, 8, 8), (1, 6, 6), (2, 7, 4)]
+)
 def test_fewest_parts(memory, images, parts):
     device = Small(memory)
     assert fewest_parts(device.attempt, images) == parts
@@ -82,7 +99,9 @@ def short_of_memory(monkeypatch, images: int) -> None:
 
         def limited(batch, *more):
             if len(batch) > images:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+                raise torch.OutOfMemoryError(
+                    "CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"
+                )
             return inner(batch, *more)
 
         model.forward = limited
@@ -106,7 +125,9 @@ def test_the_trial_leaves_no_trace(tiny):
     """A run that looked for its parts is bit for bit the run that was told to take one."""
     finals = []
     for name, parts in (("told", 1), ("found", 0)):
-        run = engine.Run(dataclasses.replace(changed(tiny, "train", accumulate=parts, max_steps=2), name=name))
+        run = engine.Run(
+            dataclasses.replace(changed(tiny, "train", accumulate=parts, max_steps=2), name=name)
+        )
         run.train()
         finals.append(run.network.state_dict())
     assert all(torch.equal(finals[0][k], v) for k, v in finals[1].items())
@@ -114,7 +135,10 @@ def test_the_trial_leaves_no_trace(tiny):
 
 def test_out_of_memory_is_one_line(tiny, monkeypatch):
     short_of_memory(monkeypatch, 2)
-    with pytest.raises(UserError, match=r"out of memory at step 1 with 4 images of 64 x 64 at once .*--train\.batch auto") as caught:
+    with pytest.raises(
+        UserError,
+        match=r"out of memory at step 1 with 4 images of 64 x 64 at once .*--train\.batch auto",
+    ) as caught:
         engine.Run(tiny).train()
     assert "\n" not in str(caught.value)
 

@@ -35,7 +35,9 @@ def test_weights_rebuild_the_model_from_the_file_alone(tmp_path, model, half, to
     assert loaded.score == {"miou": 0.5}
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     with torch.inference_mode():
-        torch.testing.assert_close(loaded.model(images).pixel, model(images).pixel, rtol=0, atol=tolerance)
+        torch.testing.assert_close(
+            loaded.model(images).pixel, model(images).pixel, rtol=0, atol=tolerance
+        )
 
 
 class Hostile:
@@ -49,7 +51,10 @@ class Hostile:
 @pytest.mark.parametrize("reader", [load, load_checkpoint])
 def test_a_hostile_pickle_does_not_run(tmp_path, reader):
     flag = tmp_path / "ran"
-    for name, write in (("a", lambda p: p.write_bytes(pickle.dumps(Hostile(flag)))), ("b", lambda p: torch.save(Hostile(flag), p))):
+    for name, write in (
+        ("a", lambda p: p.write_bytes(pickle.dumps(Hostile(flag)))),
+        ("b", lambda p: torch.save(Hostile(flag), p)),
+    ):
         write(tmp_path / name)
         with pytest.raises(UserError, match="not loaded"):
             reader(tmp_path / name)
@@ -60,7 +65,10 @@ def test_a_hostile_pickle_does_not_run(tmp_path, reader):
 def test_corrupt_files(tmp_path, model, cut):
     save_weights(tmp_path / "w.safetensors", model, SETTINGS, LABELS, {})
     save_checkpoint(tmp_path / "c.ckpt", {"x": torch.zeros(900)})
-    for path, reader in ((tmp_path / "w.safetensors", load), (tmp_path / "c.ckpt", load_checkpoint)):
+    for path, reader in (
+        (tmp_path / "w.safetensors", load),
+        (tmp_path / "c.ckpt", load_checkpoint),
+    ):
         path.write_bytes(path.read_bytes()[:cut])
         with pytest.raises(UserError, match="corrupt"):
             reader(path)
@@ -72,7 +80,11 @@ def test_files_that_are_not_ours(tmp_path, model):
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match="no cfnseg header"):
         load(tmp_path / "x.safetensors")
-    header = {"model": {"encoder": ENCODER, "width": 8}, "labels": LABELS.to_dict(), "normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    header = {
+        "model": {"encoder": ENCODER, "width": 8},
+        "labels": LABELS.to_dict(),
+        "normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3},
+    }
     save_file({"x": torch.zeros(1)}, tmp_path / "y.safetensors", {"cfnseg": json.dumps(header)})
     with pytest.raises(UserError, match="do not fit"):
         load(tmp_path / "y.safetensors")
@@ -82,9 +94,16 @@ def test_files_that_are_not_ours(tmp_path, model):
         load(tmp_path / "z.safetensors")
 
 
-@pytest.mark.parametrize("part, value", [
-    ("model", {"encoder": 5}), ("model", {"encoder": "hf-hub:a/b"}), ("labels", 3), ("normalisation", {}),
-    ("labels", {"labels": [[0, "a", [0, 0, 0]]], "ignore": [999], "void": 0})])
+@pytest.mark.parametrize(
+    "part, value",
+    [
+        ("model", {"encoder": 5}),
+        ("model", {"encoder": "hf-hub:a/b"}),
+        ("labels", 3),
+        ("normalisation", {}),
+        ("labels", {"labels": [[0, "a", [0, 0, 0]]], "ignore": [999], "void": 0}),
+    ],
+)
 def test_headers_that_somebody_wrote(tmp_path, model, part, value):
     path = tmp_path / "w.safetensors"
     save_weights(path, model, SETTINGS, LABELS, {})
@@ -106,7 +125,10 @@ def test_weights_of_other_classes(tmp_path, model):
     save_weights(tmp_path / "w.safetensors", model, SETTINGS, LABELS, {})
     loaded = load(tmp_path / "w.safetensors")
     check_labels(loaded, LABELS, "w", "camvid")
-    with pytest.raises(UserError, match="has 11 classes, voc val has 21: class 0 is 'sky' here and 'background' there"):
+    with pytest.raises(
+        UserError,
+        match="has 11 classes, voc val has 21: class 0 is 'sky' here and 'background' there",
+    ):
         check_labels(loaded, voc.LABELS, "w.safetensors", "voc val")
 
 
@@ -116,7 +138,11 @@ def test_a_full_disk_for_real(tmp_path):
 
     small = tmp_path / "small"
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)],
+        capture_output=True,
+        check=False,
+    ).returncode:
         pytest.skip("no permission to mount a small file system")
     try:
         save_checkpoint(small / "c.ckpt", {"x": torch.zeros(10)})

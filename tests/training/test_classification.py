@@ -48,10 +48,28 @@ def colours(tmp_path_factory) -> Path:
 @pytest.fixture
 def small(colours, tmp_path) -> Config:
     """A run of seconds on the test backbone."""
-    return Config(model=Model(level="image", encoder=ENCODER, encoder_weights=None, width=16, start="mean", dropout=0.1),
-                  data=Data(name="image_folder", root=str(colours), val_split="test", crop=(32, 32), scale=(0.6, 1.0), workers=0),
-                  optim=Optim(name="adamw", lr=3e-3, weight_decay=0.01, ema=0.9),
-                  train=Train(epochs=3, batch=6, accelerator="cpu", save_every=2), name="small", runs=str(tmp_path / "runs"))
+    return Config(
+        model=Model(
+            level="image",
+            encoder=ENCODER,
+            encoder_weights=None,
+            width=16,
+            start="mean",
+            dropout=0.1,
+        ),
+        data=Data(
+            name="image_folder",
+            root=str(colours),
+            val_split="test",
+            crop=(32, 32),
+            scale=(0.6, 1.0),
+            workers=0,
+        ),
+        optim=Optim(name="adamw", lr=3e-3, weight_decay=0.01, ema=0.9),
+        train=Train(epochs=3, batch=6, accelerator="cpu", save_every=2),
+        name="small",
+        runs=str(tmp_path / "runs"),
+    )
 
 
 def test_a_run_learns_and_leaves_everything(small):
@@ -67,7 +85,16 @@ def test_a_run_learns_and_leaves_everything(small):
     assert loaded.score["crop"] == [32, 32]
     with pytest.raises(UserError, match="makes no masks"):
         Predictor(folder / "best.safetensors")
-    again = score_weights(folder / "best.safetensors", "", small.data.root, "test", folder / "again", 0, "cpu", level="image")
+    again = score_weights(
+        folder / "best.safetensors",
+        "",
+        small.data.root,
+        "test",
+        folder / "again",
+        0,
+        "cpu",
+        level="image",
+    )
     assert again["top1_error"] == report["top1_error"] and again["confusion"] == report["confusion"]
 
 
@@ -90,14 +117,22 @@ def test_resume_is_exact(small, name, tmp_path):
     assert resumed.state["step"] == 10
     resumed.train()
     for a, b in ((whole.network, resumed.network), (whole.ema, resumed.ema)):
-        assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+        assert all(
+            torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values())
+        )
     log = [Path(tmp_path / d / "small" / "log.jsonl").read_text() for d in ("whole", "cut")]
     assert log[0] == log[1]
 
 
 def test_loss_is_cross_entropy_and_that_of_the_companions(small):
-    task, net = classification(small), build_model(replace(small.model, name="dsn"), 6, pretrained=False).train()
-    batch = {"image": torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8), "target": torch.tensor([0, 5, 2, 2])}
+    task, net = (
+        classification(small),
+        build_model(replace(small.model, name="dsn"), 6, pretrained=False).train(),
+    )
+    batch = {
+        "image": torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8),
+        "target": torch.tensor([0, 5, 2, 2]),
+    }
     torch.manual_seed(0)
     loss = task.loss(forward(net, batch), batch, side=0.25)
     torch.manual_seed(0)
@@ -105,7 +140,9 @@ def test_loss_is_cross_entropy_and_that_of_the_companions(small):
     parts = [F.cross_entropy(x, batch["target"]) for x in (output.image, *output.side)]
     assert len(parts) == 4
     torch.testing.assert_close(loss, parts[0] + 0.25 * sum(parts[1:]))
-    assert [side_weight(net, Loss(side=0.4), p) for p in (0, 0.5, 1)] == pytest.approx([0.4, 0.2, 0])
+    assert [side_weight(net, Loss(side=0.4), p) for p in (0, 0.5, 1)] == pytest.approx(
+        [0.4, 0.2, 0]
+    )
 
 
 def test_scores_are_those_of_the_model_whatever_the_workers_and_shares(small):
@@ -116,7 +153,9 @@ def test_scores_are_those_of_the_model_whatever_the_workers_and_shares(small):
     with torch.no_grad():
         logits = net.eval()(images).image
     np.testing.assert_allclose(result.scores, logits.softmax(1).numpy(), rtol=1e-4, atol=1e-6)
-    assert result.loss == pytest.approx(F.cross_entropy(logits, torch.from_numpy(data.targets)).item(), rel=1e-5)
+    assert result.loss == pytest.approx(
+        F.cross_entropy(logits, torch.from_numpy(data.targets)).item(), rel=1e-5
+    )
     assert net.training is False
 
 
@@ -124,8 +163,12 @@ def test_top_errors_against_scikit_learn():
     rng = np.random.default_rng(0)
     scores, targets = rng.random((200, 12)), rng.integers(0, 12, 200)
     one, five = top_errors(scores, targets)
-    assert one == pytest.approx(1 - top_k_accuracy_score(targets, scores, k=1, labels=range(12)), abs=1e-12)
-    assert five == pytest.approx(1 - top_k_accuracy_score(targets, scores, k=5, labels=range(12)), abs=1e-12)
+    assert one == pytest.approx(
+        1 - top_k_accuracy_score(targets, scores, k=1, labels=range(12)), abs=1e-12
+    )
+    assert five == pytest.approx(
+        1 - top_k_accuracy_score(targets, scores, k=5, labels=range(12)), abs=1e-12
+    )
 
 
 def test_top_errors_give_nothing_for_ties_or_nan():
@@ -138,7 +181,9 @@ def test_the_authors_learning_rates():
     """Convolutions x1 and their biases x2, LC weights x0.1 and bias x0.2, no decay on biases."""
     net = build_model(Model(level="image", encoder="cifar_net", width=192, start="mean"), 10)
     optimizer = build_optimizer(net, Optim(lr=0.1, weight_decay=1e-4, fusion_lr=0.1, bias_lr=2.0))
-    found = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    found = {
+        id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]
+    }
     rates = {name: found[id(p)] for name, p in net.named_parameters()}
     assert len(rates) == len(found)
     for name, (rate, decay) in rates.items():
@@ -150,9 +195,14 @@ def test_the_authors_learning_rates():
 def test_norms_are_no_biases():
     net = build_model(Model(encoder=ENCODER, encoder_weights=None, width=8), 3)
     optimizer = build_optimizer(net, Optim(lr=1.0, bias_lr=2.0, weight_decay=0.1))
-    found = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    found = {
+        id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]
+    }
     norm = net.branches[0][1]
-    assert isinstance(norm, nn.BatchNorm2d) and found[id(norm.bias)] == found[id(norm.weight)] == (1.0, 0.0)
+    assert isinstance(norm, nn.BatchNorm2d) and found[id(norm.bias)] == found[id(norm.weight)] == (
+        1.0,
+        0.0,
+    )
     assert found[id(net.pixel.predictors[0][1].bias)] == (2.0, 0.0)
 
 
@@ -179,7 +229,9 @@ config = Config(model=Model(level="image", encoder={ENCODER!r}, encoder_weights=
                 data=Data(name="image_folder", crop=(32, 32), holdout="12", workers=0),
                 train=Train(max_steps=4, batch=6, accelerator="cpu"))
 """)
-    done = run_tool("tools/train_cls.py", config, "--data.root", colours, "--runs", tmp_path / "runs")
+    done = run_tool(
+        "tools/train_cls.py", config, "--data.root", colours, "--runs", tmp_path / "runs"
+    )
     assert done.returncode == 0, done.stderr
     assert "36 training and 12 validation images, 6 classes" in done.stdout
     weights = tmp_path / "runs" / "colours" / "best.safetensors"
@@ -189,8 +241,18 @@ config = Config(model=Model(level="image", encoder={ENCODER!r}, encoder_weights=
     assert wrong.returncode == 2 and "tools/eval_cls.py" in wrong.stderr
     wrong = run_tool("tools/train_seg.py", config)
     assert wrong.returncode == 2 and "train it with tools/train_cls.py" in wrong.stderr
-    table = run_tool("tools/compare_encodings.py", weights, "--root", colours, "--train-images", 24, "--test-images", 12,
-                     "--dimensions", 4)
+    table = run_tool(
+        "tools/compare_encodings.py",
+        weights,
+        "--root",
+        colours,
+        "--train-images",
+        24,
+        "--test-images",
+        12,
+        "--dimensions",
+        4,
+    )
     assert table.returncode == 0, table.stderr
     assert "| Fisher vector |" in table.stdout and "| fused CFN feature | 16 |" in table.stdout
 
@@ -198,5 +260,7 @@ config = Config(model=Model(level="image", encoder={ENCODER!r}, encoder_weights=
 def test_level_and_data_must_agree(small):
     with pytest.raises(UserError, match="data.name is camvid; expected one of cifar10"):
         Run(replace(small, data=replace(small.data, name="camvid")))
-    with pytest.raises(UserError, match="data.name is image_folder; expected a segmentation data set"):
+    with pytest.raises(
+        UserError, match="data.name is image_folder; expected a segmentation data set"
+    ):
         Run(replace(small, model=replace(small.model, level="pixel")))

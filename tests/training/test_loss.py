@@ -29,14 +29,22 @@ def case(images: int = 8, classes: int = 5, seed: int = 0):
     return pixel, image, mask, region, torch.rand(classes) + 0.1
 
 
-ODD = st.sampled_from([0.0, -0.0, 0.25, 1.0, 1.0000001, 3e-39, 7.5, 80.0, float("inf"), float("nan")])
+ODD = st.sampled_from(
+    [0.0, -0.0, 0.25, 1.0, 1.0000001, 3e-39, 7.5, 80.0, float("inf"), float("nan")]
+)
 
 
-@given(st.lists(ODD | st.floats(0, 100, width=32), min_size=1, max_size=60), st.floats(0.01, 1), st.data())
+@given(
+    st.lists(ODD | st.floats(0, 100, width=32), min_size=1, max_size=60),
+    st.floats(0.01, 1),
+    st.data(),
+)
 @settings(max_examples=200, deadline=None)
 def test_the_hardest_are_the_largest(values, share, data):
     each = torch.tensor(values)
-    counted = torch.tensor(data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values))))
+    counted = torch.tensor(
+        data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values)))
+    )
     kept = hardest(each[None, None], counted[None, None], share)[0, 0]
     wanted = max(1, int(share * int(counted.sum())))
     order = torch.where(each.isnan(), float("inf"), each)
@@ -62,16 +70,26 @@ def test_ohem_divides_by_the_kept_weight():
     k = int(0.3 * counted.sum())
     values, places = each[counted].topk(k)
     wanted = values.sum() / weight[mask[counted].long()][places].sum()
-    assert pixel_loss(logits, mask, Loss(ohem=0.3), weight).item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert pixel_loss(logits, mask, Loss(ohem=0.3), weight).item() == pytest.approx(
+        wanted.item(), rel=1e-5
+    )
     everything = pixel_loss(logits, mask, Loss(ohem=1.0), weight)
-    assert everything.item() == pytest.approx(pixel_loss(logits, mask, Loss(), weight).item(), rel=1e-5)
+    assert everything.item() == pytest.approx(
+        pixel_loss(logits, mask, Loss(), weight).item(), rel=1e-5
+    )
 
 
 def test_nothing_counted_is_zero_with_zero_gradient():
     logits, image, mask, region, weight = case()
     logits.requires_grad_()
     image.requires_grad_()
-    loss = batch_loss(Output(logits, image), torch.full_like(mask, 255), Loss(ohem=0.5, image=1.0), weight, region=region)
+    loss = batch_loss(
+        Output(logits, image),
+        torch.full_like(mask, 255),
+        Loss(ohem=0.5, image=1.0),
+        weight,
+        region=region,
+    )
     loss.backward()
     assert loss.item() == 0
     assert not logits.grad.any()
@@ -83,7 +101,9 @@ def test_a_nan_pixel_is_kept():
     logits[0, 0, 0, 0] = float("nan")
     each = torch.zeros(1, 1, 4)
     each[..., 2] = -torch.tensor(float("nan"))  # its sign bit is set
-    assert hardest(each, torch.ones(1, 1, 4, dtype=torch.bool), 0.25).tolist() == [[[False, False, True, False]]]
+    assert hardest(each, torch.ones(1, 1, 4, dtype=torch.bool), 0.25).tolist() == [
+        [[False, False, True, False]]
+    ]
     assert pixel_loss(logits, mask, Loss(ohem=0.1), None).isnan()
 
 
@@ -98,7 +118,9 @@ def test_images_whose_unlabelled_part_could_hide_a_class():
     loss.backward()
     known = [0, 1, 3]
     target = torch.tensor([[1.0, 0, 0]]).expand(3, 3)
-    assert loss.item() == pytest.approx(F.binary_cross_entropy_with_logits(logits[known], target).item(), rel=1e-6)
+    assert loss.item() == pytest.approx(
+        F.binary_cross_entropy_with_logits(logits[known], target).item(), rel=1e-6
+    )
     assert logits.grad.any(1).tolist() == [True, True, False, True]
     mask[3, :3, :5] = 255  # of the half that is image, 30 %
     assert image_loss(logits[3:], mask[3:], region[3:]).item() == 0
@@ -112,13 +134,17 @@ def test_padding_of_a_real_sample_is_no_unlabelled_part(mirrored):
     from cfnseg.config import Data
     from cfnseg.data.transforms import TrainTransform
 
-    transform = TrainTransform(Data(crop=(64, 96), scale=(0.3, 0.6), flip=mirrored, photometric=0.0))
+    transform = TrainTransform(
+        Data(crop=(64, 96), scale=(0.3, 0.6), flip=mirrored, photometric=0.0)
+    )
     image, mask = np.zeros((77, 101, 3), np.uint8), np.ones((77, 101), np.uint8)
     for seed in range(20):
         sample = transform(image, mask, "x", seed)
         assert (sample.mask == 255).mean() > 0.2
         logits = torch.zeros(1, 2)
-        loss = image_loss(logits, torch.from_numpy(sample.mask)[None], torch.from_numpy(sample.region)[None])
+        loss = image_loss(
+            logits, torch.from_numpy(sample.mask)[None], torch.from_numpy(sample.region)[None]
+        )
         assert loss.item() == pytest.approx(0.6931, abs=1e-4)
 
 
@@ -128,15 +154,30 @@ class NoWait(TorchDispatchMode):
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
         name = op.overloadpacket.__name__
         masked = name in ("index", "index_put", "index_put_") and any(
-            i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
-        if masked or name in ("_local_scalar_dense", "nonzero", "masked_select", "bincount", "_unique2", "equal", "is_nonzero"):
+            i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]
+        )
+        if masked or name in (
+            "_local_scalar_dense",
+            "nonzero",
+            "masked_select",
+            "bincount",
+            "_unique2",
+            "equal",
+            "is_nonzero",
+        ):
             raise AssertionError(f"{op} waits for the device")
         return op(*args, **kwargs or {})
 
 
 def test_no_wait_would_be_seen():
     x = torch.rand(4)
-    for waits in (lambda: x[x > 0.5], lambda: x.sum().item(), lambda: x[x > 2].sum(), lambda: bool(x[0]), lambda: x[x.argmax()]):
+    for waits in (
+        lambda: x[x > 0.5],
+        lambda: x.sum().item(),
+        lambda: x[x > 2].sum(),
+        lambda: bool(x[0]),
+        lambda: x[x.argmax()],
+    ):
         with pytest.raises(AssertionError, match="waits"), NoWait():
             waits()
 
@@ -145,7 +186,14 @@ def test_ohem_and_image_loss_never_wait_for_the_device(monkeypatch):
     # on a CPU the operation itself looks at the ids; on CUDA it does not
     def plain(logits, mask, weight, label_smoothing, reduction):
         up = F.interpolate(logits, scale_factor=4, mode="bilinear")[..., :23, :34]
-        return F.cross_entropy(up, mask.long(), weight, ignore_index=255, label_smoothing=label_smoothing, reduction=reduction)
+        return F.cross_entropy(
+            up,
+            mask.long(),
+            weight,
+            ignore_index=255,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
+        )
 
     monkeypatch.setattr(module, "dense_cross_entropy", plain)
     logits, image, mask, region, weight = case()
@@ -153,7 +201,14 @@ def test_ohem_and_image_loss_never_wait_for_the_device(monkeypatch):
     image.requires_grad_()
     with NoWait():
         for w in (None, weight):
-            loss = batch_loss(Output(logits, image, (logits,)), mask, Loss(ohem=0.3, label_smoothing=0.1), w, side=0.3, region=region)
+            loss = batch_loss(
+                Output(logits, image, (logits,)),
+                mask,
+                Loss(ohem=0.3, label_smoothing=0.1),
+                w,
+                side=0.3,
+                region=region,
+            )
             loss.backward()
     assert logits.grad.isfinite().all() and image.grad.any()
 
@@ -183,15 +238,31 @@ def test_two_processes_have_the_gradient_of_one(tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     torch.save(case(), tmp_path / "case.pt")
-    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*starter, str(script), str(tmp_path)], cwd=REPO, capture_output=True, text=True, timeout=240, check=False)
+    starter = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    done = subprocess.run(
+        [*starter, str(script), str(tmp_path)],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for ohem in (0.0, 0.05, 0.3):
         pixel, image, mask, region, weight = case()
         pixel.requires_grad_()
         image.requires_grad_()
-        batch_loss(Output(pixel, image, (pixel,)), mask, Loss(ohem=ohem, image=0.5), weight, 1, 0.3, region).backward()
+        batch_loss(
+            Output(pixel, image, (pixel,)), mask, Loss(ohem=ohem, image=0.5), weight, 1, 0.3, region
+        ).backward()
         for whole, parts in zip((pixel.grad, image.grad), zip(*(s[ohem] for s in shares))):
             assert whole.any()
             torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-5, atol=1e-7)

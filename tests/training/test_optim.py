@@ -15,12 +15,23 @@ from cfnseg.training import run as engine
 from cfnseg.training.checkpoint import load_checkpoint
 from cfnseg.training.optim import build_optimizer, clip_gradients
 
-SETTINGS = [Optim(name="adamw", lr=1e-2), Optim(name="sgd", lr=1e-2), Optim(name="sgd", lr=1e-2, momentum=0.0)]
+SETTINGS = [
+    Optim(name="adamw", lr=1e-2),
+    Optim(name="sgd", lr=1e-2),
+    Optim(name="sgd", lr=1e-2, momentum=0.0),
+]
 
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.LazyLinear(2))
+    layers = nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 4, 1),
+        nn.Flatten(),
+        nn.LazyLinear(2),
+    )
     layers(torch.zeros(2, 3, 6, 6))
     return layers.double()  # Adam makes whole steps of the rounding in a bias's zero gradient
 
@@ -98,7 +109,11 @@ def test_devices_without_the_kernel_get_the_plain_update():
 
 def scaled() -> Fabric:
     """float16 on a CPU, which Fabric alone would turn into bfloat16."""
-    return Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))])
+    return Fabric(
+        accelerator="cpu",
+        devices=1,
+        plugins=[MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))],
+    )
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -109,7 +124,10 @@ def test_a_gradient_scaler_changes_nothing_and_skips_what_overflows(settings, cl
     scaler = fabric.strategy.precision.scaler
     network_ = network()  # outside Fabric's autocast: only the scaler is looked at
     other = copy.deepcopy(network_)
-    optimizer, reference = fabric.setup_optimizers(build_optimizer(network_, settings)), plain(other, settings)
+    optimizer, reference = (
+        fabric.setup_optimizers(build_optimizer(network_, settings)),
+        plain(other, settings),
+    )
     for i in range(4):
         torch.manual_seed(i)
         x = torch.randn(4, 3, 6, 6).double()
@@ -127,7 +145,10 @@ def test_a_gradient_scaler_changes_nothing_and_skips_what_overflows(settings, cl
             assert scaler.get_scale() == scale / 2
             assert not norm.isfinite()
             continue
-        other.load_state_dict(network_.state_dict() | {k: v for k, v in other.state_dict().items() if "running" not in k})
+        other.load_state_dict(
+            network_.state_dict()
+            | {k: v for k, v in other.state_dict().items() if "running" not in k}
+        )
         reference.zero_grad()
         other.train()(x).square().mean().backward()
         exact = nn.utils.clip_grad_norm_(other.parameters(), clip or float("inf"))
@@ -140,8 +161,11 @@ def test_a_gradient_scaler_changes_nothing_and_skips_what_overflows(settings, cl
 def test_a_run_in_float16_trains_and_resumes(tiny, name, monkeypatch):
     """Two steps in one run, and one step, then another after a resume: the same bits."""
     monkeypatch.setattr(engine, "build_fabric", lambda _: scaled())
-    tiny = dataclasses.replace(tiny, optim=dataclasses.replace(tiny.optim, name=name, clip=1.0),
-                               train=dataclasses.replace(tiny.train, precision="16-mixed", max_steps=2, save_every=1))
+    tiny = dataclasses.replace(
+        tiny,
+        optim=dataclasses.replace(tiny.optim, name=name, clip=1.0),
+        train=dataclasses.replace(tiny.train, precision="16-mixed", max_steps=2, save_every=1),
+    )
     whole = engine.Run(tiny)
     before = weights(whole.network)
     whole.train()

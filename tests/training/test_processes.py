@@ -43,10 +43,26 @@ def launch(tmp_path: Path, root: Path, world: int, steps: int) -> Path:
     script, out = tmp_path / "worker.py", tmp_path / f"world{world}"
     script.write_text(WORKER.format(encoder=ENCODER))
     out.mkdir()
-    starter = [sys.executable] if world == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-                                                   str(world)]
-    done = subprocess.run([*starter, str(script), str(root), str(out), str(steps)], cwd=REPO, capture_output=True, text=True,
-                          timeout=240, check=False)
+    starter = (
+        [sys.executable]
+        if world == 1
+        else [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(world),
+        ]
+    )
+    done = subprocess.run(
+        [*starter, str(script), str(root), str(out), str(steps)],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return out
 
@@ -72,17 +88,58 @@ def test_a_step_of_three_processes_is_a_step_of_one(worlds):
     one, three = (torch.load(worlds[w] / "weights.pt", weights_only=True) for w in (1, 3))
     assert one.keys() == three.keys()
     for key, value in one.items():
-        torch.testing.assert_close(three[key], value, rtol=0, atol=1e-5, msg=lambda m, key=key: f"{key}: {m}")
+        torch.testing.assert_close(
+            three[key], value, rtol=0, atol=1e-5, msg=lambda m, key=key: f"{key}: {m}"
+        )
 
 
 @pytest.mark.slow
 def test_train_tool_under_torchrun(folder_data, tmp_path):
-    flags = ["--model.encoder", ENCODER, "--model.encoder-weights", "None", "--model.width", "16", "--data.name", "folder",
-             "--data.root", str(folder_data), "--data.crop", "64", "64", "--data.workers", "0", "--train.max-steps", "3",
-             "--train.batch", "4", "--train.accelerator", "cpu", "--train.pictures", "2", "--runs", str(tmp_path)]
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-                           "tools/train_seg.py", "configs/shapes_cfn.py", *flags], cwd=REPO, capture_output=True, text=True,
-                          timeout=240, check=False)
+    flags = [
+        "--model.encoder",
+        ENCODER,
+        "--model.encoder-weights",
+        "None",
+        "--model.width",
+        "16",
+        "--data.name",
+        "folder",
+        "--data.root",
+        str(folder_data),
+        "--data.crop",
+        "64",
+        "64",
+        "--data.workers",
+        "0",
+        "--train.max-steps",
+        "3",
+        "--train.batch",
+        "4",
+        "--train.accelerator",
+        "cpu",
+        "--train.pictures",
+        "2",
+        "--runs",
+        str(tmp_path),
+    ]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "tools/train_seg.py",
+            "configs/shapes_cfn.py",
+            *flags,
+        ],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "3 steps of 4 on 2 x cpu" in done.stdout
     assert done.stdout.count("report:") == 1

@@ -17,16 +17,43 @@ from tests.conftest import ENCODER, REPO
 
 
 def command(root: Path, runs: Path, *extra: str) -> list[str]:
-    settings = {"model.encoder": ENCODER, "model.encoder-weights": "None", "model.width": 16, "data.name": "folder",
-                "data.root": root, "data.workers": 1, "train.epochs": 6, "train.batch": 4, "train.save-every": 2,
-                "train.accelerator": "cpu", "train.pictures": 0, "optim.ema": 0.9, "runs": runs}
+    settings = {
+        "model.encoder": ENCODER,
+        "model.encoder-weights": "None",
+        "model.width": 16,
+        "data.name": "folder",
+        "data.root": root,
+        "data.workers": 1,
+        "train.epochs": 6,
+        "train.batch": 4,
+        "train.save-every": 2,
+        "train.accelerator": "cpu",
+        "train.pictures": 0,
+        "optim.ema": 0.9,
+        "runs": runs,
+    }
     flags = [str(part) for key, value in settings.items() for part in (f"--{key}", value)]
-    return [sys.executable, "tools/train_seg.py", "configs/shapes_cfn.py", *flags, "--data.crop", "64", "64", *extra]
+    return [
+        sys.executable,
+        "tools/train_seg.py",
+        "configs/shapes_cfn.py",
+        *flags,
+        "--data.crop",
+        "64",
+        "64",
+        *extra,
+    ]
 
 
 def kill_after_a_save(args: list[str], runs: Path, number: int, after: int) -> subprocess.Popen:
-    process = subprocess.Popen(args, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               start_new_session=True)
+    process = subprocess.Popen(
+        args,
+        cwd=REPO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     until = time.time() + 120
     checkpoint = runs / "shapes_cfn" / "last.ckpt"
     while time.time() < until and process.poll() is None:
@@ -44,7 +71,9 @@ def uninterrupted(folder_data, tmp_path_factory):
     return runs / "shapes_cfn"
 
 
-@pytest.mark.parametrize("number, after", [(signal.SIGKILL, 4), pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number, after", [(signal.SIGKILL, 4), pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow)]
+)
 def test_bit_identical_after_a_kill(folder_data, tmp_path, uninterrupted, number, after):
     process = kill_after_a_save(command(folder_data, tmp_path), tmp_path, number, after)
     output, _ = process.communicate(timeout=120)
@@ -55,7 +84,13 @@ def test_bit_identical_after_a_kill(folder_data, tmp_path, uninterrupted, number
         assert process.returncode == -signal.SIGKILL
     stopped = load_checkpoint(tmp_path / "shapes_cfn" / "last.ckpt")["state"]["step"]
     assert stopped < 18
-    done = subprocess.run(command(folder_data, tmp_path, "--resume"), cwd=REPO, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command(folder_data, tmp_path, "--resume"),
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert f"resumed at step {stopped} of 18" in done.stdout
     same_bits(tmp_path / "shapes_cfn", uninterrupted)
@@ -97,8 +132,12 @@ run("train")
 """
 
 
-@pytest.mark.parametrize("number, workers", [pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow), (signal.SIGTERM, 2)])
-def test_a_signal_to_the_group_at_every_stage(folder_data, tmp_path, uninterrupted, number, workers):
+@pytest.mark.parametrize(
+    "number, workers", [pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow), (signal.SIGTERM, 2)]
+)
+def test_a_signal_to_the_group_at_every_stage(
+    folder_data, tmp_path, uninterrupted, number, workers
+):
     """No traceback, exit code 128 + signal, one last line; and the end is that of a run that nobody stopped."""
     script, last = tmp_path / "staged.py", tmp_path / "shapes_cfn" / "last.ckpt"
     script.write_text(STAGED)
@@ -107,8 +146,15 @@ def test_a_signal_to_the_group_at_every_stage(folder_data, tmp_path, uninterrupt
         resume = ["--resume"] if last.exists() else []
         args = command(folder_data, tmp_path, "--data.workers", str(workers), *resume)
         args[1:2] = [str(script), stage, str(int(number))]
-        process = subprocess.Popen(args, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                   start_new_session=True, env={**os.environ, "PYTHONPATH": str(REPO)})
+        process = subprocess.Popen(
+            args,
+            cwd=REPO,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(REPO)},
+        )
         output, _ = process.communicate(timeout=240)
         assert "Traceback" not in output and "Error" not in output, output
         assert process.returncode == (0 if stage == "end" else 128 + number), output
@@ -116,7 +162,9 @@ def test_a_signal_to_the_group_at_every_stage(folder_data, tmp_path, uninterrupt
             assert output.splitlines()[-1] == f"stopped by {number.name}"
             assert not last.exists()
         elif stage != "end":
-            assert output.splitlines()[-1].startswith(f"stopped by {number.name} and saved; continue with")
+            assert output.splitlines()[-1].startswith(
+                f"stopped by {number.name} and saved; continue with"
+            )
             done[stage] = load_checkpoint(last)["state"]
     assert done["epoch"]["step"] == 1
     assert done["validation"]["step"] == 3 and done["validation"]["validated"] == 0
@@ -132,12 +180,23 @@ def test_twenty_random_stops(folder_data, tmp_path, uninterrupted):
     for _ in range(20):
         resume = ["--resume"] if last.exists() else []
         limit = ["timeout", "--preserve-status", "-s", "TERM", f"{draw.uniform(0.1, 14):.2f}"]
-        done = subprocess.run([*limit, *command(folder_data, tmp_path, "--data.workers", "2", *resume)], cwd=REPO, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(
+            [*limit, *command(folder_data, tmp_path, "--data.workers", "2", *resume)],
+            cwd=REPO,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
         assert "Traceback" not in done.stdout, done.stdout
         assert done.returncode in (0, 143), done.stdout
         codes.append(done.returncode)
     print(codes)
     assert 143 in codes
-    subprocess.run(command(folder_data, tmp_path, *(["--resume"] if last.exists() else [])), cwd=REPO, check=True, capture_output=True)
+    subprocess.run(
+        command(folder_data, tmp_path, *(["--resume"] if last.exists() else [])),
+        cwd=REPO,
+        check=True,
+        capture_output=True,
+    )
     same_bits(tmp_path / "shapes_cfn", uninterrupted)

@@ -38,7 +38,9 @@ def test_a_run_learns_and_leaves_what_the_design_promises(tiny):
     assert record["optim"]["lr"] == 3e-3
     assert record["environment"]["torch"] == torch.__version__
     best = load(folder / "best.safetensors")
-    assert best.score["miou"] == pytest.approx(max(r["val_miou"] for r in rows if "val_miou" in r), abs=1e-5)
+    assert best.score["miou"] == pytest.approx(
+        max(r["val_miou"] for r in rows if "val_miou" in r), abs=1e-5
+    )
     report = json.loads((folder / "report" / "report.json").read_text())
     assert report["miou"] == pytest.approx(best.score["miou"], abs=1e-4)
     assert report["num_images"] == 5
@@ -67,7 +69,9 @@ def test_resume_refuses_other_images_and_foreign_files(tiny, folder_data, tmp_pa
     (other / "images" / "train" / "s00.png").rename(other / "images" / "train" / "t00.png")
     (other / "labels" / "train" / "s00.png").rename(other / "labels" / "train" / "t00.png")
     with pytest.raises(UserError, match="the training images or classes differs"):
-        engine.Run(changed(changed(tiny, "train", max_steps=2), "data", root=str(other)), resume=True)
+        engine.Run(
+            changed(changed(tiny, "train", max_steps=2), "data", root=str(other)), resume=True
+        )
     torch.save({"x": 1}, f"{tiny.runs}/tiny/last.ckpt")
     with pytest.raises(UserError, match="no checkpoint of this run"):
         engine.Run(changed(tiny, "train", max_steps=2), resume=True)
@@ -84,9 +88,20 @@ def test_a_resumed_log_has_no_row_twice(tiny):
     assert [r["step"] for r in read_log(f"{tiny.runs}/tiny/log.jsonl") if "val_miou" in r] == [3]
 
 
-@pytest.mark.parametrize("section, fields", [
-    ("train", {"batch": 0}), ("train", {"epochs": 0}), ("train", {"save_every": 0}), ("data", {"crop": (16, 64)}), ("train", {"seed": -1}),
-    ("data", {"scale": (2.0, 0.5)}), ("model", {"grid": (0, 4)}), ("loss", {"ohem": 2.0}), ("data", {"photometric": 2.0})])
+@pytest.mark.parametrize(
+    "section, fields",
+    [
+        ("train", {"batch": 0}),
+        ("train", {"epochs": 0}),
+        ("train", {"save_every": 0}),
+        ("data", {"crop": (16, 64)}),
+        ("train", {"seed": -1}),
+        ("data", {"scale": (2.0, 0.5)}),
+        ("model", {"grid": (0, 4)}),
+        ("loss", {"ohem": 2.0}),
+        ("data", {"photometric": 2.0}),
+    ],
+)
 def test_values_that_no_run_can_use(tiny, section, fields):
     with pytest.raises(UserError, match=f"{section}.{next(iter(fields))} is .*; expected"):
         engine.Run(changed(tiny, section, **fields))
@@ -116,14 +131,18 @@ def test_fine_tuning_starts_from_what_fits(tiny):
     engine.Run(changed(tiny, "train", max_steps=1)).train()
     path = f"{tiny.runs}/tiny/best.safetensors"
     before = load(path).model.state_dict()
-    run = engine.Run(dataclasses.replace(changed(tiny, "train", max_steps=1, init=path), name="same"))
+    run = engine.Run(
+        dataclasses.replace(changed(tiny, "train", max_steps=1, init=path), name="same")
+    )
     assert run.start.untouched == []
     assert all(torch.equal(v, before[k]) for k, v in run.network.state_dict().items())
     other = changed(changed(tiny, "train", max_steps=1, init=path), "model", grid=(4, 5))
     run = engine.Run(dataclasses.replace(other, name="other"))
     assert run.start.untouched == ["pixel.fusion.delta", "pixel.fusion.bias"]
     with pytest.raises(UserError, match="no weights file"):
-        engine.Run(dataclasses.replace(changed(tiny, "train", init="nowhere.safetensors"), name="third"))
+        engine.Run(
+            dataclasses.replace(changed(tiny, "train", init="nowhere.safetensors"), name="third")
+        )
 
 
 def test_early_stopping(tiny, monkeypatch):
@@ -137,14 +156,25 @@ def test_a_loss_that_is_not_finite_names_step_and_images(tiny):
     run = engine.Run(tiny)
     with torch.no_grad():
         run.network.pixel.predictors[0][-1].weight.fill_(float("nan"))
-    with pytest.raises(UserError, match=r"loss is nan at step 1, images s\d\d, s\d\d.*Lower --optim\.lr"):
+    with pytest.raises(
+        UserError, match=r"loss is nan at step 1, images s\d\d, s\d\d.*Lower --optim\.lr"
+    ):
         run.train()
 
 
-@pytest.mark.parametrize("section, fields", [
-    ("optim", {"name": "sgd", "lr": 0.05, "clip": 1.0, "ema": 0.0}), ("loss", {"class_weights": "median", "class_weight_power": 0.5}),
-    ("loss", {"ohem": 0.3, "label_smoothing": 0.1}), ("loss", {"image": 0.0}), ("train", {"precision": "bf16-mixed"}),
-    ("train", {"channels_last": True}), ("model", {"fusion": "conv", "fusion_norm": "channel"}), ("model", {"strides": (32,)})])
+@pytest.mark.parametrize(
+    "section, fields",
+    [
+        ("optim", {"name": "sgd", "lr": 0.05, "clip": 1.0, "ema": 0.0}),
+        ("loss", {"class_weights": "median", "class_weight_power": 0.5}),
+        ("loss", {"ohem": 0.3, "label_smoothing": 0.1}),
+        ("loss", {"image": 0.0}),
+        ("train", {"precision": "bf16-mixed"}),
+        ("train", {"channels_last": True}),
+        ("model", {"fusion": "conv", "fusion_norm": "channel"}),
+        ("model", {"strides": (32,)}),
+    ],
+)
 def test_settings_change_the_result(tiny, section, fields):
     """No option does nothing: each run differs from the plain one, and ends with finite weights."""
     finals = []
@@ -158,12 +188,20 @@ def test_settings_change_the_result(tiny, section, fields):
 
 def test_parameter_groups(tiny):
     model = build_model(tiny.model, 8)
-    optimizer = build_optimizer(model, dataclasses.replace(tiny.optim, encoder_lr=0.5, fusion_lr=0.1))
+    optimizer = build_optimizer(
+        model, dataclasses.replace(tiny.optim, encoder_lr=0.5, fusion_lr=0.1)
+    )
     by_id = {id(p): g for g in optimizer.param_groups for p in g["params"]}
     assert len(by_id) == sum(1 for _ in model.parameters())
     group = {n: by_id[id(p)] for n, p in model.named_parameters()}
-    assert (group["pixel.fusion.delta"]["factor"], group["pixel.fusion.delta"]["weight_decay"]) == (0.1, 0.01)
-    assert (group["image.fusion.bias"]["factor"], group["image.fusion.bias"]["weight_decay"]) == (0.1, 0.0)
+    assert (group["pixel.fusion.delta"]["factor"], group["pixel.fusion.delta"]["weight_decay"]) == (
+        0.1,
+        0.01,
+    )
+    assert (group["image.fusion.bias"]["factor"], group["image.fusion.bias"]["weight_decay"]) == (
+        0.1,
+        0.0,
+    )
     assert group["encoder.body.conv_stem.weight"]["factor"] == 0.5
     assert group["branches.0.1.weight"]["weight_decay"] == 0.0
     assert group["pixel.predictors.0.1.weight"]["factor"] == 1.0
@@ -178,14 +216,22 @@ def test_schedule_warms_up_and_ends_at_zero(tiny):
 
 
 def test_image_loss_targets_and_pixel_loss_by_hand():
-    mask = torch.tensor([[[0, 2], [255, 2]]], dtype=torch.uint8).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    mask = (
+        torch.tensor([[[0, 2], [255, 2]]], dtype=torch.uint8)
+        .repeat_interleave(8, 1)
+        .repeat_interleave(8, 2)
+    )
     assert classes_present(mask, 4).tolist() == [[1.0, 0.0, 1.0, 0.0]]
     logits = torch.randn(1, 4, 16, 16)
     kept = mask != 255
     log = logits.log_softmax(1).gather(1, torch.where(kept, mask, 0).long()[:, None])[:, 0]
-    assert pixel_loss(logits, mask, Loss(), None).item() == pytest.approx(-log[kept].mean().item(), rel=1e-5)
+    assert pixel_loss(logits, mask, Loss(), None).item() == pytest.approx(
+        -log[kept].mean().item(), rel=1e-5
+    )
     hardest = (-log[kept]).topk(int(0.25 * kept.sum())).values.mean()
-    assert pixel_loss(logits, mask, Loss(ohem=0.25), None).item() == pytest.approx(hardest.item(), rel=1e-5)
+    assert pixel_loss(logits, mask, Loss(ohem=0.25), None).item() == pytest.approx(
+        hardest.item(), rel=1e-5
+    )
     labelled = torch.where(kept, mask, 1)
     plain = pixel_loss(logits, labelled, Loss(), None)
     both = batch_loss(Output(logits, torch.zeros(1, 4)), labelled, Loss(image=2.0), None)
@@ -202,7 +248,9 @@ def test_compiled_training_is_the_same_training(tiny):
     tiny = changed(changed(tiny, "model", dropout=0.0), "optim", name="sgd", lr=0.01)
     finals = []
     for name, compiled in (("plain", False), ("compiled", True)):
-        run = engine.Run(dataclasses.replace(changed(tiny, "train", max_steps=2, compile=compiled), name=name))
+        run = engine.Run(
+            dataclasses.replace(changed(tiny, "train", max_steps=2, compile=compiled), name=name)
+        )
         run.train()
         finals.append({k: v.float() for k, v in run.network.state_dict().items()})
     for key, value in finals[0].items():
@@ -245,7 +293,9 @@ def test_a_checkpoint_of_an_edition_without_some_settings(tiny):
 def test_training_in_a_thread(tiny):
     """A web application or a sweep's agent: no signal handler can be set there."""
     found = []
-    thread = threading.Thread(target=lambda: found.append(workflows.train(changed(tiny, "train", max_steps=2))))
+    thread = threading.Thread(
+        target=lambda: found.append(workflows.train(changed(tiny, "train", max_steps=2)))
+    )
     thread.start()
     thread.join()
     assert (found[0] / "report" / "report.html").exists()
@@ -261,6 +311,7 @@ def test_two_runs_under_one_name(tiny):
             inside.set()
             go_on.wait(60)
             return original(*args, **kwargs)
+
         return write
 
     with pytest.MonkeyPatch.context() as patch:
@@ -269,12 +320,25 @@ def test_two_runs_under_one_name(tiny):
         thread.start()
         assert inside.wait(60)
         for resume in (False, True):
-            with pytest.raises(UserError, match=r"tiny is in use by another run; give this one a --name \(by this process"):
+            with pytest.raises(
+                UserError,
+                match=r"tiny is in use by another run; give this one a --name \(by this process",
+            ):
                 workflows.train(config, resume)
-        code = ("import sys; from cfnseg.workflows import train; from cfnseg.config import *; from cfnseg.errors import UserError\n"
-                "try: train(config_from_dict(eval(sys.argv[1])))\nexcept UserError as e: print(e)")
-        other = subprocess.run([sys.executable, "-c", code, repr(to_dict(config))], cwd=REPO, capture_output=True, text=True, check=True)
-        assert re.search(r"tiny is in use by another run; .* \(by process \d+ on ", other.stdout), other.stdout
+        code = (
+            "import sys; from cfnseg.workflows import train; from cfnseg.config import *; from cfnseg.errors import UserError\n"
+            "try: train(config_from_dict(eval(sys.argv[1])))\nexcept UserError as e: print(e)"
+        )
+        other = subprocess.run(
+            [sys.executable, "-c", code, repr(to_dict(config))],
+            cwd=REPO,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert re.search(r"tiny is in use by another run; .* \(by process \d+ on ", other.stdout), (
+            other.stdout
+        )
         go_on.set()
         thread.join()
     workflows.train(config, resume=True)
@@ -291,7 +355,11 @@ def test_class_weights_are_counted_once(tiny, capsys, folder_data, tmp_path):
     """Kept in the run folder; counted again when a mask file has changed."""
     data = tmp_path / "data"
     shutil.copytree(folder_data, data)
-    config = changed(changed(changed(tiny, "loss", class_weights="median"), "train", max_steps=2), "data", root=str(data))
+    config = changed(
+        changed(changed(tiny, "loss", class_weights="median"), "train", max_steps=2),
+        "data",
+        root=str(data),
+    )
     run = engine.Run(config)
     run.train()
     first = run.class_weights

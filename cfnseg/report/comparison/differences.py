@@ -9,7 +9,12 @@ import numpy as np
 from scipy.stats import binomtest
 
 from cfnseg.metrics.confusion import iou_of
-from cfnseg.metrics.uncertainty import bootstrap_mean, bootstrap_miou, paired_classes, paired_difference
+from cfnseg.metrics.uncertainty import (
+    bootstrap_mean,
+    bootstrap_miou,
+    paired_classes,
+    paired_difference,
+)
 from cfnseg.report.comparison.sides import Side, match
 from cfnseg.report.segmentation_report import finite, mean_known
 
