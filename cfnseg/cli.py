@@ -37,12 +37,14 @@ class Command(NamedTuple):
 
 
 BENCH = {
-    "ops": Command("cfnseg.benchmark.benches:ops", "fusion, loss and class maps against torch"),
-    "models": Command("cfnseg.benchmark.benches:models", "training step and inference of each model"),
-    "step": Command("cfnseg.benchmark.benches:step", "training samples and parameter updates"),
-    "scoring": Command("cfnseg.benchmark.benches:scoring", "scoring masks, against reading them"),
-    "ablation": Command("cfnseg.benchmark.benches:ablation", "train and score each system of a suite"),
-    "encodings": Command("cfnseg.benchmark.benches:encodings", "BoW, VLAD, Fisher, the fused feature"),
+    "ops": Command("cfnseg.lab.benches:bench_ops", "fusion, loss and class maps against torch"),
+    "models": Command(
+        "cfnseg.lab.benches:bench_models", "training step and inference of each model"
+    ),
+    "step": Command("cfnseg.lab.benches:bench_step", "training samples and parameter updates"),
+    "scoring": Command("cfnseg.lab.benches:bench_scoring", "scoring masks, against reading them"),
+    "ablation": Command("cfnseg.lab.benches:ablation", "train and score each system of a suite"),
+    "encodings": Command("cfnseg.lab.benches:encodings", "BoW, VLAD, Fisher, the fused feature"),
 }
 COMMANDS: dict[str, Command | dict[str, Command]] = {
     "train": Command("cfnseg.commands:train", "train a segmentation model", recipe=True),
@@ -50,12 +52,14 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "eval": Command("cfnseg.commands:evaluate", "score weights, or masks of any program"),
     "infer": Command("cfnseg.commands:infer", "segment images and folders of images"),
     "compare": Command("cfnseg.commands:compare", "compare two scored runs on the same images"),
-    "doctor": Command("cfnseg.doctor.command:doctor", "examine a data set, fix it", recipe=True),
+    "doctor": Command("cfnseg.commands:doctor", "examine a data set, fix it", recipe=True),
     "prepare": Command("cfnseg.commands:prepare", "fetch, check and convert an official data set"),
     "submit": Command("cfnseg.commands:submit", "pack masks for a test server"),
     "recipes": Command("cfnseg.commands:recipes", "list the configs that ship, copy one"),
     "bench": BENCH,
-    "check": Command("cfnseg.check:check", "what runs on this machine, and whether it is right"),
+    "check": Command(
+        "cfnseg.lab.check:check", "what runs on this machine, and whether it is right"
+    ),
     "completion": Command("cfnseg.commands:completion", "print the script of bash or zsh"),
     "eval_seg": Command("cfnseg.commands:eval_seg"),
     "eval_cls": Command("cfnseg.commands:eval_cls"),
@@ -138,8 +142,11 @@ def split_recipe(argv: list[str]) -> tuple[Config, list[str]]:
     if argv and not argv[0].startswith("-"):
         config, argv = load_config(argv[0]), argv[1:]
     elif not {"-h", "--help"} & set(argv):
-        raise UserError("which config? Give a recipe's name, such as shapes_cfn (cfnseg recipes "
-                        "lists them), or a config file", code=2)
+        raise UserError(
+            "which config? Give a recipe's name, such as shapes_cfn (cfnseg recipes "
+            "lists them), or a config file",
+            code=2,
+        )
     # one string of the words, so that an option and its value match with and without "="
     words = "\0".join(["", *argv, ""])
     # the batch stays the file's; how it is split is found at the start

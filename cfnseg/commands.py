@@ -6,6 +6,7 @@ Imports that take seconds are inside the functions; --help needs none of them.
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 import signal
 from pathlib import Path
@@ -16,14 +17,16 @@ from tyro.conf import FlagConversionOff, FlagCreatePairsOff, OmitArgPrefixes, Po
 
 from cfnseg import shipped
 from cfnseg.config import Config
-from cfnseg.engine.inference import PLAIN, Inference
 from cfnseg.errors import Stopped, UserError
+from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.streams import MAIN, leave_at_once, own_command
 
 Settings = Annotated[FlagConversionOff[Config], tyro.conf.arg(name="")]
 Flag = FlagCreatePairsOff[bool]
-TRAIN = {"pixel": "tools/train_seg.py or cfnseg train",
-         "image": "tools/train_cls.py or cfnseg classify"}
+TRAIN = {
+    "pixel": "tools/train_seg.py or cfnseg train",
+    "image": "tools/train_cls.py or cfnseg classify",
+}
 
 
 def train(config: Settings, *, resume: Flag = False) -> None:
@@ -63,7 +66,7 @@ def train_level(level: Literal["pixel", "image"], config: Config, resume: bool) 
     if config.model.level != level:
         own = config.model.level
         raise UserError(f"{config.name} has model.level {own}; train it with {TRAIN[own]}", code=2)
-    from cfnseg.engine.hardware import leave_processes
+    from cfnseg.training.hardware import leave_processes
     from cfnseg.workflows import train as start
 
     try:
@@ -71,8 +74,10 @@ def train_level(level: Literal["pixel", "image"], config: Config, resume: bool) 
     except Stopped as stopped:
         if MAIN:
             again = shlex.join([*(w for w in own_command() if w != "--resume"), "--resume"])
-            print(f"{stopped} and saved; continue with the same command and --resume: {again}",
-                  flush=True)
+            print(
+                f"{stopped} and saved; continue with the same command and --resume: {again}",
+                flush=True,
+            )
         raise
     leave_processes()
     if MAIN:
@@ -81,10 +86,19 @@ def train_level(level: Literal["pixel", "image"], config: Config, resume: bool) 
 
 
 def evaluate(
-    weights: Positional[Path | None] = None, *, predictions: Path | None = None,
-    dataset: str = "", root: str = "", split: str = "", out: Path | None = None, workers: int = 2,
-    device: str = "auto", explain_metric: Flag = False, pictures: Flag = True,
-    inference: OmitArgPrefixes[Inference] = PLAIN, level: Suppress[str] = "",
+    weights: Positional[Path | None] = None,
+    *,
+    predictions: Path | None = None,
+    dataset: str = "",
+    root: str = "",
+    split: str = "",
+    out: Path | None = None,
+    workers: int = 2,
+    device: str = "auto",
+    explain_metric: Flag = False,
+    pictures: Flag = True,
+    inference: OmitArgPrefixes[Inference] = PLAIN,
+    level: Suppress[str] = "",
 ) -> None:
     """Score weights, or masks of any program; print the table, write report.json, .md and .html.
 
@@ -109,11 +123,23 @@ def evaluate(
     if (weights is None) == (predictions is None):
         raise UserError("give either a weights file or --predictions DIR", code=2)
     if weights:
-        score_weights(weights, dataset, root, split, out, workers, device, inference,
-                      explain_metric, pictures, level)
+        score_weights(
+            weights,
+            dataset,
+            root,
+            split,
+            out,
+            workers,
+            device,
+            inference,
+            explain_metric,
+            pictures,
+            level,
+        )
     elif predictions:
-        score_predictions(predictions, dataset, root, split or "val", out, workers,
-                          explain_metric, pictures)
+        score_predictions(
+            predictions, dataset, root, split or "val", out, workers, explain_metric, pictures
+        )
 
 
 eval_seg = functools.partial(evaluate, level="pixel")  # tools/eval_seg.py
@@ -121,8 +147,13 @@ eval_cls = functools.partial(evaluate, level="image")  # tools/eval_cls.py
 
 
 def infer(
-    paths: Positional[tuple[Path, ...]], *, weights: Path | None = None, out: Path = Path("out"),
-    device: str = "auto", inference: OmitArgPrefixes[Inference] = PLAIN, compile: bool = False,
+    paths: Positional[tuple[Path, ...]],
+    *,
+    weights: Path | None = None,
+    out: Path = Path("out"),
+    device: str = "auto",
+    inference: OmitArgPrefixes[Inference] = PLAIN,
+    compile: bool = False,
 ) -> int:
     """Write <stem>_mask.png (palette PNG of raw ids) and <stem>_overlay.jpg; print the classes.
 
@@ -135,12 +166,14 @@ def infer(
         inference: windows, views and precision.
         compile: torch.compile the network: slow for each new size, then faster on a GPU.
     """
-    from cfnseg.engine.infer import infer_files
+    from cfnseg.inference.image_files import infer_files
 
     if weights is None:
         weights = shipped.shipped_weights()
-        print(f"no --weights: {weights.name} is used, trained on {shipped.WEIGHTS[weights]}; "
-              "others: data/weights in the repository, runs/<name>/best.safetensors of a run")
+        print(
+            f"no --weights: {weights.name} is used, trained on {shipped.WEIGHTS[weights]}; "
+            "others: data/weights in the repository, runs/<name>/best.safetensors of a run"
+        )
     return int(infer_files(paths, weights, out, device, inference, compile) > 0)
 
 
@@ -173,8 +206,13 @@ def prepare(name: Positional[str], *, root: str = "") -> None:
 
 
 def submit(
-    server: Positional[str], masks: Positional[Path], *, root: str = "", split: str = "test",
-    out: Path | None = None, competition: str = "comp5",
+    server: Positional[str],
+    masks: Positional[Path],
+    *,
+    root: str = "",
+    split: str = "test",
+    out: Path | None = None,
+    competition: str = "comp5",
 ) -> None:
     """Check that every image has one mask of its size with ids that the server knows; pack them.
 
@@ -215,9 +253,37 @@ def completion(shell: Positional[Literal["bash", "zsh"]]) -> None:
     """
     from cfnseg.cli import COMMANDS, Command, function_of
 
-    shown = {name: entry for name, entry in COMMANDS.items()
-             if isinstance(entry, Command) and entry.about}
-    subcommands = {name: functools.partial(function_of(entry), config=Config()) if entry.recipe
-                   else function_of(entry) for name, entry in shown.items()}
-    tyro.extras.subcommand_cli_from_dict(subcommands, prog="cfnseg",
-                                         args=["--tyro-print-completion", shell])
+    shown = {
+        name: entry
+        for name, entry in COMMANDS.items()
+        if isinstance(entry, Command) and entry.about
+    }
+    subcommands = {
+        name: functools.partial(function_of(entry), config=Config())
+        if entry.recipe
+        else function_of(entry)
+        for name, entry in shown.items()
+    }
+    tyro.extras.subcommand_cli_from_dict(
+        subcommands, prog="cfnseg", args=["--tyro-print-completion", shell]
+    )
+
+
+def doctor(
+    config: Settings,
+    *,
+    out: Path | None = None,
+    workers: int = os.cpu_count() or 1,
+    fix: Path | None = None,
+) -> int:
+    """Read every pair, name what is wrong and what fixes it; exit code 1 if there is an error.
+
+    Args:
+        out: folder of doctor.json and doctor.html (None = runs/<config name>/doctor).
+        workers: processes that read.
+        fix: write a fixed copy of the data set into this new folder; the old one stays as it is.
+    """
+    from cfnseg.doctor import examine_data
+
+    report = examine_data(config, out, workers, fix, shlex.join(own_command()))
+    return int(report["counts"]["error"] > 0)

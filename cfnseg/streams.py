@@ -41,8 +41,10 @@ def run_tool(main: Callable[[], object]) -> None:
     except Exception as error:
         if type(error).__name__ != "OutOfMemoryError":
             raise
-        print(f"error: out of memory ({first_line(error)}); a window needs less: --window 512 512",
-              file=sys.stderr)
+        print(
+            f"error: out of memory ({first_line(error)}); a window needs less: --window 512 512",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 
@@ -79,8 +81,10 @@ def lasting_streams() -> Iterator[None]:
         except OSError:
             _drop(number)
     before = sys.stdout, sys.stderr
-    out, err = (_Lasting(stream or open(os.devnull, "w"), number)  # noqa: SIM115, PTH123
-                for number, stream in enumerate(before, 1))
+    out, err = (
+        _Lasting(stream or open(os.devnull, "w"), number)  # noqa: SIM115, PTH123
+        for number, stream in enumerate(before, 1)
+    )
     sys.stdout, sys.stderr = out, err
     try:
         yield

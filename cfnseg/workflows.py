@@ -18,30 +18,35 @@ from cfnseg.data.dataset import Dataset, open_dataset, read_sample, read_truth
 from cfnseg.data.formats.class_folders import ImageSet, open_images
 from cfnseg.data.loader import Batch
 from cfnseg.data.predictions import find_masks, read_prediction
-from cfnseg.engine.checkpoint import Weights, check_labels, load
-from cfnseg.engine.classification import evaluate_images
-from cfnseg.engine.evaluate import evaluate, predicted
-from cfnseg.engine.hardware import build_fabric
-from cfnseg.engine.hosts import file_from_main, from_main, together
-from cfnseg.engine.inference import PLAIN, Inference
-from cfnseg.engine.masks import evaluate_masks
-from cfnseg.engine.memory import resident, through_windows
-from cfnseg.engine.predict import pick_device
-from cfnseg.engine.stopping import Stopping
-from cfnseg.engine.train import Run
 from cfnseg.errors import UserError, first_line
+from cfnseg.evaluation.classification import evaluate_images
+from cfnseg.evaluation.mask_files import evaluate_masks
+from cfnseg.evaluation.segmentation import evaluate, predicted
+from cfnseg.inference.memory import resident, through_windows
+from cfnseg.inference.predictor import pick_device
+from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.models.segmenter import Output
+from cfnseg.models.weights import Weights, check_labels, load
 from cfnseg.report.classification_report import write_classification_report
 from cfnseg.report.segmentation_report import write_report
 from cfnseg.report.text import report_folder
 from cfnseg.storage import locked
+from cfnseg.training.hardware import build_fabric
+from cfnseg.training.hosts import file_from_main, from_main, together
+from cfnseg.training.run import Run
+from cfnseg.training.stopping import Stopping
 
 LEVELS = {"pixel": "a segmentation model", "image": "a classification model"}
 TOOLS = {"pixel": "tools/eval_seg.py", "image": "tools/eval_cls.py"}
 
 
-def train(config: Config, resume: bool = False, data: tuple[Dataset, Dataset] | None = None,
-          model: nn.Module | None = None, loss: Callable[[Output, Batch], Tensor] | None = None) -> Path:
+def train(
+    config: Config,
+    resume: bool = False,
+    data: tuple[Dataset, Dataset] | None = None,
+    model: nn.Module | None = None,
+    loss: Callable[[Output, Batch], Tensor] | None = None,
+) -> Path:
     """Train, keep the best weights, and report on them as on any weights file, in float32.
 
     In the main thread SIGINT and SIGTERM finish the step, save and raise `Stopped`, a
@@ -50,7 +55,8 @@ def train(config: Config, resume: bool = False, data: tuple[Dataset, Dataset] | 
     Args:
         config: every setting of the run.
         resume: continue the run in ``<config.runs>/<config.name>``; it ends with the weights that
-            it would have had. More epochs or steps extend a finished run.
+            it would have had, given the same data, model and loss. More epochs or steps extend a
+            finished run.
         data: training and validation data of your own: objects with the four members of
             `cfnseg.data.dataset.Dataset`. The weights and the report call them
             ``config.data.name``. None = as ``config.data`` says.
@@ -90,18 +96,35 @@ def train(config: Config, resume: bool = False, data: tuple[Dataset, Dataset] | 
         try:
             trained = Run(config, resume, fabric, data, model, loss, stopping).train()
             with stopping:
-                best = together(fabric, lambda: file_from_main(fabric, trained.weights, functools.partial(load, model=model)))
+                best = together(
+                    fabric,
+                    lambda: file_from_main(
+                        fabric, trained.weights, functools.partial(load, model=model)
+                    ),
+                )
                 facts = _facts(config.data.name, "", best.score["split"], weights=trained.weights)
-                write = _score(best, trained.validation, folder / "report", facts, run_folder=folder,
-                               stopping=stopping, device=fabric.device, workers=config.data.workers,
-                               rank=fabric.global_rank, world=fabric.world_size)
+                write = _score(
+                    best,
+                    trained.validation,
+                    folder / "report",
+                    facts,
+                    run_folder=folder,
+                    stopping=stopping,
+                    device=fabric.device,
+                    workers=config.data.workers,
+                    rank=fabric.global_rank,
+                    world=fabric.world_size,
+                    title="report" if on_main else "",
+                )
                 from_main(fabric, write)
                 stopping.check()
         except (RuntimeError, OSError) as error:
             if fabric.world_size > 1 and _lost(error):
                 stopping.check()  # the others were asked to stop too
-                raise UserError(f"another process of the run is gone ({first_line(error)}); "
-                                "continue with --resume") from None
+                raise UserError(
+                    f"another process of the run is gone ({first_line(error)}); "
+                    "continue with --resume"
+                ) from None
             raise
     return folder
 
@@ -112,9 +135,19 @@ def _lost(error: Exception) -> bool:
     return isinstance(error, torch.distributed.DistError) or any(s in str(error) for s in signs)
 
 
-def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,
-                  device: str = "auto", inference: Inference = PLAIN, explain: bool = False, pictures: bool = True,
-                  level: str = "") -> dict:
+def score_weights(
+    weights: Path,
+    dataset: str,
+    root: str,
+    split: str,
+    out: Path | None,
+    workers: int = 2,
+    device: str = "auto",
+    inference: Inference = PLAIN,
+    explain: bool = False,
+    pictures: bool = True,
+    level: str = "",
+) -> dict:
     """Evaluate a weights file and write the report.
 
     Args:
@@ -140,46 +173,86 @@ def score_weights(weights: Path, dataset: str, root: str, split: str, out: Path 
     loaded = load(weights)
     name = dataset or loaded.score.get("data", "")
     if not name:
-        raise UserError(f"{weights} does not say what it was trained on; give --dataset NAME", code=2)
+        raise UserError(
+            f"{weights} does not say what it was trained on; give --dataset NAME", code=2
+        )
     own = loaded.settings.level
     if level not in ("", own):
         raise UserError(f"{weights} is {LEVELS[own]}; score it with {TOOLS[own]}", code=2)
     level, split = own, split or {"pixel": "val", "image": "test"}[own]
     if level == "image" and (inference != PLAIN or explain):
         raise UserError("windows, views and --explain-metric are for segmentation", code=2)
-    opened = open_dataset if level == "pixel" else functools.partial(open_images, classes=loaded.labels.names)
+    opened = (
+        open_dataset
+        if level == "pixel"
+        else functools.partial(open_images, classes=loaded.labels.names)
+    )
     data = opened(name, root, split)
     check_labels(loaded, data.labels, weights, f"{name} {split}")
     place = pick_device(device)
     out = report_folder(out or weights.with_name(f"{weights.stem}_{split}"))
-    changed = {f.name: getattr(inference, f.name) for f in fields(inference) if getattr(inference, f.name) != f.default}
+    changed = {
+        f.name: getattr(inference, f.name)
+        for f in fields(inference)
+        if getattr(inference, f.name) != f.default
+    }
     if level == "pixel":
         process, first = resident(), read_truth(data, 0).shape
         if message := through_windows(loaded.model.to(place), first, inference, process):
             print(f"{data.names[0]}, the first image: {message}", flush=True)
     facts = _facts(name, root, split, weights=weights, **changed)
-    return _show(out, _score(loaded, data, out, facts, device=place, workers=workers, inference=inference,
-                             explain=explain, pictures=pictures)())
+    return _show(
+        out,
+        _score(
+            loaded,
+            data,
+            out,
+            facts,
+            device=place,
+            workers=workers,
+            title="evaluate",
+            inference=inference,
+            explain=explain,
+            pictures=pictures,
+        )(),
+    )
 
 
-def _score(weights: Weights, data: Dataset | ImageSet, out: Path, facts: dict[str, str], *,
-           inference: Inference = PLAIN, explain: bool = False, pictures: bool = True,
-           run_folder: Path | None = None, stopping: Stopping | None = None, **where: Any) -> Callable[[], dict]:
+def _score(
+    weights: Weights,
+    data: Dataset | ImageSet,
+    out: Path,
+    facts: dict[str, str],
+    *,
+    inference: Inference = PLAIN,
+    explain: bool = False,
+    pictures: bool = True,
+    run_folder: Path | None = None,
+    stopping: Stopping | None = None,
+    **where: Any,
+) -> Callable[[], dict]:
     """Evaluate weights; the returned function writes the report and returns what report.json holds.
 
     Args:
         weights, data: what is scored on what.
         out, facts, explain, pictures, run_folder: of the report.
         inference: windows, scales, mirroring (segmentation).
-        stopping: looked at before each image and each picture.
-        where: device, workers, rank, world; see `evaluate`.
+        stopping: asked before each image and each picture.
+        where: device, workers, rank, world, title; see `evaluate`.
     """
     model = weights.model.to(where["device"], memory_format=torch.channels_last)
     if weights.settings.level == "image":
         crop = Data(crop=tuple(weights.score.get("crop", (224, 224))))
         result = evaluate_images(model, data, crop, stopping=stopping, **where)
-        return functools.partial(write_classification_report, out, result, data.labels, data.image, facts=facts,
-                                 run_folder=run_folder)
+        return functools.partial(
+            write_classification_report,
+            out,
+            result,
+            data.labels,
+            data.image,
+            facts=facts,
+            run_folder=run_folder,
+        )
     result = evaluate(model, data, details=True, inference=inference, stopping=stopping, **where)
 
     def picture(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -187,12 +260,28 @@ def _score(weights: Weights, data: Dataset | ImageSet, out: Path, facts: dict[st
             stopping.check()
         return predicted(model, data, index, inference)
 
-    return functools.partial(write_report, out, result, data.labels, picture if pictures else None, facts=facts,
-                             run_folder=run_folder, explain=explain)
+    return functools.partial(
+        write_report,
+        out,
+        result,
+        data.labels,
+        picture if pictures else None,
+        facts=facts,
+        run_folder=run_folder,
+        explain=explain,
+    )
 
 
-def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Path | None, workers: int = 2,
-                      explain: bool = False, pictures: bool = True) -> dict:
+def score_predictions(
+    folder: Path,
+    dataset: str,
+    root: str,
+    split: str,
+    out: Path | None,
+    workers: int = 2,
+    explain: bool = False,
+    pictures: bool = True,
+) -> dict:
     """Score masks ``<image name>.png`` (raw ids) in a folder and write the report.
 
     Files that belong to no image are named and left out.
@@ -213,7 +302,9 @@ def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Pa
             a report that could not be written.
     """
     if not dataset:
-        raise UserError("--predictions needs --dataset NAME, and --root and --split as they apply", code=2)
+        raise UserError(
+            "--predictions needs --dataset NAME, and --root and --split as they apply", code=2
+        )
     data = open_dataset(dataset, root, split)
     masks, others = find_masks(folder, data.names)
     if others:
@@ -221,19 +312,29 @@ def score_predictions(folder: Path, dataset: str, root: str, split: str, out: Pa
         one = f"1 PNG file in {folder} belongs to no image of {dataset} {split} and is not scored:"
         print(f"note: {several if len(others) > 1 else one} {others[0].name}")
     out = report_folder(out or folder.with_name(f"{folder.name}_report"))
-    result = evaluate_masks(data, masks, workers, details=True)
+    result = evaluate_masks(data, masks, workers, details=True, title="evaluate")
 
     def picture(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         image, truth = read_sample(data, index)
         return image, truth, read_prediction(masks[index], data.labels, truth.shape)
 
     facts = _facts(dataset, root, split, predictions=folder)
-    return _show(out, write_report(out, result, data.labels, picture if pictures else None, facts=facts, explain=explain))
+    return _show(
+        out,
+        write_report(
+            out, result, data.labels, picture if pictures else None, facts=facts, explain=explain
+        ),
+    )
 
 
 def _facts(data: str, root: str, split: str, **scored: object) -> dict[str, str]:
     """What was scored, and with which inference; the root only where it is not the usual place."""
-    return {"data": data, **({"root": root} if root else {}), "split": split, **{key: str(value) for key, value in scored.items()}}
+    return {
+        "data": data,
+        **({"root": root} if root else {}),
+        "split": split,
+        **{key: str(value) for key, value in scored.items()},
+    }
 
 
 def _show(out: Path, report: dict) -> dict:

@@ -10,11 +10,14 @@ table.
 
 from dataclasses import replace
 
-from cfnseg.benchmark.suite import Suite
 from cfnseg.config import Config, load_config
+from cfnseg.lab.ablation import Suite
 
 short = load_config("cifar10_cfn_short")  # the recipe that ships; a path loads a copy of yours
-base = replace(short, train=replace(short.train, batch=50, max_steps=600, val_every=100, precision="bf16-mixed"))
+base = replace(
+    short,
+    train=replace(short.train, batch=50, max_steps=600, val_every=100, precision="bf16-mixed"),
+)
 
 
 def system(**settings) -> Config:
@@ -22,11 +25,16 @@ def system(**settings) -> Config:
     return replace(base, model=replace(base.model, **settings))
 
 
-suite = Suite(reference="lc", size=(32, 32), classes=10, systems={
-    "lc": system(),
-    "plain": system(name="plain"),
-    "sum": system(fusion="sum"),
-    "conv": system(fusion="conv"),
-    "eplf_lc": system(order="eplf"),
-    "dsn": system(name="dsn"),
-})
+suite = Suite(
+    reference="lc",
+    size=(32, 32),
+    classes=10,
+    systems={
+        "lc": system(),
+        "plain": system(name="plain"),
+        "sum": system(fusion="sum"),
+        "conv": system(fusion="conv"),
+        "eplf_lc": system(order="eplf"),
+        "dsn": system(name="dsn"),
+    },
+)

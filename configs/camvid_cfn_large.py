@@ -7,7 +7,7 @@ shared (float32), 2026-11-23, seed 0: val mIoU 76.6 over 11 classes at step 540 
 the first stage's weights at the same test scale). data/weights/camvid_cfn.safetensors has these
 weights in float16, made by
 
-    python -c "from cfnseg.engine.checkpoint import load, save_weights; \
+    python -c "from cfnseg.models.weights import load, save_weights; \
     w = load('runs/camvid_cfn_large/best.safetensors'); save_weights( \
     'data/weights/camvid_cfn.safetensors', w.model, w.settings, w.labels, w.score, half=True)"
 """

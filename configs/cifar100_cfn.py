@@ -11,5 +11,9 @@ from dataclasses import replace
 from cfnseg.config import load_config
 
 base = load_config("cifar10_cfn")  # the recipe that ships; a path loads a copy of yours
-config = replace(base, name="cifar100_cfn", model=replace(base.model, encoder="cifar_net_192", kernel=3),
-                 data=replace(base.data, name="cifar100"))
+config = replace(
+    base,
+    name="cifar100_cfn",
+    model=replace(base.model, encoder="cifar_net_192", kernel=3),
+    data=replace(base.data, name="cifar100"),
+)

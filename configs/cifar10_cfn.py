@@ -13,9 +13,35 @@ schedule for a CPU.
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train
 
 config = Config(
-    model=Model(level="image", name="cfn", encoder="cifar_net", encoder_weights=None, width=192, fusion="lc", start="mean", dropout=0.5),
-    data=Data(name="cifar10", holdout="5000", val_split="test", crop=(32, 32), scale=(1.0, 1.0), flip=False, photometric=0.0),
-    optim=Optim(name="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4, fusion_lr=0.1, bias_lr=2.0, schedule="step", warmup=0.0),
+    model=Model(
+        level="image",
+        name="cfn",
+        encoder="cifar_net",
+        encoder_weights=None,
+        width=192,
+        fusion="lc",
+        start="mean",
+        dropout=0.5,
+    ),
+    data=Data(
+        name="cifar10",
+        holdout="5000",
+        val_split="test",
+        crop=(32, 32),
+        scale=(1.0, 1.0),
+        flip=False,
+        photometric=0.0,
+    ),
+    optim=Optim(
+        name="sgd",
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=1e-4,
+        fusion_lr=0.1,
+        bias_lr=2.0,
+        schedule="step",
+        warmup=0.0,
+    ),
     loss=Loss(side=0.3),
     train=Train(batch=100, max_steps=120_000, channels_last=True, val_every=5, save_every=1000),
 )

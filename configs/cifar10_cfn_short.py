@@ -12,6 +12,9 @@ from dataclasses import replace
 from cfnseg.config import load_config
 
 base = load_config("cifar10_cfn")  # the recipe that ships; a path loads a copy of yours
-config = replace(base, name="cifar10_cfn_short",
-                 optim=replace(base.optim, schedule="poly", power=1.0, warmup=0.1),
-                 train=replace(base.train, max_steps=900))
+config = replace(
+    base,
+    name="cifar10_cfn_short",
+    optim=replace(base.optim, schedule="poly", power=1.0, warmup=0.1),
+    train=replace(base.train, max_steps=900),
+)

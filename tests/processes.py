@@ -38,14 +38,21 @@ class Tool:
         returncode: None while it runs; -N after signal N.
     """
 
-    def __init__(self, *args: object, cwd: Path = REPO, env: dict[str, str] | None = None, new_session: bool = False) -> None:
+    def __init__(
+        self,
+        *args: object,
+        cwd: Path = REPO,
+        env: dict[str, str] | None = None,
+        new_session: bool = False,
+    ) -> None:
         self.streams = tempfile.mkdtemp(prefix="tool-")
         places = [f"{self.streams}/{name}" for name in ("stdout", "stderr")]
         for place in places:
             Path(place).touch()
         whole = {**os.environ, **(env or {})}
         self.process = CONTEXT.Process(
-            target=_main, args=([str(a) for a in args], str(cwd), whole, places, new_session))
+            target=_main, args=([str(a) for a in args], str(cwd), whole, places, new_session)
+        )
         self.process.start()
         self.pid = self.process.pid
 
@@ -77,7 +84,9 @@ def run(*args: object, timeout: float = 240, **settings) -> subprocess.Completed
     return subprocess.CompletedProcess(args, tool.returncode, out, err)
 
 
-def _main(args: list[str], cwd: str, env: dict[str, str], places: list[str], new_session: bool) -> None:
+def _main(
+    args: list[str], cwd: str, env: dict[str, str], places: list[str], new_session: bool
+) -> None:
     """What the forked process does: become the command."""
     if new_session:
         os.setsid()

@@ -11,7 +11,13 @@ from PIL import Image
 import cfnseg
 from cfnseg.data.formats import shapes
 
-SECTIONS = {"Model", "Data", "Optim", "Loss", "Train"}  # their help is what --help prints; Config's example has them
+SECTIONS = {
+    "Model",
+    "Data",
+    "Optim",
+    "Loss",
+    "Train",
+}  # their help is what --help prints; Config's example has them
 
 
 class Outputs(doctest.OutputChecker):
@@ -45,9 +51,13 @@ def trained(tmp_path_factory):
 
 
 # the models' own branch has CFN's example
-@pytest.mark.parametrize("name", [
-    pytest.param(name, marks=[pytest.mark.xfail(strict=False)] * (name == "CFN"))
-    for name in sorted({*cfnseg.__all__} - SECTIONS - {"train"})])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.xfail(strict=False)] * (name == "CFN"))
+        for name in sorted({*cfnseg.__all__} - SECTIONS - {"train"})
+    ],
+)
 def test_the_example_of(name, trained, monkeypatch):
     monkeypatch.chdir(trained)
     assert run(name) > 1
@@ -58,7 +68,9 @@ def test_the_example_of_config_has_every_section():
 
 
 def test_the_names():
-    assert list(cfnseg.__all__) == sorted(cfnseg.__all__) and set(cfnseg.__all__) <= set(dir(cfnseg))
+    assert list(cfnseg.__all__) == sorted(cfnseg.__all__) and set(cfnseg.__all__) <= set(
+        dir(cfnseg)
+    )
     for name in cfnseg.__all__:
         assert getattr(cfnseg, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
@@ -79,4 +91,6 @@ def test_editors_see_what_is_imported_lazily():
 def test_a_region_is_a_crops_place():
     whole = cfnseg.region_of((0, 0, 320, 240), (240, 320))
     assert whole.tolist() == [0, 0, 1, 1] and whole.shape == (4,)
-    assert cfnseg.region_of((-32, 0, 288, 120), (240, 320)).tolist() == pytest.approx([-0.1, 0, 0.9, 0.5])
+    assert cfnseg.region_of((-32, 0, 288, 120), (240, 320)).tolist() == pytest.approx(
+        [-0.1, 0, 0.9, 0.5]
+    )

@@ -6,27 +6,30 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 import cfnseg
 
 PACKAGE = Path(cfnseg.__file__).parent
 ROOMS = (  # the foundation first; a room imports rooms of its own row and of the rows before it
     ("errors",),
-    ("config", "shipped", "storage", "streams"),
+    ("config", "storage", "streams", "progress", "shipped"),
     ("data", "ops"),
     ("drawing", "models", "metrics"),
     ("inference", "evaluation", "training"),
-    ("export", "report"),
+    ("report",),
     ("workflows",),
     ("cli", "commands"),
     ("cfnseg", "__main__"),  # the public API
 )
-WINGS = {"doctor", "lab", "demo"}  # they import any room but the last two rows; nothing imports them
-LINES = 300
-HEIGHT = {room: height for height, row in enumerate(ROOMS) for room in row} | dict.fromkeys(WINGS, len(ROOMS) - 3)
+WINGS = {
+    "doctor",
+    "lab",
+    "demo",
+}  # they import the rooms below `workflows` and it; only `commands` imports them
+LINES = 400
+HEIGHT = {room: height for height, row in enumerate(ROOMS) for room in row} | dict.fromkeys(
+    WINGS, len(ROOMS) - 3
+)
 FILES = sorted(PACKAGE.rglob("*.py"))
-moved = pytest.mark.xfail(not (PACKAGE / "workflows.py").exists(), reason="the last rooms are not built yet", strict=False)
 
 
 def module_of(path: Path) -> str:
@@ -51,7 +54,9 @@ def is_typing(node: ast.AST) -> bool:
 def walk(node: ast.AST, lazy: bool) -> Iterator[ast.AST]:
     """Every node that runs; without ``lazy`` none inside a function."""
     for child in ast.iter_child_nodes(node):
-        if not is_typing(child) and (lazy or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)):
+        if not is_typing(child) and (
+            lazy or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        ):
             yield child
             yield from walk(child, lazy)
 
@@ -70,29 +75,39 @@ def imports(module: str, lazy: bool = True) -> set[str]:
     return {name for name in found if name in MODULES} - {module}
 
 
-@moved
 def test_every_file_is_in_a_room():
     unknown = {room_of(module) for module in MODULES} - set(HEIGHT)
     assert not unknown, f"no row of ROOMS has {sorted(unknown)}"
 
 
-@moved
 def test_arrows_point_down():
-    wrong = [f"{module} imports {other}" for module in MODULES for other in imports(module)
-             if HEIGHT.get(room_of(other), -1) > HEIGHT.get(room_of(module), -1)]
+    wrong = [
+        f"{module} imports {other}"
+        for module in MODULES
+        for other in imports(module)
+        if HEIGHT.get(room_of(other), -1) > HEIGHT.get(room_of(module), -1)
+    ]
     assert not wrong, "\n".join(wrong)
 
 
-@moved
 def test_nothing_imports_a_wing():
-    wrong = [f"{module} imports {other}" for module in MODULES for other in imports(module)
-             if room_of(other) in WINGS - {room_of(module)}]
+    wrong = [
+        f"{module} imports {other}"
+        for module in MODULES
+        for other in imports(module)
+        if room_of(other) in WINGS - {room_of(module)} and room_of(module) != "commands"
+    ]
     assert not wrong, "\n".join(wrong)
 
 
 def test_the_operations_import_nothing_of_ours():
-    wrong = [f"{module} imports {other}" for module in MODULES if room_of(module) == "ops"
-             for other in imports(module) if room_of(other) not in ("ops", "errors")]
+    wrong = [
+        f"{module} imports {other}"
+        for module in MODULES
+        if room_of(module) == "ops"
+        for other in imports(module)
+        if room_of(other) not in ("ops", "errors")
+    ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -108,7 +123,6 @@ def test_modules_form_no_circle():
     assert not circle({module: imports(module, lazy=False) for module in MODULES})
 
 
-@moved
 def test_rooms_form_no_circle():
     graph: dict[str, set[str]] = {}
     for module in MODULES:
@@ -118,24 +132,31 @@ def test_rooms_form_no_circle():
     assert not circle(graph)
 
 
-@moved
 def test_no_two_files_share_a_name():
     names = Counter(path.stem for path in FILES if path.stem != "__init__")
     assert not [name for name, count in names.items() if count > 1]
 
 
-@moved
 def test_no_file_is_too_long():
-    lines = {str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    lines = {
+        str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in FILES
+    }
     assert not {name: count for name, count in lines.items() if count > LINES}
 
 
 def test_what_the_tests_above_see(monkeypatch, tmp_path):
-    (tmp_path / "a.py").write_text("from typing import TYPE_CHECKING\nimport cfnseg.ops\nfrom cfnseg.ops import dense\n"
-                                   "from cfnseg import __version__\nif TYPE_CHECKING:\n    import cfnseg.data\n"
-                                   "def f():\n    from cfnseg.errors import UserError\n")
+    (tmp_path / "a.py").write_text(
+        "from typing import TYPE_CHECKING\nimport cfnseg.ops\nfrom cfnseg.ops import dense\n"
+        "from cfnseg import __version__\nif TYPE_CHECKING:\n    import cfnseg.data\n"
+        "def f():\n    from cfnseg.errors import UserError\n"
+    )
     monkeypatch.setitem(MODULES, "cfnseg.a", tmp_path / "a.py")
     assert imports("cfnseg.a") == {"cfnseg.ops", "cfnseg.ops.dense", "cfnseg.errors"}
     assert imports("cfnseg.a", lazy=False) == {"cfnseg.ops", "cfnseg.ops.dense"}
-    assert [room_of(name) for name in ("cfnseg", "cfnseg.cli", "cfnseg.ops.dense")] == ["cfnseg", "cli", "ops"]
+    assert [room_of(name) for name in ("cfnseg", "cfnseg.cli", "cfnseg.ops.dense")] == [
+        "cfnseg",
+        "cli",
+        "ops",
+    ]
     assert circle({"a": {"b"}, "b": {"a"}}) and not circle({"a": {"b"}, "b": set()})

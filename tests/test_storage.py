@@ -41,6 +41,7 @@ def test_two_writers_of_the_same_file(tmp_path):
         def fill(temporary):
             temporary.write_text(text)
             meet.wait()
+
         try:
             write_atomic(path, fill)
         except UserError as error:
@@ -82,16 +83,28 @@ with locked(Path(sys.argv[1]), "busy"):
 def test_a_lock_dies_with_its_process(tmp_path):
     """Also if a loader process outlives it."""
     path = tmp_path / "run" / ".lock"
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True, cwd=REPO,
-                              env={**os.environ, "PYTHONPATH": str(REPO)})
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPO,
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+    )
     child = int(holder.stdout.readline())
     try:
-        with pytest.raises(UserError, match=rf"^busy \(by process {holder.pid} on "), locked(path, "busy"):
+        with (
+            pytest.raises(UserError, match=rf"^busy \(by process {holder.pid} on "),
+            locked(path, "busy"),
+        ):
             pass
         holder.kill()
         holder.wait()
         os.kill(child, 0)  # still there
-        with locked(path, "busy"), pytest.raises(UserError, match=rf"^busy \(by this process, {os.getpid()}\)"), locked(path, "busy"):
+        with (
+            locked(path, "busy"),
+            pytest.raises(UserError, match=rf"^busy \(by this process, {os.getpid()}\)"),
+            locked(path, "busy"),
+        ):
             pass
         with locked(path, "busy"):
             pass

@@ -23,14 +23,35 @@ run_tool(main)
 
 
 def shell(command: str, path, *more: str) -> subprocess.CompletedProcess:
-    env = {**os.environ, "PY": sys.executable, "TOOL": TOOL, "OUT": str(path), "PYTHONPATH": str(REPO)}
-    return subprocess.run(["bash", "-c", command, *more], env=env, capture_output=True, text=True, timeout=120, check=False)
+    env = {
+        **os.environ,
+        "PY": sys.executable,
+        "TOOL": TOOL,
+        "OUT": str(path),
+        "PYTHONPATH": str(REPO),
+    }
+    return subprocess.run(
+        ["bash", "-c", command, *more],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
-@pytest.mark.parametrize("command", [
-    '"$PY" -c "$TOOL" "$OUT" | head -1', '"$PY" -c "$TOOL" "$OUT" 2>&1 | head -1', '"$PY" -c "$TOOL" "$OUT" | true',
-    '"$PY" -c "$TOOL" "$OUT" >&-', '"$PY" -c "$TOOL" "$OUT" >&- 2>&-', '"$PY" -c "$TOOL" "$OUT" 2>&-',
-    '"$PY" -c "$TOOL" "$OUT" <&- | head -1'])
+@pytest.mark.parametrize(
+    "command",
+    [
+        '"$PY" -c "$TOOL" "$OUT" | head -1',
+        '"$PY" -c "$TOOL" "$OUT" 2>&1 | head -1',
+        '"$PY" -c "$TOOL" "$OUT" | true',
+        '"$PY" -c "$TOOL" "$OUT" >&-',
+        '"$PY" -c "$TOOL" "$OUT" >&- 2>&-',
+        '"$PY" -c "$TOOL" "$OUT" 2>&-',
+        '"$PY" -c "$TOOL" "$OUT" <&- | head -1',
+    ],
+)
 def test_a_reader_that_goes(command, tmp_path):
     done = shell(f"set -o pipefail; {command}", tmp_path / "f")
     assert done.returncode == 0
@@ -41,7 +62,10 @@ def test_a_reader_that_goes(command, tmp_path):
 def test_a_full_disk_is_one_line(tmp_path):
     done = shell('"$PY" -c "$TOOL" "$OUT" > /dev/full', tmp_path / "f")
     assert done.returncode == 1
-    assert done.stderr == "error: standard output could not be written ([Errno 28] No space left on device)\n"
+    assert (
+        done.stderr
+        == "error: standard output could not be written ([Errno 28] No space left on device)\n"
+    )
 
 
 def test_an_error_with_nobody_to_read_it_keeps_its_exit_code(tmp_path):

@@ -13,11 +13,13 @@ import pytest
 
 from cfnseg.config import Model
 from cfnseg.data.formats.shapes import ShapesDataset
-from cfnseg.engine.checkpoint import save_weights
 from cfnseg.models.build import build_model
+from cfnseg.models.weights import save_weights
 from tests.conftest import ENCODER, REPO
 
-WHEEL = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+WHEEL = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][
+    "wheel"
+]
 SMALL = "data/weights/shapes_cfn.safetensors"
 
 
@@ -34,8 +36,13 @@ def sources(tmp_path_factory) -> Path:
     if (REPO / SMALL).is_file():
         shutil.copy(REPO / SMALL, folder / SMALL)
     else:
-        settings, labels = Model(encoder=ENCODER, encoder_weights=None, width=8), ShapesDataset("val").labels
-        save_weights(folder / SMALL, build_model(settings, len(labels)), settings, labels, {"data": "shapes"})
+        settings, labels = (
+            Model(encoder=ENCODER, encoder_weights=None, width=8),
+            ShapesDataset("val").labels,
+        )
+        save_weights(
+            folder / SMALL, build_model(settings, len(labels)), settings, labels, {"data": "shapes"}
+        )
     return folder
 
 
@@ -53,8 +60,15 @@ def check_contents(package: Path) -> None:
 def run_from(site: Path, folder: Path, *words: str) -> str:
     """The output of ``python -m cfnseg WORDS`` with the package in ``site`` and nothing else of ours."""
     env = {**os.environ, "PYTHONPATH": str(site)}
-    done = subprocess.run([sys.executable, "-m", "cfnseg", *words], cwd=folder, env=env, capture_output=True,
-                          text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "cfnseg", *words],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -65,7 +79,9 @@ def check_commands(site: Path, folder: Path) -> None:
     run_from(site, folder, "recipes", "--copy", "camvid_cfn_large", ".")
     assert [path.name for path in folder.iterdir()] == ["camvid_cfn_large.py"]
     text = run_from(site, folder, "train", "camvid_cfn_large.py", "--help")
-    assert "(default: 1.5)" in text  # its model.test_scale; the recipe that it derives from has 1.25
+    assert (
+        "(default: 1.5)" in text
+    )  # its model.test_scale; the recipe that it derives from has 1.25
 
 
 def test_the_wheels_layout(sources, tmp_path):
@@ -76,18 +92,36 @@ def test_the_wheels_layout(sources, tmp_path):
         shutil.copytree(sources / package, site / package)
     for source, target in WHEEL["force-include"].items():
         (site / target).parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if (sources / source).is_dir() else shutil.copy)(sources / source, site / target)
+        (shutil.copytree if (sources / source).is_dir() else shutil.copy)(
+            sources / source, site / target
+        )
     check_contents(site / "cfnseg")
     check_commands(site, folder)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("hatchling"), reason="needs hatchling: pip install -e .[dev]")
+@pytest.mark.skipif(
+    not importlib.util.find_spec("hatchling"), reason="needs hatchling: pip install -e .[dev]"
+)
 def test_the_wheel(sources, tmp_path):
     site, folder = tmp_path / "site", tmp_path / "empty"
     folder.mkdir()
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
-                    "--wheel-dir", tmp_path, sources], check=True, timeout=240)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            tmp_path,
+            sources,
+        ],
+        check=True,
+        timeout=240,
+    )
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
@@ -113,5 +147,7 @@ def test_the_small_model_segments_from_the_wheel(sources, tmp_path):
     shutil.copy(sources / SMALL, site / "cfnseg" / "weights")
     Image.fromarray(render(7)[0]).save(folder / "photo.png")
     text = run_from(site, folder, "infer", "photo.png", "--device", "cpu")
-    assert text.startswith("no --weights: shapes_cfn.safetensors is used, trained on the built-in scenes")
+    assert text.startswith(
+        "no --weights: shapes_cfn.safetensors is used, trained on the built-in scenes"
+    )
     assert Image.open(folder / "out" / "photo_mask.png").size == (256, 192)

@@ -50,8 +50,10 @@ def read_sample(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
     image_source, mask_source = sources(dataset, index)
     image, ids = _array(dataset.image(index), image_source, "image", (3,)), read_ids(dataset, index)
     if image.shape[:2] != ids.shape:
-        raise UserError(f"{mask_source}: the mask is {ids.shape[1]}x{ids.shape[0]}, its image {image_source} is "
-                        f"{image.shape[1]}x{image.shape[0]}")
+        raise UserError(
+            f"{mask_source}: the mask is {ids.shape[1]}x{ids.shape[0]}, its image {image_source} is "
+            f"{image.shape[1]}x{image.shape[0]}"
+        )
     return image, dataset.labels.encode(ids, mask_source)
 
 
@@ -75,11 +77,19 @@ def read_ids(dataset: Dataset, index: int) -> np.ndarray:
 def _array(value: object, source: object, what: str, channels: tuple[int, ...]) -> np.ndarray:
     """``value`` if it is (H, W, *channels) uint8, else UserError: a user's own data set may err."""
     array = isinstance(value, np.ndarray)
-    if array and value.dtype == np.uint8 and value.ndim == 2 + len(channels) and value.shape[2:] == channels and value.size:
+    if (
+        array
+        and value.dtype == np.uint8
+        and value.ndim == 2 + len(channels)
+        and value.shape[2:] == channels
+        and value.size
+    ):
         return value
     found = f"{value.dtype} of shape {value.shape}" if array else type(value).__name__
     expected = ", ".join(["H", "W", *map(str, channels)])
-    raise UserError(f"{source}: the {what} is {found}, expected a NumPy array ({expected}) of uint8")
+    raise UserError(
+        f"{source}: the {what} is {found}, expected a NumPy array ({expected}) of uint8"
+    )
 
 
 class FileDataset:
@@ -141,8 +151,11 @@ def hold_out(dataset: Dataset, prefix: str) -> tuple[Subset, Subset]:
     held = [i for i, name in enumerate(dataset.names) if name.startswith(prefix)]
     rest = sorted(set(range(len(dataset.names))) - set(held))
     if not held or not rest:
-        raise UserError(f"data.holdout {prefix!r} matches {len(held)} of {len(dataset.names)} training "
-                        f"images, the first of which is {dataset.names[0]}", code=2)
+        raise UserError(
+            f"data.holdout {prefix!r} matches {len(held)} of {len(dataset.names)} training "
+            f"images, the first of which is {dataset.names[0]}",
+            code=2,
+        )
     return Subset(dataset, rest), Subset(dataset, held)
 
 
@@ -158,11 +171,29 @@ def fingerprint(dataset: Dataset) -> str:
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-USUAL_ROOT = {"voc": "data", "voc_aug": "data", "cityscapes": "data/cityscapes", "camvid": "data/camvid", "coco": "data/coco",
-              "coco_voc": "data/coco", "coco_stuff": "data/coco", "ade20k": "data", "folder": "data/folder"}
-READERS = {"voc": voc.pairs, "voc_aug": voc.pairs_aug, "cityscapes": cityscapes.pairs, "camvid": camvid.pairs,
-           **{name: functools.partial(coco.pairs, name=name) for name in ("coco", "coco_voc", "coco_stuff")},
-           "ade20k": ade20k.pairs, "folder": folder.pairs}
+USUAL_ROOT = {
+    "voc": "data",
+    "voc_aug": "data",
+    "cityscapes": "data/cityscapes",
+    "camvid": "data/camvid",
+    "coco": "data/coco",
+    "coco_voc": "data/coco",
+    "coco_stuff": "data/coco",
+    "ade20k": "data",
+    "folder": "data/folder",
+}
+READERS = {
+    "voc": voc.pairs,
+    "voc_aug": voc.pairs_aug,
+    "cityscapes": cityscapes.pairs,
+    "camvid": camvid.pairs,
+    **{
+        name: functools.partial(coco.pairs, name=name)
+        for name in ("coco", "coco_voc", "coco_stuff")
+    },
+    "ade20k": ade20k.pairs,
+    "folder": folder.pairs,
+}
 
 
 def open_dataset(name: str, root: str, split: str, download: bool = False) -> Dataset:
@@ -186,12 +217,16 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
     if name == "shapes":
         return shapes.ShapesDataset(split)
     if name not in READERS:
-        raise UserError(f"data.name {name!r} is unknown; there are {', '.join([*READERS, 'shapes'])}",
-                        code=2)
+        raise UserError(
+            f"data.name {name!r} is unknown; there are {', '.join([*READERS, 'shapes'])}", code=2
+        )
     path = Path(root or USUAL_ROOT[name]).expanduser()
     if download:
         if not name.startswith("voc"):
-            raise UserError(f"data.download fetches VOC and SBD alone; get {name} with: "
-                            f"python tools/prepare_data.py {name}", code=2)
+            raise UserError(
+                f"data.download fetches VOC and SBD alone; get {name} with: "
+                f"python tools/prepare_data.py {name}",
+                code=2,
+            )
         download_voc(path, aug=name == "voc_aug")
     return FileDataset(*READERS[name](path, split))

@@ -11,7 +11,15 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import BmpImagePlugin, Image, ImageFile, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+)
 
 from cfnseg.errors import UserError
 
@@ -20,14 +28,34 @@ PNG = b"\x89PNG\r\n\x1a\n"
 FILLING = bytes(16)  # replaces the end marker of a JPEG
 ORIENTATION = 0x0112  # EXIF's tag
 # errors of decoders for damaged data
-FAULTS = (OSError, ValueError, ArithmeticError, SyntaxError, struct.error, Image.DecompressionBombError)
-OPENERS = {PNG: PngImagePlugin.PngImageFile, b"\xff\xd8": JpegImagePlugin.JpegImageFile,
-           b"BM": BmpImagePlugin.BmpImageFile,
-           **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImagePlugin.TiffImageFile)}
+FAULTS = (
+    OSError,
+    ValueError,
+    ArithmeticError,
+    SyntaxError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+OPENERS = {
+    PNG: PngImagePlugin.PngImageFile,
+    b"\xff\xd8": JpegImagePlugin.JpegImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImagePlugin.TiffImageFile),
+}
 LOSSLESS = ("BMP", "DIB", "GIF", "PNG", "TIFF")  # formats that masks may have
 # lossless compressions of TIFF
-KEPT = (None, "raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "group3", "group4",
-        "lzma", "zstd")
+KEPT = (
+    None,
+    "raw",
+    "packbits",
+    "tiff_lzw",
+    "tiff_deflate",
+    "tiff_adobe_deflate",
+    "group3",
+    "group4",
+    "lzma",
+    "zstd",
+)
 
 
 class Mask(NamedTuple):
@@ -87,10 +115,14 @@ def decode_mask(data: bytes, source: object) -> Mask:
     try:
         values, bits = stored_samples(data, source)
     except NoIds as error:
-        raise UserError(f"{source}: {error}, expected one id per pixel: an 8-bit gray or palette PNG") from None
+        raise UserError(
+            f"{source}: {error}, expected one id per pixel: an 8-bit gray or palette PNG"
+        ) from None
     if values.dtype.kind == "f" or values.min(initial=0) < 0 or values.max(initial=0) > 255:
-        raise UserError(f"{source}: the mask has {values.dtype} ids from {values.min()} up to "
-                        f"{values.max()}, expected whole numbers from 0 to 255 (instance ids?)")
+        raise UserError(
+            f"{source}: the mask has {values.dtype} ids from {values.min()} up to "
+            f"{values.max()}, expected whole numbers from 0 to 255 (instance ids?)"
+        )
     return Mask(values.astype(np.uint8, copy=False), bits)
 
 
@@ -108,7 +140,9 @@ def stored_samples(data: bytes, source: object) -> tuple[np.ndarray, int]:
 def shown_pixels(data: bytes) -> tuple[np.ndarray, str, bool]:
     """The pixels that a viewer shows, (H, W, 3) or gray (H, W); Pillow's mode; may it be lossy?"""
     with _opened(data) as image:
-        lossy = image.format not in LOSSLESS or (image.format == "TIFF" and image.info.get("compression") not in KEPT)
+        lossy = image.format not in LOSSLESS or (
+            image.format == "TIFF" and image.info.get("compression") not in KEPT
+        )
         mode = image.mode
         return np.asarray(image.convert("L" if mode in ("1", "L") else "RGB")), mode, lossy
 
@@ -168,7 +202,9 @@ def _png_samples(data: bytes) -> tuple[np.ndarray, int]:
     if b"acTL" in chunks:
         raise NoIds("the mask is an animation")
     if _turned(chunks.get(b"eXIf", [b""])[0]):
-        raise NoIds("the mask has an EXIF orientation, and programs disagree on which side of it is up")
+        raise NoIds(
+            "the mask has an EXIF orientation, and programs disagree on which side of it is up"
+        )
     header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, interlace)
     parts = [_chunk(b"IDAT", part) for part in chunks.get(b"IDAT", [])]
     plain = b"".join([PNG, _chunk(b"IHDR", header), *parts, _chunk(b"IEND", b"")])
@@ -194,7 +230,9 @@ def _png_chunks(data: bytes) -> tuple[tuple[int, ...], dict[bytes, list[bytes]]]
         if kind in (b"IHDR", b"PLTE", b"IDAT") and _checksum(kind, content) != data[at - 4 : at]:
             raise ValueError(f"the checksum of a part is wrong ({kind.decode()})")
         chunks.setdefault(kind, []).append(content)
-    width, height, depth, color, _, _, interlace = struct.unpack(">IIBBBBB", chunks.get(b"IHDR", [b""])[0])
+    width, height, depth, color, _, _, interlace = struct.unpack(
+        ">IIBBBBB", chunks.get(b"IHDR", [b""])[0]
+    )
     _demand_size(width, height)
     packed = sum(map(len, chunks.get(b"IDAT", [])))
     if width * height * depth > 8 * 1040 * (packed + 64):  # deflate reaches 1032 to 1
@@ -217,13 +255,13 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
     gray. At the end of the bytes it fails instead. So a picture in one scan loses its end marker;
     the filling only serves the decoder's read-ahead. Raises ValueError for a file without its end.
     """
-    channels, size, whole, at = 3, (1, 1), False, 2
+    channels, size, one_scan, at = 3, (1, 1), False, 2
     sequential, several, cells, interval = False, False, 0, 0
     while at + 4 <= len(data):
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if data[at] != 0xFF:
             raise ValueError("damaged between its segments")
-        if marker == 0xFF:  # filling
+        if marker == 0xFF:  # fill byte
             at += 1
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
@@ -234,13 +272,13 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
         if marker == 0xDD:
             interval = int.from_bytes(data[at + 4 : at + 6], "big")
         if marker == 0xDA:
-            whole = sequential and data[at + 4 : at + 5] == bytes([channels])
+            one_scan = sequential and data[at + 4 : at + 5] == bytes([channels])
             break
         at += 2 + length
     _demand_size(*size)
     # searching from the end takes a tenth of the time; an MPF segment announces a second picture
     end = (data.find if several else data.rfind)(b"\xff\xd9", at)
-    if whole:
+    if one_scan:
         end = end if end > 0 else len(data)
         if interval:
             restarts = re.findall(rb"\xff([\xd0-\xd7])", data[at:end])
@@ -274,7 +312,9 @@ def _decoded(data: bytes, flags: int, size: tuple[int, int]) -> np.ndarray:
     except cv2.error:  # no memory
         image = None
     if image is None:
-        raise ValueError(f"its data is damaged or ends before the last of {size[0]}x{size[1]} pixels")
+        raise ValueError(
+            f"its data is damaged or ends before the last of {size[0]}x{size[1]} pixels"
+        )
     return image
 
 
@@ -286,7 +326,9 @@ def _demand_size(width: int, height: int) -> None:
 def _opened(data: bytes) -> Image.Image:
     """`PIL.Image.open` with the limit `MOST_PIXELS`, without changing Pillow's global limit."""
     stream = io.BytesIO(data)
-    opener = next((opener for start, opener in OPENERS.items() if data.startswith(start)), Image.open)
+    opener = next(
+        (opener for start, opener in OPENERS.items() if data.startswith(start)), Image.open
+    )
     image = opener(stream)
     _demand_size(*image.size)
     large = image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0)
@@ -312,7 +354,9 @@ def _other_samples(data: bytes) -> tuple[np.ndarray, int]:
     """`_png_samples` for BMP, GIF and TIFF; NoIds for other formats."""
     with _opened(data) as image:
         if image.format not in LOSSLESS:
-            raise NoIds(f"the file is a {image.format}, which may change pixel values a little", shown=True)
+            raise NoIds(
+                f"the file is a {image.format}, which may change pixel values a little", shown=True
+            )
         _demand_one_picture(image)
         bits = _demand_plain_tiff(image) if image.format == "TIFF" else 8
         if image.mode not in ("1", "L", "P") and not image.mode.startswith(("I", "F")):
@@ -330,13 +374,19 @@ def _other_samples(data: bytes) -> tuple[np.ndarray, int]:
 def _demand_plain_tiff(image: TiffImagePlugin.TiffImageFile) -> int:
     """`Mask.bits` of a TIFF; NoIds if its tags make the ids ambiguous."""
     if image.info.get("compression") not in KEPT:
-        raise NoIds(f"the mask's compression ({image.info['compression']}) changes pixel values a little",
-                    shown=True)
+        raise NoIds(
+            f"the mask's compression ({image.info['compression']}) changes pixel values a little",
+            shown=True,
+        )
     if image.tag_v2.get(262) == 0:
-        raise NoIds("the mask is a TIFF in which white is zero, and programs disagree whether that "
-                    "inverts its ids")
+        raise NoIds(
+            "the mask is a TIFF in which white is zero, and programs disagree whether that "
+            "inverts its ids"
+        )
     if image.tag_v2.get(274, 1) != 1:
-        raise NoIds("the mask has an orientation tag, and programs disagree on which side of it is up")
+        raise NoIds(
+            "the mask has an orientation tag, and programs disagree on which side of it is up"
+        )
     depth = image.tag_v2.get(258, (1,))[0]
     return depth if image.tag_v2.get(262) == 1 and depth in (1, 2, 4) else 8
 

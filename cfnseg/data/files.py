@@ -47,7 +47,11 @@ def read_mask(path: str | Path) -> np.ndarray:
 def read_stored(path: str | Path) -> Mask:
     """As `read_mask`, with the file's bits per gray pixel."""
     path = Path(path)
-    return Mask(read_sbd_mask(path), 8) if path.suffix == ".mat" else decode_mask(read_bytes(path), path)
+    return (
+        Mask(read_sbd_mask(path), 8)
+        if path.suffix == ".mat"
+        else decode_mask(read_bytes(path), path)
+    )
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -78,8 +82,10 @@ def few_bits(masks: list[Path], what: str) -> bool:
     """
     few = bool(masks) and all(mask_bits(path) < 8 for path in masks)
     if few:
-        note(f"the {len(masks)} {what} have fewer than 8 bits a gray pixel; "
-             "their stored values are the ids, so white in 1 bit is id 1, not 255")
+        note(
+            f"the {len(masks)} {what} have fewer than 8 bits a gray pixel; "
+            "their stored values are the ids, so white in 1 bit is id 1, not 255"
+        )
     return few
 
 
@@ -99,24 +105,38 @@ def read_text(path: Path) -> str:
     Raises UserError for a missing file or another encoding, with the line of the first wrong byte.
     """
     data = read_bytes(path)
-    marks = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-             (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+    marks = (
+        (codecs.BOM_UTF8, "utf-8-sig"),
+        (codecs.BOM_UTF32_LE, "utf-32"),
+        (codecs.BOM_UTF32_BE, "utf-32"),
+        (codecs.BOM_UTF16_LE, "utf-16"),
+        (codecs.BOM_UTF16_BE, "utf-16"),
+    )
     encoding = next((name for mark, name in marks if data.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in data:
-        raise UserError(f"{path}: zero bytes, as UTF-16 without a byte-order mark has them; "
-                        "save the file as UTF-8")
+        raise UserError(
+            f"{path}: zero bytes, as UTF-16 without a byte-order mark has them; "
+            "save the file as UTF-8"
+        )
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         name, byte = encoding.upper().removesuffix("-SIG"), data[error.start]
-        raise UserError(f"{path}, line {line}: not {name} (byte 0x{byte:02x}); "
-                        "save the file as UTF-8") from None
+        raise UserError(
+            f"{path}, line {line}: not {name} (byte 0x{byte:02x}); save the file as UTF-8"
+        ) from None
 
 
 def is_hidden(name: str) -> bool:
     """Whether a name belongs to an operating system: ``._x.png``, ``.DS_Store``, ``Thumbs.db``."""
-    return name.startswith(".") or name.lower() in ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir")
+    return name.startswith(".") or name.lower() in (
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "__macosx",
+        "@eadir",
+    )
 
 
 def list_files(folder: Path, deep: bool = False) -> list[Path]:
@@ -164,7 +184,9 @@ def by_key(files: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
     """Files by `name_key` of their path relative to ``folder``, without suffix."""
     found: dict[str, list[Path]] = {}
     for path in files:
-        found.setdefault(name_key(path.relative_to(folder).with_suffix("").as_posix()), []).append(path)
+        found.setdefault(name_key(path.relative_to(folder).with_suffix("").as_posix()), []).append(
+            path
+        )
     return found
 
 
@@ -177,7 +199,9 @@ def partners(names: Iterable[str], folder: Path, suffix: str) -> dict[str, Path]
     there = by_key((p for p in list_files(folder, deep=True) if p.suffix.lower() == suffix), folder)
     found = {name: there[key] for name in names if (key := name_key(name)) in there}
     if twice := next((paths for paths in found.values() if len(paths) > 1), None):
-        raise UserError(f"{folder} has two files of one name, {twice[0].name!a} and {twice[1].name!a}; keep one")
+        raise UserError(
+            f"{folder} has two files of one name, {twice[0].name!a} and {twice[1].name!a}; keep one"
+        )
     return {name: paths[0] for name, paths in found.items()}
 
 
@@ -191,9 +215,14 @@ def note(text: str) -> None:
 def note_left_out(folder: Path, others: list[Path]) -> None:
     """Note how many files of ``folder`` have no image suffix."""
     if others:
-        kinds = ", ".join(f"{n} {suffix}" for suffix, n in Counter(p.suffix.lower() or p.name for p in others).most_common(5))
-        note(f"{len(others)} files in {folder} are left out, as they are no images by their suffix "
-             f"({kinds}); expected *{' *'.join(IMAGE_TYPES)}")
+        kinds = ", ".join(
+            f"{n} {suffix}"
+            for suffix, n in Counter(p.suffix.lower() or p.name for p in others).most_common(5)
+        )
+        note(
+            f"{len(others)} files in {folder} are left out, as they are no images by their suffix "
+            f"({kinds}); expected *{' *'.join(IMAGE_TYPES)}"
+        )
 
 
 def existing(path: Path, what: str, remedy: str) -> Path:
@@ -206,7 +235,11 @@ def existing(path: Path, what: str, remedy: str) -> Path:
 
 def nearby(folder: Path) -> str:
     """The first names in a folder, for a message."""
-    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir() if not is_hidden(p.name)) if folder.is_dir() else []
+    names = (
+        sorted(p.name + "/" * p.is_dir() for p in folder.iterdir() if not is_hidden(p.name))
+        if folder.is_dir()
+        else []
+    )
     return ", ".join(names[:8]) or "nothing"
 
 
@@ -217,7 +250,9 @@ def nonempty(pairs: Iterable[T], folder: Path, pattern: str) -> list[T]:
     raise UserError(f"0 images matched {folder}/{pattern}; {folder} has {nearby(folder)}")
 
 
-def paired(images: Path, masks: Path, remedy: str = "", deep: bool = False) -> list[tuple[Path, Path]]:
+def paired(
+    images: Path, masks: Path, remedy: str = "", deep: bool = False
+) -> list[tuple[Path, Path]]:
     """Each image of a folder and its mask ``<name>.png`` in another, sorted by name.
 
     Files without an image suffix are left out, with a note.
@@ -237,10 +272,14 @@ def paired(images: Path, masks: Path, remedy: str = "", deep: bool = False) -> l
     drawn = partners(names, masks, ".png")
     if missing := [p for p, name in zip(found, names) if name not in drawn]:
         first = ", ".join(p.relative_to(images).as_posix() for p in missing[:3])
-        raise UserError(f"{len(missing)} of {len(found)} images in {images} have no mask "
-                        f"{masks}/<name>.png, first {first}" + f". {remedy}" * bool(remedy))
+        raise UserError(
+            f"{len(missing)} of {len(found)} images in {images} have no mask "
+            f"{masks}/<name>.png, first {first}" + f". {remedy}" * bool(remedy)
+        )
     used = Counter(drawn[name] for name in names)  # names may differ only in suffix or Unicode form
     if twice := next((mask for mask, count in used.items() if count > 1), None):
-        raise UserError(f"{images} has two images for the mask {twice}: "
-                        "names without their suffix must be unique")
+        raise UserError(
+            f"{images} has two images for the mask {twice}: "
+            "names without their suffix must be unique"
+        )
     return [(image, drawn[name]) for image, name in zip(found, names)]

@@ -40,15 +40,23 @@ class LabelMap:
         ValueError: an id twice or outside 0..255, or more than 255 classes.
     """
 
-    def __init__(self, labels: Iterable[Label], ignore: Iterable[int] = (255,), void: int = 255) -> None:
+    def __init__(
+        self, labels: Iterable[Label], ignore: Iterable[int] = (255,), void: int = 255
+    ) -> None:
         self.labels = tuple(labels)
         self.ignore = tuple(sorted(ignore))
         self.void = void
         ids = [label.id for label in self.labels]
-        if (len(set(ids)) != len(ids) or len(ids) > 255 or set(ids) & set(self.ignore)
-                or not all(0 <= i <= 255 for i in (*ids, *self.ignore, void))):
-            raise ValueError("labels: up to 255 ids, distinct, in 0..255 and not ignored, expected; "
-                             f"got {ids}, ignored {self.ignore}")
+        if (
+            len(set(ids)) != len(ids)
+            or len(ids) > 255
+            or set(ids) & set(self.ignore)
+            or not all(0 <= i <= 255 for i in (*ids, *self.ignore, void))
+        ):
+            raise ValueError(
+                "labels: up to 255 ids, distinct, in 0..255 and not ignored, expected; "
+                f"got {ids}, ignored {self.ignore}"
+            )
         self._encode = np.full(256, -1, np.int16)
         self._encode[list(self.ignore)] = IGNORE
         self._encode[ids] = np.arange(len(ids))
@@ -75,8 +83,10 @@ class LabelMap:
         if (train < 0).any():
             ids, counts = np.unique(mask[train < 0], return_counts=True)
             found = ", ".join(f"id {i} ({n} px)" for i, n in zip(ids[:8], counts[:8]))
-            raise UserError(f"{source}: unknown label {found}; the {len(self)} classes have ids "
-                            f"{[label.id for label in self.labels]} and {list(self.ignore)} is ignored")
+            raise UserError(
+                f"{source}: unknown label {found}; the {len(self)} classes have ids "
+                f"{[label.id for label in self.labels]} and {list(self.ignore)} is ignored"
+            )
         return train.astype(np.uint8)
 
     def demand_one_meaning(self, mask: Mask, source: object, alone: bool) -> None:
@@ -98,19 +108,28 @@ class LabelMap:
         if mask.bits == 8 or not mask.ids.size:
             return
         used, factor = np.flatnonzero(np.bincount(mask.ids.ravel())), 255 // ((1 << mask.bits) - 1)
-        stored, stretched = (self._encode[used] >= 0).all(), (self._encode[used * factor] >= 0).all()
+        stored, stretched = (
+            (self._encode[used] >= 0).all(),
+            (self._encode[used * factor] >= 0).all(),
+        )
         if stretched and used[-1] and not (stored and alone):
             others = "" if alone else ", others have 8"
             bits = f"{mask.bits} bit{'s' * (mask.bits > 1)} a gray pixel{others}"
-            raise UserError(f"{source}: the mask has {bits}: its value {used[-1]} may be id {used[-1]}, "
-                            f"or {used[-1] * factor} saved in less space; save all masks with 8 bits a pixel")
+            raise UserError(
+                f"{source}: the mask has {bits}: its value {used[-1]} may be id {used[-1]}, "
+                f"or {used[-1] * factor} saved in less space; save all masks with 8 bits a pixel"
+            )
 
     def encode_counts(self, pairs: np.ndarray) -> np.ndarray | None:
         """Counts by two raw ids (256, 256) -> counts by train ids (C, C + 1); None for unknown ids.
 
         The last column counts the second mask's ignored ids.
         """
-        ids, ignore, unknown = [label.id for label in self.labels], list(self.ignore), self._encode < 0
+        ids, ignore, unknown = (
+            [label.id for label in self.labels],
+            list(self.ignore),
+            self._encode < 0,
+        )
         if pairs[unknown].any() or pairs[:, unknown].any():
             return None
         rows = pairs[ids]
@@ -145,7 +164,11 @@ class LabelMap:
     @classmethod
     def from_dict(cls, data: dict) -> LabelMap:
         """The label map that `to_dict` described."""
-        return cls([Label(int(i), str(n), tuple(c)) for i, n, c in data["labels"]], data["ignore"], data["void"])
+        return cls(
+            [Label(int(i), str(n), tuple(c)) for i, n, c in data["labels"]],
+            data["ignore"],
+            data["void"],
+        )
 
 
 class ClassNames:
@@ -184,21 +207,31 @@ def read_classes(path: str | Path) -> LabelMap:
         fields = line.split("#")[0].split()
         if not fields:
             continue
-        numbers = [int(f) for f in (fields[0], *fields[2:]) if f.isascii() and f.isdigit() and int(f) <= 255]
+        numbers = [
+            int(f)
+            for f in (fields[0], *fields[2:])
+            if f.isascii() and f.isdigit() and int(f) <= 255
+        ]
         if len(fields) != 5 or len(numbers) != 4 or not fields[1].isprintable():
-            raise UserError(f"{path}, line {number}: expected `id name r g b` with numbers in 0..255, "
-                            f"got {line!r}")
+            raise UserError(
+                f"{path}, line {number}: expected `id name r g b` with numbers in 0..255, "
+                f"got {line!r}"
+            )
         label = Label(numbers[0], name_key(fields[1]), tuple(numbers[1:]))
         if label.name.lower() == "void":
             ignore.add(label.id)
             continue
         for other in labels:
             if other.name == label.name:
-                raise UserError(f"{path}, line {number}: the classes {other.id} and {label.id} are both "
-                                f"called {label.name}; give each a name of its own")
+                raise UserError(
+                    f"{path}, line {number}: the classes {other.id} and {label.id} are both "
+                    f"called {label.name}; give each a name of its own"
+                )
             if other.color == label.color:
-                note(f"{path}, line {number}: {other.name} and {label.name} have the same colour; "
-                     "pictures cannot tell them apart")
+                note(
+                    f"{path}, line {number}: {other.name} and {label.name} have the same colour; "
+                    "pictures cannot tell them apart"
+                )
         labels.append(label)
     if not labels:
         raise UserError(f"{path}: no class in it; expected lines of `id name r g b`")

@@ -26,6 +26,7 @@ from cfnseg.errors import UserError
 T = TypeVar("T")
 R = TypeVar("R")
 
+
 class Batch(dict):
     """A training batch: the samples' fields stacked.
 
@@ -37,8 +38,10 @@ class Batch(dict):
 def steps_per_epoch(images: int, batch: int) -> int:
     """Complete batches of an epoch; UserError if there is none."""
     if batch > images:
-        raise UserError(f"train.batch {batch} is more than the {images} training images; "
-                        f"set --train.batch {images} or less")
+        raise UserError(
+            f"train.batch {batch} is more than the {images} training images; "
+            f"set --train.batch {images} or less"
+        )
     return images // batch
 
 
@@ -52,11 +55,22 @@ class StepBatches:
         UserError: the processes cannot share the batch evenly.
     """
 
-    def __init__(self, images: int, batch: int, seed: int, start: int, stop: int, rank: int = 0,
-                 world: int = 1) -> None:
+    def __init__(
+        self,
+        images: int,
+        batch: int,
+        seed: int,
+        start: int,
+        stop: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         if batch % world:
-            raise UserError(f"train.batch {batch} is the total batch and cannot be shared by {world} "
-                            "processes evenly", code=2)
+            raise UserError(
+                f"train.batch {batch} is the total batch and cannot be shared by {world} "
+                "processes evenly",
+                code=2,
+            )
         self.images, self.batch, self.seed, self.rank, self.world = images, batch, seed, rank, world
         self.start, self.stop = start, stop
         self.per_epoch = steps_per_epoch(images, batch)
@@ -70,7 +84,10 @@ class StepBatches:
         for step in range(self.start, self.stop):
             epoch, position = divmod(step, self.per_epoch)
             if epoch != known:
-                known, order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.images)
+                known, order = (
+                    epoch,
+                    np.random.default_rng([self.seed, epoch]).permutation(self.images),
+                )
             first = position * self.batch + self.rank * share
             yield [(epoch, int(i)) for i in order[first : first + share]]
 
@@ -78,7 +95,14 @@ class StepBatches:
 HELD = {signal.SIGINT, signal.SIGTERM}  # sent to the process group; the main process decides
 
 
-def parallel(function: Callable[[T], R], items: Iterable[T], workers: int, *, ahead: int = 2, pin: bool = False) -> Iterator[R]:
+def parallel(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    workers: int,
+    *,
+    ahead: int = 2,
+    pin: bool = False,
+) -> Iterator[R]:
     """Yield ``function(item)`` of each item, in order, computed by ``workers`` processes.
 
     For a batch an item is a list of indices, and the function returns the batch. The processes
@@ -97,8 +121,16 @@ def parallel(function: Callable[[T], R], items: Iterable[T], workers: int, *, ah
     Raises:
         UserError: as ``function`` raises it.
     """
-    loader = DataLoader(_Results(function), batch_size=None, sampler=items, num_workers=workers, collate_fn=_unchanged,
-                        pin_memory=pin, worker_init_fn=_start_worker, prefetch_factor=ahead if workers else None)
+    loader = DataLoader(
+        _Results(function),
+        batch_size=None,
+        sampler=items,
+        num_workers=workers,
+        collate_fn=_unchanged,
+        pin_memory=pin,
+        worker_init_fn=_start_worker,
+        prefetch_factor=ahead if workers else None,
+    )
     # a child inherits the mask, so no signal finds it before `_start_worker` has run
     if blocks := workers > 0 and hasattr(signal, "sigwaitinfo"):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
@@ -150,14 +182,25 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def train_batches(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform,
-                  order: StepBatches, workers: int, pin: bool = False) -> Iterator[Batch]:
+def train_batches(
+    dataset: Dataset | ImageSet,
+    transform: TrainTransform | ImageTransform,
+    order: StepBatches,
+    workers: int,
+    pin: bool = False,
+) -> Iterator[Batch]:
     """The batches of ``order``, by `parallel`. Raises UserError as `read_sample`."""
-    return parallel(functools.partial(_batch, dataset, transform, order.seed), order, workers, ahead=4, pin=pin)
+    return parallel(
+        functools.partial(_batch, dataset, transform, order.seed), order, workers, ahead=4, pin=pin
+    )
 
 
-def _batch(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransform, seed: int,
-           keys: list[tuple[int, int]]) -> Batch:
+def _batch(
+    dataset: Dataset | ImageSet,
+    transform: TrainTransform | ImageTransform,
+    seed: int,
+    keys: list[tuple[int, int]],
+) -> Batch:
     samples = []
     for epoch, index in keys:
         if isinstance(dataset, ImageSet):
@@ -167,12 +210,15 @@ def _batch(dataset: Dataset | ImageSet, transform: TrainTransform | ImageTransfo
         own = int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0])
         samples.append(transform(image, target, dataset.names[index], own))
     *fields, names = zip(*samples)
-    stacked = {f: torch.from_numpy(np.stack(values)) for f, values in zip(samples[0]._fields, fields)}
+    stacked = {
+        f: torch.from_numpy(np.stack(values)) for f, values in zip(samples[0]._fields, fields)
+    }
     return Batch(stacked, names=list(names))
 
 
-def whole_images(dataset: Dataset, workers: int, rank: int = 0, world: int = 1,
-                 limit: int | None = None) -> Iterator[tuple[int, Tensor, Tensor]]:
+def whole_images(
+    dataset: Dataset, workers: int, rank: int = 0, world: int = 1, limit: int | None = None
+) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Every image once, uncropped: (index, image (3, H, W) uint8, train ids (H, W) uint8).
 
     Process ``rank`` of ``world`` gets every world-th image; no image is repeated to make the shares
@@ -187,8 +233,14 @@ def _whole(dataset: Dataset, index: int) -> tuple[int, Tensor, Tensor]:
     return index, torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)
 
 
-def labelled_images(dataset: ImageSet, transform: ImageTransform, batch: int, workers: int,
-                    rank: int = 0, world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+def labelled_images(
+    dataset: ImageSet,
+    transform: ImageTransform,
+    batch: int,
+    workers: int,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Every image once: (indices (N,), images (N, 3, h, w) uint8).
 
     Process ``rank`` of ``world`` gets every world-th image.
@@ -198,8 +250,12 @@ def labelled_images(dataset: ImageSet, transform: ImageTransform, batch: int, wo
     return parallel(functools.partial(_labelled, dataset, transform), batches, workers)
 
 
-def _labelled(dataset: ImageSet, transform: ImageTransform, indices: range) -> tuple[Tensor, Tensor]:
-    images = [transform(dataset.image(i), dataset.targets[i], dataset.names[i]).image for i in indices]
+def _labelled(
+    dataset: ImageSet, transform: ImageTransform, indices: range
+) -> tuple[Tensor, Tensor]:
+    images = [
+        transform(dataset.image(i), dataset.targets[i], dataset.names[i]).image for i in indices
+    ]
     return torch.tensor(indices), torch.from_numpy(np.stack(images))
 
 

@@ -23,24 +23,35 @@ def find_masks(folder: Path, names: list[str]) -> tuple[list[Path], list[Path]]:
     Raises:
         UserError: no such folder; images without a mask or with two (count, and the first ones).
     """
-    existing(folder, "the folder of predictions",
-             "Give a folder that has <image name>.png for every image.")
+    existing(
+        folder,
+        "the folder of predictions",
+        "Give a folder that has <image name>.png for every image.",
+    )
     pngs = [p for p in list_files(folder) if p.suffix.lower() == ".png"]
     files = by_key(pngs, folder)
     stems = [name.replace("/", "_") for name in names]
-    found = [files.get(name_key(stem), []) + files.get(name_key(f"{stem}_mask"), []) for stem in stems]
+    found = [
+        files.get(name_key(stem), []) + files.get(name_key(f"{stem}_mask"), []) for stem in stems
+    ]
     if missing := [stem for stem, here in zip(stems, found) if not here]:
         first = missing[0]
-        raise UserError(f"no prediction for {len(missing)} of {len(names)} images: neither {first}.png "
-                        f"nor {first}_mask.png in {folder}, which has {len(pngs)} PNG files{_more(missing)}")
+        raise UserError(
+            f"no prediction for {len(missing)} of {len(names)} images: neither {first}.png "
+            f"nor {first}_mask.png in {folder}, which has {len(pngs)} PNG files{_more(missing)}"
+        )
     if twice := [stem for stem, here in zip(stems, found) if len(here) > 1]:
         several = f"{len(twice)} images have" if len(twice) > 1 else "1 image has"
         first = " and ".join(path.name for path in found[stems.index(twice[0])][:2])
-        raise UserError(f"{several} two predictions in {folder}, first {first}; keep one{_more(twice)}")
+        raise UserError(
+            f"{several} two predictions in {folder}, first {first}; keep one{_more(twice)}"
+        )
     used = Counter(here[0] for here in found)
     if both := next((path for path, count in used.items() if count > 1), None):
-        raise UserError(f"{both} would be the prediction of two images, whose names differ in / and _ "
-                        "alone; rename one of them")
+        raise UserError(
+            f"{both} would be the prediction of two images, whose names differ in / and _ "
+            "alone; rename one of them"
+        )
     return [here[0] for here in found], sorted(set(pngs) - used.keys())
 
 
@@ -49,7 +60,9 @@ def _more(stems: list[str]) -> str:
     return more if len(stems) > 1 else ""
 
 
-def demand_raw_ids(labels: LabelMap, used: np.ndarray, hits: np.ndarray, as_train: np.ndarray) -> None:
+def demand_raw_ids(
+    labels: LabelMap, used: np.ndarray, hits: np.ndarray, as_train: np.ndarray
+) -> None:
     """Raise UserError if predictions look like train ids instead of raw ids.
 
     They do if all ids are below the number of classes, some are not raw ids or several classes
@@ -67,10 +80,12 @@ def demand_raw_ids(labels: LabelMap, used: np.ndarray, hits: np.ndarray, as_trai
     if alike and (ids - raw or (as_train > 0).sum() > 1) and as_train.sum() > 2 * hits.sum():
         first = labels.labels[0]
         few = ", ".join(map(str, sorted(ids)[:5])) + ", ..." * (len(ids) > 5)
-        raise UserError(f"the predictions hold train ids (0 to {len(labels) - 1}; here {few}), expected "
-                        f"the raw ids of the data set ({first.name} is {first.id}): {as_train.sum():,} "
-                        f"pixels are right as train ids, {hits.sum():,} as raw ids. "
-                        "Map them with LabelMap.decode")
+        raise UserError(
+            f"the predictions hold train ids (0 to {len(labels) - 1}; here {few}), expected "
+            f"the raw ids of the data set ({first.name} is {first.id}): {as_train.sum():,} "
+            f"pixels are right as train ids, {hits.sum():,} as raw ids. "
+            "Map them with LabelMap.decode"
+        )
 
 
 def read_prediction(path: Path, labels: LabelMap, shape: tuple[int, ...]) -> np.ndarray:
@@ -81,8 +96,9 @@ def read_prediction(path: Path, labels: LabelMap, shape: tuple[int, ...]) -> np.
     return labels.encode(read_predicted_ids(path, labels, shape), path)
 
 
-def read_predicted_ids(path: Path, labels: LabelMap, shape: tuple[int, ...], alone: bool = True,
-                       reference: str = "") -> np.ndarray:
+def read_predicted_ids(
+    path: Path, labels: LabelMap, shape: tuple[int, ...], alone: bool = True, reference: str = ""
+) -> np.ndarray:
     """A predicted mask as (H, W) uint8 raw ids, unknown ids included.
 
     Args:

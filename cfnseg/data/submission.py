@@ -27,14 +27,22 @@ from cfnseg.data.predictions import find_masks, read_predicted_ids
 from cfnseg.errors import UserError, unknown
 from cfnseg.storage import write_atomic
 
-SERVERS = {"voc": "http://host.robots.ox.ac.uk:8080",
-           "cityscapes": "https://www.cityscapes-dataset.com/submit"}
+SERVERS = {
+    "voc": "http://host.robots.ox.ac.uk:8080",
+    "cityscapes": "https://www.cityscapes-dataset.com/submit",
+}
 FORMATS = {"voc": voc, "cityscapes": cityscapes}
 LEGAL = {"voc": range(21), "cityscapes": range(34)}
 
 
-def submission(server: str, masks: Path, root: str = "", split: str = "test", out: Path | None = None,
-               competition: str = "comp5") -> Path:
+def submission(
+    server: str,
+    masks: Path,
+    root: str = "",
+    split: str = "test",
+    out: Path | None = None,
+    competition: str = "comp5",
+) -> Path:
     """Check a folder of masks and pack it for a server. The same masks give the same bytes.
 
     Args:
@@ -61,19 +69,26 @@ def submission(server: str, masks: Path, root: str = "", split: str = "test", ou
     images = FORMATS[server].images(Path(root or USUAL_ROOT[server]).expanduser(), split)
     files, extra = find_masks(masks, [image.stem for image in images])
     if extra:
-        raise UserError(f"{masks} has {len(extra)} PNG files that belong to no image of {split}, "
-                        f"first {extra[0].name}; move them away")
+        raise UserError(
+            f"{masks} has {len(extra)} PNG files that belong to no image of {split}, "
+            f"first {extra[0].name}; move them away"
+        )
     _demand_sound(server, files, images)
     suffix, write = (".tgz", _write_tgz) if server == "voc" else (".zip", _write_zip)
     out = out or masks.with_name(f"{masks.resolve().name}_{server}_{split}{suffix}")
     if server == "voc":
-        folder, palette = f"results/VOC2012/Segmentation/{competition}_{split}_cls", voc.LABELS.palette()
+        folder, palette = (
+            f"results/VOC2012/Segmentation/{competition}_{split}_cls",
+            voc.LABELS.palette(),
+        )
         names = [f"{folder}/{image.stem}.png" for image in images]
     else:
         palette, names = None, [i.name.replace(cityscapes.TAIL, "_labelIds.png") for i in images]
     members = ((name, _png(read_mask(file), palette)) for name, file in zip(names, files))
     write_atomic(out, lambda temporary: write(temporary, members))
-    print(f"{out}: {len(files)} masks, {out.stat().st_size / 1e6:.1f} MB; hand it in at {SERVERS[server]}")
+    print(
+        f"{out}: {len(files)} masks, {out.stat().st_size / 1e6:.1f} MB; hand it in at {SERVERS[server]}"
+    )
     return out
 
 
@@ -84,24 +99,32 @@ def _demand_sound(server: str, files: list[Path], images: list[Path]) -> None:
     for file, image in track(list(zip(files, images)), "check", console=Console(stderr=True)):
         try:
             width, height = image_size(image)
-            mask = read_predicted_ids(file, labels, (height, width), alone, f"its image {width}x{height}")
+            mask = read_predicted_ids(
+                file, labels, (height, width), alone, f"its image {width}x{height}"
+            )
         except UserError as error:
             faults.append(str(error).replace(str(file), file.name))
             continue
         ids = set(np.flatnonzero(np.bincount(mask.ravel())).tolist())
         used |= ids
         if illegal := sorted(ids - set(legal)):
-            faults.append(f"{file.name} has the ids {illegal[:8]}, the server knows {legal[0]} to {legal[-1]}"
-                          + "; 255 is no answer, every pixel needs a class" * (255 in illegal))
+            faults.append(
+                f"{file.name} has the ids {illegal[:8]}, the server knows {legal[0]} to {legal[-1]}"
+                + "; 255 is no answer, every pixel needs a class" * (255 in illegal)
+            )
     known = used - {255}
     trained = {label.id for label in labels.labels}
     if server == "cityscapes" and max(known, default=19) < 19 and known - trained:
-        raise UserError(f"the masks hold train ids (0 to 18; here {sorted(used)}), the server wants label "
-                        "ids (road 7, car 26, ...): write them with cfnseg's LabelMap.write, as "
-                        "tools/infer.py does, or map them by cityscapesscripts' labels.py")
+        raise UserError(
+            f"the masks hold train ids (0 to 18; here {sorted(used)}), the server wants label "
+            "ids (road 7, car 26, ...): write them with cfnseg's LabelMap.write, as "
+            "tools/infer.py does, or map them by cityscapesscripts' labels.py"
+        )
     if faults:
-        raise UserError(f"{len(faults)} of {len(files)} masks cannot be handed in: {'; '.join(faults[:3])}"
-                        + " ..." * (len(faults) > 3))
+        raise UserError(
+            f"{len(faults)} of {len(files)} masks cannot be handed in: {'; '.join(faults[:3])}"
+            + " ..." * (len(faults) > 3)
+        )
 
 
 def _png(mask: np.ndarray, palette: np.ndarray | None = None) -> bytes:
@@ -114,7 +137,11 @@ def _png(mask: np.ndarray, palette: np.ndarray | None = None) -> bytes:
 
 
 def _write_tgz(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed, tarfile.open(mode="w", fileobj=packed) as tar:
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed,
+        tarfile.open(mode="w", fileobj=packed) as tar,
+    ):
         for name, data in members:
             info = tarfile.TarInfo(name)  # owner, group and time are 0
             info.size = len(data)

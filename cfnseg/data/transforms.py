@@ -20,8 +20,10 @@ def _refuse_agpl() -> None:
         version = importlib.metadata.version("albumentationsx")
     except importlib.metadata.PackageNotFoundError:
         return
-    raise UserError(f"albumentationsx {version} (AGPL) is installed and shadows albumentations; "
-                    "pip uninstall albumentationsx && pip install --force-reinstall albumentations==2.0.8")
+    raise UserError(
+        f"albumentationsx {version} (AGPL) is installed and shadows albumentations; "
+        "pip uninstall albumentationsx && pip install --force-reinstall albumentations==2.0.8"
+    )
 
 
 _refuse_agpl()
@@ -98,19 +100,28 @@ def resize(window: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
         return window[: rows.filled, : columns.filled]
     smaller = min(rows.factor, columns.factor) < 1
     # by factors, not by size: cv2 keeps the phase where the crop covers a fraction of a pixel
-    resized = cv2.resize(window, None, fx=columns.factor, fy=rows.factor,
-                         interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    resized = cv2.resize(
+        window,
+        None,
+        fx=columns.factor,
+        fy=rows.factor,
+        interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR,
+    )
     return resized[: rows.filled, : columns.filled]
 
 
 def resize_mask(mask: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
     """The same window of an (H, W) mask; each pixel takes the id at its centre."""
-    y, x = (np.minimum(s.start + ((np.arange(s.filled) + 0.5) / s.factor).astype(int), s.stop - 1)
-            for s in (rows, columns))
+    y, x = (
+        np.minimum(s.start + ((np.arange(s.filled) + 0.5) / s.factor).astype(int), s.stop - 1)
+        for s in (rows, columns)
+    )
     return np.take(mask[y, columns.start : columns.stop], x - columns.start, 1)
 
 
-def crop_region(size: tuple[int, int], rows: Span, columns: Span, crop: tuple[int, int], mirrored: bool) -> np.ndarray:
+def crop_region(
+    size: tuple[int, int], rows: Span, columns: Span, crop: tuple[int, int], mirrored: bool
+) -> np.ndarray:
     """The place of a crop in the full image.
 
     Args:
@@ -122,15 +133,19 @@ def crop_region(size: tuple[int, int], rows: Span, columns: Span, crop: tuple[in
     Returns:
         (4,) float32 x0, y0, x1, y1 in widths and heights; outside [0, 1] for padding.
     """
-    (y0, y1), (x0, x1) = (((s.start - s.before / s.factor) / n, (s.start + (c - s.before) / s.factor) / n)
-                          for s, n, c in zip((rows, columns), size, crop))
+    (y0, y1), (x0, x1) = (
+        ((s.start - s.before / s.factor) / n, (s.start + (c - s.before) / s.factor) / n)
+        for s, n, c in zip((rows, columns), size, crop)
+    )
     return np.array([1 - x1, y0, 1 - x0, y1] if mirrored else [x0, y0, x1, y1], np.float32)
 
 
 def colour_jitter(strength: float) -> A.ColorJitter:
     """Brightness, contrast, saturation and hue, with probability 0.8; ``strength`` in [0, 1]."""
     reach = 0.8 * strength
-    return A.ColorJitter(brightness=reach, contrast=reach, saturation=reach, hue=0.2 * reach, p=0.8 * bool(reach))
+    return A.ColorJitter(
+        brightness=reach, contrast=reach, saturation=reach, hue=0.2 * reach, p=0.8 * bool(reach)
+    )
 
 
 def seeded(transform: A.BasicTransform, rng: np.random.Generator) -> A.BasicTransform:
@@ -159,7 +174,9 @@ class TrainTransform:
         """A sample of an (H, W, 3) image and its (H, W) train ids, determined by ``seed``."""
         rng = np.random.default_rng(seed)
         scale = rng.uniform(*self.scale)
-        rows, columns = (draw_span(n, c, scale, rng.random()) for n, c in zip(mask.shape, self.crop))
+        rows, columns = (
+            draw_span(n, c, scale, rng.random()) for n, c in zip(mask.shape, self.crop)
+        )
         mirrored = self.flip and rng.random() < 0.5
         window = image[rows.start : rows.stop, columns.start : columns.stop]
         if scale >= 1:
@@ -216,7 +233,11 @@ class ImageTransform:
             steps = [A.RandomResizedCrop((height, width), scale=(low, min(high, 1.0)))]
         else:
             steps = [*cover, A.RandomCrop(height, width) if train else A.CenterCrop(height, width)]
-        self.steps = [*steps, *[A.HorizontalFlip(p=0.5)] * (train and settings.flip), colour_jitter(settings.photometric * train)]
+        self.steps = [
+            *steps,
+            *[A.HorizontalFlip(p=0.5)] * (train and settings.flip),
+            colour_jitter(settings.photometric * train),
+        ]
         self.fixed = not (train and (settings.flip or settings.photometric or low < 1))
 
     def __call__(self, image: np.ndarray, target: int, name: str, seed: int = 0) -> LabelledSample:
@@ -225,4 +246,6 @@ class ImageTransform:
             rng = np.random.default_rng(seed)
             for step in self.steps:
                 image = seeded(step, rng)(image=image)["image"]
-        return LabelledSample(np.ascontiguousarray(image.transpose(2, 0, 1)), np.asarray(target), name)
+        return LabelledSample(
+            np.ascontiguousarray(image.transpose(2, 0, 1)), np.asarray(target), name
+        )

@@ -1,7 +1,7 @@
-"""What masks mean that have no plain ids: colours, gray values of a palette, multiplied or shifted ids, 16 bits.
+"""What masks without plain ids mean: colours, a palette's gray, multiplied or shifted ids.
 
-A form says which raw id each value of such a mask stands for. One mask may fit several: the forms are chosen for all masks
-of a data set together, the one that explains most of them first.
+A form maps the values of such a mask to raw ids. One mask may fit several forms. So they are chosen
+for all masks of a data set together, the one that explains most masks first.
 """
 
 from __future__ import annotations
@@ -11,23 +11,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cfnseg.data.decode import Mask
 from cfnseg.data.formats import voc
 from cfnseg.data.labels import LabelMap
-from cfnseg.doctor.examine import MaskFacts
+from cfnseg.doctor.reading import MaskFacts, Record, pack_pixels
+from cfnseg.errors import UserError
 
 SMEAR = 32  # furthest that compression moves a channel of most pixels
-CLEAR = 0.6  # share of the pixels that have to be near a class's colour in a smeared mask; a photograph has about 0.1
+CLEAR = 0.6  # least share of pixels near a class's colour in a smeared mask; a photograph has 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """How a mask's values stand for raw ids; two forms are equal if they are the same object.
+    """How a mask's values stand for raw ids. Two forms are equal iff they are the same object.
 
     Attributes:
         kind: of the finding.
         text: what has happened to the ids.
         table: value -> raw id.
-        smeared: values beside those of the table stand for the nearest colour's.
+        smeared: a value outside the table stands for the nearest colour's id.
     """
 
     kind: str
@@ -36,107 +38,140 @@ class Form:
     smeared: bool = False
 
     def ids(self, values: np.ndarray) -> np.ndarray:
-        """The raw ids of values, int64; -1 where the form has none."""
+        """The raw ids of (n,) values, int64; -1 where the form has none."""
+        if self is PLAIN:
+            return values.astype(np.int64)
         if self.smeared:
             known = np.array(sorted(self.table))
-            nearest = np.abs(channels(values)[:, None] - channels(known)[None]).max(-1).argmin(1) if len(values) else values
-            values = known[nearest]
+            values = known[_distances(values, known).argmin(1)]
         return np.array([self.table.get(int(v), -1) for v in values], np.int64)
 
 
 PLAIN = Form("", "", {})
 
 
-def pack(color: tuple[int, ...]) -> int:
+def decoded(pixels: np.ndarray, form: Form | None) -> tuple[np.ndarray, np.ndarray]:
+    """A mask's raw ids by its form: (n,) int64 ids, -1 = unknown, and each pixel's index (H, W).
+
+    ``pixels`` are as `cfnseg.doctor.reading.open_mask` returns them. Without a form they are ids.
+    """
+    values, index = np.unique(pack_pixels(pixels), return_inverse=True)
+    return (form or PLAIN).ids(values), index.reshape(pixels.shape[:2])
+
+
+def pack(color: Sequence[int]) -> int:
     """A colour as 0xRRGGBB."""
     return int(color[0]) << 16 | int(color[1]) << 8 | int(color[2])
 
 
 def channels(values: np.ndarray) -> np.ndarray:
     """(n, 3) int64 in 0..255 of n packed colours."""
-    return np.stack([np.asarray(values, np.int64) >> shift & 255 for shift in (16, 8, 0)], -1)
+    return np.asarray(values, np.int64)[:, None] >> np.array([16, 8, 0]) & 255
 
 
-def luminance(color: tuple[int, int, int]) -> int:
-    """The gray that Pillow makes of a colour: ITU-R BT.601 in 16-bit fixed point."""
-    return (color[0] * 19595 + color[1] * 38470 + color[2] * 7471 + 0x8000) >> 16
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.abs(channels(a)[:, None] - channels(b)).max(-1)
 
 
 def assign(masks: list[MaskFacts], labels: LabelMap) -> list[Form | None]:
-    """For each mask the form that it is in: `PLAIN` for ids that are all known, None if nothing explains its values.
+    """The form of each mask: `PLAIN` if it has only known ids, None if nothing explains its values.
 
-    Where all masks with ids fit a form that explains some of them, it is taken for all: a mask of the one class 0 looks
-    plain in any form.
+    Where all masks with ids fit a form that explains some of them, all get it: a mask of the one
+    class 0 looks plain in any form.
     """
     forms: list[Form | None] = [None] * len(masks)
     known = {*(label.id for label in labels.labels), *labels.ignore}
-    gray = [i for i, m in enumerate(masks) if not (m.colored or m.lossy or _deep(m))]  # nothing brings back ids that a JPEG has blurred
-    deep = [i for i, m in enumerate(masks) if not m.colored and _deep(m)]
-    colored = [i for i, m in enumerate(masks) if m.colored]
+    gray, deep, colored = (
+        [i for i, m in enumerate(masks) if m.unexplained == kind]
+        for kind in ("unknown-id", "mask-deep", "unknown-color")
+    )
+    gray = [i for i in gray if not masks[i].lossy]  # no form brings back ids that a JPEG blurred
     for i in gray:
-        if (palette := _reordered(masks[i], labels)) is not None:
-            forms[i] = palette
-        elif known.issuperset(masks[i].values.tolist()):
-            forms[i] = PLAIN
+        plain = PLAIN if known.issuperset(masks[i].values.tolist()) else None
+        forms[i] = _reordered(masks[i], labels) or plain
     ids = [i for i in gray if forms[i] in (None, PLAIN)]
-    if (whole := _of_all([masks[i] for i in ids], labels)) is not None:
+    if whole := _of_all([masks[i] for i in ids], labels):
         for i in ids:
             forms[i] = whole
-    _explain(forms, masks, [i for i in gray if forms[i] is None], gray_forms(labels), everywhere=ids)
-    _explain(forms, masks, deep, deep_forms(labels))
-    _explain(forms, masks, colored, colour_forms(labels))
+    _explain(forms, masks, [i for i in gray if forms[i] is None], _gray_forms(labels), ids)
+    wide = [
+        Form(
+            "mask-deep",
+            f"each id was multiplied by {factor} when 8 bits became 16",
+            {v * factor: v for v in known},
+        )
+        for factor in (257, 256)
+    ]
+    instances = {1000 * v + k: v for v in known for k in range(1000)}
+    wide.append(
+        Form(
+            "mask-deep",
+            "the values are instance ids, 1000 x class + number",
+            {v: v for v in known if v} | instances,
+        )
+    )
+    _explain(forms, masks, deep, wide)
+    _explain(
+        forms,
+        masks,
+        colored,
+        [
+            Form("mask-colors", "the colours are those of the classes", colour_table(labels)),
+            Form(
+                "mask-colors",
+                "red, green and blue are equal and hold the id",
+                {pack((v, v, v)): v for v in known},
+            ),
+        ],
+    )
     for i in colored:
-        if forms[i] is None:
-            forms[i] = _smeared(masks[i], labels)
+        forms[i] = forms[i] or _smeared(masks[i], labels)
     return forms
 
 
-def gray_forms(labels: LabelMap) -> list[Form]:
-    """Forms of 8-bit masks, the likelier of two that explain the same first."""
+def _gray_forms(labels: LabelMap) -> list[Form]:
+    """Forms of 8-bit masks; of two that explain the same, the likelier comes first."""
     ids = [label.id for label in labels.labels]
+    top = max(ids)
     void = {255: 255} if 255 in labels.ignore else {}
     forms = []
-    for factor in range(255 // max(1, max(ids)), 1, -1):
+    for factor in range(255 // max(1, top), 1, -1):
         table = void | {v * factor: v for v in (*labels.ignore, *ids) if v * factor <= 255}
         forms.append(Form("mask-scaled", f"each id is multiplied by {factor}", table))
     if len(ids) > 2:
-        top = max(ids)
-        forms.append(Form("mask-scaled", f"the ids 0 to {top} are stretched to 0 to 255",
-                          {value: i for round_ in (int, round) for i in ids for value in [round_(i * 255 / top)]}))
-    own = {label.id: label.color for label in labels.labels}
-    colormaps = (("classes' colours", own), ("VOC palette's colours", {i: voc.color(i) for i in ids}))
-    for name, colors in colormaps:
-        forms.append(Form("mask-luminance", f"the gray values are the brightness of the {name}", void | _grays(colors)))
+        table = {cut(i * 255 / top): i for cut in (int, round) for i in ids}
+        forms.append(Form("mask-scaled", f"the ids 0 to {top} are stretched to 0 to 255", table))
+    for name, colors in (
+        ("classes' colours", {x.id: x.color for x in labels.labels}),
+        ("VOC palette's colours", {i: voc.color(i) for i in ids}),
+    ):
+        text = f"the gray values are the brightness of the {name}"
+        forms.append(Form("mask-luminance", text, void | _grays(colors)))
     return forms
 
 
-def deep_forms(labels: LabelMap) -> list[Form]:
-    """Forms of masks with values above 255."""
-    known = [*(label.id for label in labels.labels), *labels.ignore]
-    return [Form("mask-deep", "each id was multiplied by 257 when 8 bits became 16", {v * 257: v for v in known}),
-            Form("mask-deep", "each id was multiplied by 256 when 8 bits became 16", {v * 256: v for v in known}),
-            Form("mask-deep", "the values are instance ids, 1000 x class + number",
-                 {v: v for v in known if v} | {1000 * v + k: v for v in known for k in range(1000)})]
-
-
-def colour_forms(labels: LabelMap) -> list[Form]:
-    """Forms of masks with colours."""
-    known = [*(label.id for label in labels.labels), *labels.ignore]
-    return [Form("mask-colors", "the colours are those of the classes", colour_table(labels)),
-            Form("mask-colors", "red, green and blue are equal and hold the id", {pack((v, v, v)): v for v in known})]
-
-
 def colour_table(labels: LabelMap) -> dict[int, int]:
-    """0xRRGGBB -> raw id; white and black stand for ignored pixels unless a class has them, and a colour that two have for none."""
+    """0xRRGGBB -> raw id, without colours that two classes share.
+
+    White and black stand for ignored pixels unless a class has them.
+    """
     colors = [pack(label.color) for label in labels.labels]
-    table = {pack(rgb): labels.void for rgb in ((255, 255, 255), (0, 0, 0))}
+    table = dict.fromkeys((0xFFFFFF, 0), labels.void)
     table |= {c: label.id for c, label in zip(colors, labels.labels)}
     return {c: i for c, i in table.items() if colors.count(c) < 2}
 
 
-def _explain(forms: list[Form | None], masks: list[MaskFacts], wrong: list[int], candidates: list[Form],
-             everywhere: Sequence[int] = ()) -> None:
-    """Give the masks ``wrong`` the candidates that explain most of them, in place; to all of ``everywhere`` one that fits them all."""
+def _explain(
+    forms: list[Form | None],
+    masks: list[MaskFacts],
+    wrong: list[int],
+    candidates: list[Form],
+    everywhere: Sequence[int] = (),
+) -> None:
+    """Give the masks ``wrong`` the candidates that explain most of them, in place.
+
+    A candidate that fits all of ``everywhere`` is given to all of them.
+    """
     values = {i: set(masks[i].values.tolist()) for i in {*wrong, *everywhere}}
     while wrong:
         best, explained = PLAIN, []
@@ -154,61 +189,98 @@ def _explain(forms: list[Form | None], masks: list[MaskFacts], wrong: list[int],
 
 
 def _evidence(values: list[set[int]], form: Form) -> int:
-    """How many classes are seen through the form, without those whose value would be the same in another."""
+    """How many classes the form shows, without those that have the same value in other forms."""
     if form.kind in ("mask-colors", "mask-deep"):
         return 2
     return len({form.table[v] for v in set().union(*values) if v not in (0, 255)})
 
 
-def _deep(mask: MaskFacts) -> bool:
-    return mask.values.dtype.kind == "f" or bool(len(mask.values) and (mask.values.min() < 0 or mask.values.max() > 255))
-
-
 def _of_all(masks: list[MaskFacts], labels: LabelMap) -> Form | None:
-    """A form that only all masks together show: two values 0 and 255, or ids that count from 1."""
+    """A form that only all masks together show: the two values 0 and 255, or ids from 1."""
     seen = {int(v) for mask in masks for v in mask.values}
     ids = [label.id for label in labels.labels]
+    low, top = min(ids), max(ids)
     if seen == {0, 255} and 255 not in ids and len(ids) > 1:
-        table = {0: min(ids), 255: max(ids)} if len(ids) == 2 else {}
+        table = {0: low, 255: top} if len(ids) == 2 else {}
         return Form("mask-binary", "every mask has only the values 0 and 255", table)
-    counted = seen - set(labels.ignore)
-    shifted = {i + 1: i for i in ids}
-    if max(ids) + 1 in counted and min(ids) not in counted and counted <= shifted.keys():
-        table = {v: v for v in labels.ignore} | shifted
-        return Form("mask-shifted", f"ids count from {min(ids) + 1} where {min(ids)} is expected", table)
+    counted, shifted = seen - set(labels.ignore), {i + 1: i for i in ids}
+    if top + 1 in counted and low not in counted and counted <= shifted.keys():
+        return Form(
+            "mask-shifted",
+            f"ids count from {low + 1} where {low} is expected",
+            {v: v for v in labels.ignore} | shifted,
+        )
     return None
 
 
 def _grays(colors: dict[int, tuple[int, int, int]]) -> dict[int, int]:
-    """Gray value -> id of colours that went through gray; other programs round differently by one."""
+    """Gray value -> id of colours that went through gray.
+
+    The gray is Pillow's: ITU-R BT.601 in 16-bit fixed point. Other programs may differ by one.
+    """
+    exact = {
+        i: (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16 for i, (r, g, b) in colors.items()
+    }
+    grays = list(exact.values())
     table: dict[int, int] = {}
-    exact = {i: luminance(color) for i, color in colors.items()}
     for step in (0, -1, 1):
         for i, value in exact.items():
-            if list(exact.values()).count(value) == 1:
+            if grays.count(value) == 1:
                 table.setdefault(value + step, i)
     return table
 
 
 def _reordered(mask: MaskFacts, labels: LabelMap) -> Form | None:
-    """The form of a palette mask whose palette gives most of its ids another class's colour: a program sorted the palette anew."""
-    if mask.palette is None or not len(mask.values) or mask.values.max() >= len(mask.palette):
+    """The form of a palette mask in which most ids have another class's colour.
+
+    A program has sorted its palette anew.
+    """
+    if mask.palette is None or mask.values.max(initial=0) >= len(mask.palette):
         return None
-    by_color, table = colour_table(labels), {}
-    for value in mask.values.tolist():
-        table[value] = by_color.get(pack(mask.palette[value]), -1)
-    wrong = [v for v, i in table.items() if i not in (v, -1) and i != labels.void]
-    if -1 in table.values() or len(wrong) < 2 or 2 * len(wrong) <= len(table):
+    by_color = colour_table(labels)
+    table = {v: by_color.get(pack(mask.palette[v]), -1) for v in mask.values.tolist()}
+    wrong = sum(i not in (v, labels.void) for v, i in table.items())
+    if -1 in table.values() or wrong < 2 or 2 * wrong <= len(table):
         return None
-    return Form("mask-palette", "the palette was sorted anew: its colours are the classes', in another order than the ids", table)
+    return Form(
+        "mask-palette",
+        "the palette was sorted anew: its colours are the classes', in another order than the ids",
+        table,
+    )
 
 
 def _smeared(mask: MaskFacts, labels: LabelMap) -> Form | None:
-    """The form of a mask that was compressed like a photograph: most pixels near a class's colour, many colours in between."""
+    """The form of a mask that was compressed like a photograph.
+
+    Most pixels are near a class's colour, with many colours in between.
+    """
     table = colour_table(labels)
-    known = channels(np.array(sorted(table)))
-    distance = np.abs(channels(mask.values)[:, None] - known[None]).max(-1).min(1)
+    near = _distances(mask.values, np.array(sorted(table))).min(1) <= SMEAR
     photo_like = mask.lossy or mask.distinct > 2 * len(table)
-    if not photo_like or mask.counts[distance <= SMEAR].sum() < CLEAR * mask.size[0] * mask.size[1]:
+    if not photo_like or mask.counts[near].sum() < CLEAR * mask.size[0] * mask.size[1]:
         return None
-    return Form("mask-lossy", "the colours are those of the classes, smeared by lossy compression", table, smeared=True)
+    return Form(
+        "mask-lossy",
+        "the colours are those of the classes, smeared by lossy compression",
+        table,
+        smeared=True,
+    )
+
+
+def two_meanings(records: list[Record], labels: LabelMap | None) -> dict[int, str]:
+    """Index -> reason for the masks that `LabelMap.demand_one_meaning` refuses."""
+    masks = {i: r.mask for i, r in enumerate(records) if isinstance(r.mask, MaskFacts)}
+    ordinary = {records[i].pair.split for i, mask in masks.items() if mask.bits == 8}
+    refused = {}
+    for i, mask in masks.items():
+        if labels and mask.bits < 8:
+            pair = records[i].pair
+            try:
+                labels.demand_one_meaning(
+                    Mask(mask.values.astype(np.uint8), mask.bits),
+                    pair.mask,
+                    pair.split not in ordinary,
+                )
+            except UserError as error:
+                refused[i] = str(error).removeprefix(f"{pair.mask}: ")
+    return refused

@@ -1,151 +1,166 @@
-"""What is wrong with the values of the masks, and the classes.txt or the copy that would mend it."""
+"""What is wrong with the masks: values that are no ids, and classes that are absent or rare."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 
-from cfnseg.data.decode import Mask
-from cfnseg.data.labels import LabelMap
-from cfnseg.doctor.classes import written
-from cfnseg.doctor.examine import MOST, MaskFacts, Record
-from cfnseg.doctor.findings import ERROR, Finding, few, many
-from cfnseg.doctor.forms import PLAIN, Form, channels, colour_table
-from cfnseg.doctor.scan import Scan
-from cfnseg.errors import UserError
+from cfnseg.doctor.findings import ERROR, NOTE, WARNING, Case, few, many
+from cfnseg.doctor.fix import VOID_LINES, classes_txt
+from cfnseg.doctor.forms import PLAIN, Form, channels, colour_table, two_meanings
+from cfnseg.doctor.reading import MOST, MaskFacts
+from cfnseg.report import text as words
 
-EXPECTED = "one id per pixel: an 8-bit gray or palette PNG of the ids of the classes, or of ignored ones"
-TITLES = {"mask-colors": "masks with colours in place of ids", "mask-lossy": "masks that lossy compression has blurred",
-          "mask-scaled": "masks with multiplied ids", "mask-luminance": "masks with gray values of a palette in place of ids",
-          "mask-deep": "masks with 16-bit values", "mask-palette": "masks whose palette was sorted anew",
-          "mask-bits": "masks of few bits a pixel, whose ids may be two things",
-          "mask-binary": "masks of 0 and 255", "mask-shifted": "masks whose ids are shifted by one"}
-REMAPPED = ("mask-scaled", "mask-luminance", "mask-binary", "mask-shifted")  # other ids in classes.txt mend these
-VOID_LINES = 32  # most ids that a proposal ignores: more are no labels
+EXPECTED = (
+    "one id per pixel: an 8-bit gray or palette PNG of the ids of the classes, or of ignored ones"
+)
+TITLES = {
+    "mask-colors": "masks with colours in place of ids",
+    "mask-lossy": "masks that lossy compression has blurred",
+    "mask-scaled": "masks with multiplied ids",
+    "mask-luminance": "masks with gray values of a palette in place of ids",
+    "mask-deep": "masks with 16-bit values",
+    "mask-palette": "masks whose palette was sorted anew",
+    "mask-binary": "masks of 0 and 255",
+    "mask-shifted": "masks whose ids are shifted by one",
+}
+# kind without a form -> title, text and fixes
+UNKNOWN = {
+    "mask-unreadable": (
+        "masks that cannot be read",
+        "{name}: {reason}.",
+        ["get these files again", "{fix}  # leaves them out"],
+    ),
+    "mask-bits": (
+        "masks of few bits a pixel, whose ids may be two things",
+        "{name}: {reason}.",
+        ["save all masks with 8 bits a pixel", "{fix}  # leaves these out"],
+    ),
+    "mask-lossy": (
+        TITLES["mask-lossy"],
+        "Such a file, as a JPEG is, does not keep ids: at every edge there are values "
+        "between the ids of the two classes, which are other classes.",
+        ["get the masks as they were before compression", "{fix}  # leaves them out"],
+    ),
+    "mask-deep": (
+        TITLES["mask-deep"],
+        "The values go up to {top:,}, and no rule makes ids of the classes from them.",
+        ["write the masks again with the ids in classes.txt"],
+    ),
+    "photograph": (
+        "masks that look like photographs",
+        "They have thousands of colours: photographs, perhaps images and labels that "
+        "changed places.",
+        ["put masks in labels/ and photographs in images/"],
+    ),
+    "unknown-color": (
+        "masks with colours that are no class's",
+        "They have colours in place of ids, and no line of classes.txt has them: {colors}.",
+        ["give each class its colour in classes.txt, then run this again"],
+    ),
+}
+REMAPPED = ("mask-scaled", "mask-luminance", "mask-binary", "mask-shifted")  # by classes.txt
+HIDDEN = 0.8  # share of ignored pixels from which a mask is named
+RARE, FEW_IMAGES = 1e-4, 3  # share of the counted pixels, and images, below which a class is rare
 
 
-def mask_findings(found: Scan, records: list[Record], forms: list[Form | None]) -> list[Finding]:
-    """Findings about values, each kind with the form it is in.
-
-    Args:
-        found: the data set; labels are known.
-        records: of all pairs.
-        forms: of each record's mask; see `cfnseg.doctor.forms.assign`.
-    """
-    labels = found.labels
-    assert labels is not None
+def mask_findings(case: Case) -> None:
+    """Masks whose values are no ids, by the form that they are in."""
     groups: dict[tuple[str, Form | None], list[int]] = defaultdict(list)
-    undecided = two_meanings(found, records)
-    texts: dict[tuple[str, str], list[Form]] = defaultdict(list)
-    for index, (record, form) in enumerate(zip(records, forms)):
+    undecided = two_meanings(case.records, case.labels)
+    alike: dict[tuple[str, str], Form] = {}  # palettes and smears have one table per mask
+    for i, (record, form) in enumerate(zip(case.records, case.forms)):
         if isinstance(record.mask, str):
-            groups["mask-unreadable", None].append(index)
+            groups["mask-unreadable", None].append(i)
         elif record.mask is None:
             continue
-        elif index in undecided:
-            groups["mask-bits", None].append(index)
-        elif record.mask.lossy and (form is None or form is PLAIN):
-            groups["mask-lossy", None].append(index)
+        elif i in undecided:
+            groups["mask-bits", None].append(i)
+        elif record.mask.lossy and form in (None, PLAIN):
+            groups["mask-lossy", None].append(i)
         elif form is None:
-            groups[unexplained(record.mask), None].append(index)
+            groups[record.mask.unexplained, None].append(i)
         elif form is not PLAIN:
-            known = texts[form.kind, form.text]  # palettes and smears have a table of their own in each mask
-            known.append(form)
-            groups[form.kind, known[0]].append(index)
-    findings = []
+            groups[form.kind, alike.setdefault((form.kind, form.text), form)].append(i)
     for (kind, form), group in groups.items():
-        files = [found.shown(records[i].pair.mask) for i in group]
-        masks = [records[i].mask for i in group]
-        if kind == "mask-unreadable":
-            text = f"{records[group[0]].pair.mask.name}: {masks[0]}."
-            findings.append(Finding(kind, ERROR, "masks that cannot be read", text, EXPECTED, files,
-                                    ["get these files again", "{mend}  # leaves them out"], pairs=group))
-        elif kind == "mask-bits":
-            text = f"{records[group[0]].pair.mask.name}: {undecided[group[0]]}."
-            findings.append(Finding(kind, ERROR, TITLES[kind], text, EXPECTED, files,
-                                    ["save all masks with 8 bits a pixel", "{mend}  # leaves these out"], pairs=group))
-        elif form is not None:
-            findings.append(_recognised(found, records, forms, form, group, files))
-        elif kind == "mask-lossy":
-            text = ("Such a file, as a JPEG is, does not keep ids: at every edge there are values between those of the two classes, "
-                    "which are other classes.")
-            findings.append(Finding(kind, ERROR, TITLES[kind], text, EXPECTED, files,
-                                    ["get the masks as they were before compression", "{mend}  # leaves them out"], pairs=group))
+        masks, classes = [case.masks[i] for i in group if i in case.masks], ""
+        if form is not None:
+            title = TITLES[kind]
+            text, fix, classes = _recognised(case, form, masks)
         elif kind == "unknown-id":
-            findings.append(_unknown_ids(found, masks, files, group))
-        elif kind == "unknown-color":
-            findings.append(_unknown_colors(labels, masks, files, group))
+            title = "masks with unknown ids"
+            text, fix, classes = _unknown_ids(case, masks)
         else:
-            top = max(m.values.max() for m in masks)
-            text = f"The values go up to {top:,}, and no rule makes ids of the classes from them."
-            findings.append(Finding("mask-deep", ERROR, TITLES["mask-deep"], text, EXPECTED, files,
-                                    ["write the masks again with the ids in classes.txt"], pairs=group))
-    return findings
+            photo = kind == "unknown-color" and max(mask.distinct for mask in masks) > MOST
+            title, text, fix = UNKNOWN["photograph" if photo else kind]
+            first = case.records[group[0]]
+            text = text.format(
+                name=first.pair.mask and first.pair.mask.name,
+                colors=_unknown_colors(case, masks),
+                reason=undecided.get(group[0], first.mask),
+                top=max((mask.values.max() for mask in masks), default=0),
+            )
+        case.add(kind, ERROR, title, text, EXPECTED, fix, masks=group, classes=classes)
 
 
-def two_meanings(found: Scan, records: list[Record]) -> dict[int, str]:
-    """The masks of few bits a pixel that `LabelMap.demand_one_meaning` refuses, and why."""
-    if found.labels is None:
-        return {}
-    ordinary = {r.pair.split for r in records if isinstance(r.mask, MaskFacts) and r.mask.bits == 8}
-    refused = {}
-    for index, record in enumerate(records):
-        if isinstance(record.mask, MaskFacts) and record.mask.bits < 8:
-            try:
-                mask = Mask(record.mask.values.astype(np.uint8), record.mask.bits)
-                found.labels.demand_one_meaning(mask, record.pair.mask, record.pair.split not in ordinary)
-            except UserError as error:
-                refused[index] = str(error).removeprefix(f"{record.pair.mask}: ")
-    return refused
+def _recognised(case: Case, form: Form, masks: list[MaskFacts]) -> tuple[str, list[str], str]:
+    """Text, fixes and a classes.txt for masks in a form."""
+    text, fix, classes = f"{form.text[0].upper()}{form.text[1:]}", [], ""
+    if form.kind == "mask-binary":
+        text += "; 255 is ignored unless a class has it, so 0 is the only class left"
+        if not form.table:
+            fix = [f"get the masks that distinguish the {len(case.labels)} classes"]
+    if form.kind == "mask-shifted":
+        text += " (mmsegmentation undoes it with reduce_zero_label)"
+    if form.table:
+        text += f": {_meanings(case, form, masks)}"
+        everything = all(case.forms[i] is form for i in case.masks)
+        if everything and case.data.name == "folder" and form.kind in REMAPPED:
+            ids = _remap(case, form, masks)
+            classes = classes_txt(case, ids) if ids else ""
+        fix.append("{fix}")
+    if form.kind == "mask-lossy":
+        text += (
+            ". Edges will be wrong by a pixel or two: the masks as they were before "
+            "compression are better"
+        )
+    return f"{text}.", fix, classes
 
 
-def remap(labels: LabelMap, form: Form, masks: list[MaskFacts]) -> dict[int, int] | None:
-    """Raw id -> value in the masks, for a classes.txt that reads them as they are; None if an id has two values or none."""
-    seen = {int(v) for mask in masks for v in mask.values}
+def _remap(case: Case, form: Form, masks: list[MaskFacts]) -> dict[int, int] | None:
+    """Id -> value in the masks, for a classes.txt that reads them as they are.
+
+    None if an id has two values or none.
+    """
+    seen, labels = _pixels(masks), case.labels
+    own = {label.id for label in labels.labels}
     ids: dict[int, int] = {}
-    for known in [*(label.id for label in labels.labels), *labels.ignore]:
+    for known in (*own, *labels.ignore):
         values = [value for value, i in form.table.items() if i == known]
         used = [value for value in values if value in seen]
         if len(used) > 1 or (not values and known != 255):
             return None
         if values:
             ids[known] = (used or values)[0]
-    classes = [ids[label.id] for label in labels.labels if label.id in ids]
-    return ids if len(set(classes)) == len(labels) and max(classes) <= 255 else None
+    classes = {ids[i] for i in own & ids.keys()}
+    return ids if len(classes) == len(labels) and max(classes) <= 255 else None
 
 
-def _recognised(found: Scan, records: list[Record], forms: list[Form | None], form: Form, group: list[int], files: list[str]) -> Finding:
-    labels, masks = found.labels, [records[i].mask for i in group]
-    text = f"{form.text[0].upper()}{form.text[1:]}"
-    everything = all(f is form for f, r in zip(forms, records) if isinstance(r.mask, MaskFacts))
-    mend, classes = [], ""
-    if form.kind == "mask-binary":
-        text += "; 255 is ignored unless a class has it, so there is nothing to be told from 0"
-        if not form.table:
-            mend = [f"get the masks that tell the {len(labels)} classes apart"]
-    if form.kind == "mask-shifted":
-        text += " (mmsegmentation undoes it with reduce_zero_label)"
-    if form.table:
-        text += f": {_table(labels, form, masks)}"
-        ids = remap(labels, form, masks) if everything and found.data.name == "folder" and form.kind in REMAPPED else None
-        if ids:
-            classes = written(labels, found.void, ids)
-        mend.append("{mend}")
-    if form.kind == "mask-lossy":
-        text += ". Edges will be wrong by a pixel or two: the masks as they were before compression are better"
-    return Finding(form.kind, ERROR, TITLES[form.kind], f"{text}.", EXPECTED, files, mend, classes, pairs=group)
-
-
-def _table(labels: LabelMap, form: Form, masks: list[MaskFacts]) -> str:
-    """Which value is which class, of those that occur, the most frequent first."""
-    names = {label.id: f"{label.id} {label.name}" for label in labels.labels}
-    pixels: dict[int, int] = defaultdict(int)
+def _pixels(masks: Iterable[MaskFacts]) -> Counter[int]:
+    """Value -> pixels in all masks."""
+    pixels: Counter[int] = Counter()
     for mask in masks:
-        for value, count in zip(mask.values.tolist(), mask.counts.tolist()):
-            pixels[value] += count
-    values = [v for v in sorted(pixels, key=lambda v: -pixels[v]) if v in form.table and form.table[v] in names]
-    shown = [f"{_value(v, masks[0].colored)} is {names[form.table[v]]}" for v in values]
+        pixels.update(dict(zip(mask.values.tolist(), mask.counts.tolist())))
+    return pixels
+
+
+def _meanings(case: Case, form: Form, masks: list[MaskFacts]) -> str:
+    """The class of each value that occurs, the most frequent first."""
+    names = {label.id: f"{label.id} {label.name}" for label in case.labels.labels}
+    found = [(v, form.table.get(v)) for v, _ in _pixels(masks).most_common()]
+    shown = [f"{_value(v, masks[0].colored)} is {names[i]}" for v, i in found if i in names]
     return few(shown) if shown else "only ignored pixels"
 
 
@@ -153,51 +168,143 @@ def _value(value: int, colored: bool) -> str:
     return str(tuple(channels(np.array([value]))[0].tolist())) if colored else str(value)
 
 
-def unexplained(mask: MaskFacts) -> str:
-    """The kind of finding for a mask that is in no form."""
-    if mask.colored:
-        return "unknown-color"
-    return "mask-deep" if mask.values.dtype.kind == "f" or mask.values.min() < 0 or mask.values.max() > 255 else "unknown-id"
+def _unknown_colors(case: Case, masks: list[MaskFacts]) -> str:
+    known = colour_table(case.labels)
+    found = _pixels(mask for mask in masks if mask.colored).most_common()
+    return few([f"{_value(v, True)} ({many(n, 'pixel')})" for v, n in found if v not in known])
 
 
-def _unknown_ids(found: Scan, masks: list[MaskFacts], files: list[str], group: list[int]) -> Finding:
-    labels = found.labels
-    ids = [label.id for label in labels.labels]
-    pixels: dict[int, list[int]] = defaultdict(list)
-    for mask in masks:
-        for value, count in zip(mask.values.tolist(), mask.counts.tolist()):
-            if value not in ids and value not in labels.ignore:
-                pixels[value].append(count)
-    order = sorted(pixels, key=lambda value: -sum(pixels[value]))
-    shown = [f"id {v} ({many(sum(pixels[v]), 'pixel')} in {many(len(pixels[v]), 'mask')})" for v in order]
-    text = f"No class and not ignored: {few(shown)}. The classes have the ids {min(ids)} to {max(ids)}."
-    if max(ids) + 1 in pixels:
-        text += (f" {max(ids) + 1} is one more than the last: either a class is missing in classes.txt, or the masks count from "
-                 f"{min(ids) + 1} and {min(ids)} is unlabelled (mmsegmentation's reduce_zero_label); then every class's line needs an id "
-                 "one higher.")
-    if 0 in pixels and 0 not in ids and max(ids) not in {int(v) for m in masks for v in m.values}:
-        text += f" 0 occurs and {max(ids)} does not: the masks may count from 0 where classes.txt counts from {min(ids)}."
-    mend, classes = [], ""
-    if len(pixels) <= VOID_LINES and found.data.name == "folder":
-        classes = written(labels, found.void, more_void=sorted(pixels))
-        mend = ["give them names in classes.txt", "{mend}  # ignores them"]
-    else:
-        text += " So many values are no ids: they look like a photograph's, or like a blurred or resized mask's."
-    return Finding("unknown-id", ERROR, "masks with unknown ids", text, EXPECTED, files, mend, classes, pairs=group)
+def _unknown_ids(case: Case, masks: list[MaskFacts]) -> tuple[str, list[str], str]:
+    """Text, fixes and a classes.txt for masks with ids that are no class and not ignored."""
+    ids = [label.id for label in case.labels.labels]
+    low, top, pixels = min(ids), max(ids), _pixels(masks)
+    unknown = [v for v, _ in pixels.most_common() if v not in (*ids, *case.labels.ignore)]
+    having = {v: sum(v in mask.values for mask in masks) for v in unknown}
+    shown = few(
+        [f"id {v} ({many(pixels[v], 'pixel')} in {many(having[v], 'mask')})" for v in unknown]
+    )
+    text = f"No class and not ignored: {shown}. The classes have the ids {low} to {top}."
+    if top + 1 in unknown:
+        text += (
+            f" {top + 1} is one more than the last: either a class is missing in classes.txt, "
+            f"or the masks count from {low + 1} and {low} is unlabelled (mmsegmentation's "
+            "reduce_zero_label); then every class's line needs an id one higher."
+        )
+    if 0 in unknown and top not in pixels:
+        text += (
+            f" 0 occurs and {top} does not: the masks may count from 0 where classes.txt "
+            f"counts from {low}."
+        )
+    if len(unknown) <= VOID_LINES and case.data.name == "folder":
+        fix = ["give them names in classes.txt", "{fix}  # ignores them"]
+        return text, fix, classes_txt(case, more_void=unknown)
+    return (
+        f"{text} So many values are no ids: they look like a photograph's, or like a blurred "
+        "or resized mask's.",
+        [],
+        "",
+    )
 
 
-def _unknown_colors(labels: LabelMap, masks: list[MaskFacts], files: list[str], group: list[int]) -> Finding:
-    table = colour_table(labels)
-    pixels: dict[int, int] = defaultdict(int)
-    for mask in masks:
-        for value, count in zip(mask.values.tolist(), mask.counts.tolist()):
-            if value not in table:
-                pixels[value] += count
-    shown = [f"{_value(v, True)} ({many(pixels[v], 'pixel')})" for v in sorted(pixels, key=lambda v: -pixels[v])]
-    if max(mask.distinct for mask in masks) > MOST:
-        text = "They have thousands of colours: photographs, perhaps images and labels that changed places."
-        mend = ["put masks in labels/ and photographs in images/"]
-        return Finding("unknown-color", ERROR, "masks that look like photographs", text, EXPECTED, files, mend, pairs=group)
-    text = f"They have colours in place of ids, and these are in no line of classes.txt: {few(shown)}."
-    return Finding("unknown-color", ERROR, "masks with colours that are no class's", text, EXPECTED, files,
-                   ["give each class its colour in classes.txt, then run this again"], pairs=group)
+def count(case: Case) -> np.ndarray:
+    """(pairs, C + 2) int64 pixels of each class, ignored, unknown; zeros without a readable mask.
+
+    Masks in a known form count as what they mean.
+    """
+    size = len(case.labels)
+    column = {label.id: c for c, label in enumerate(case.labels.labels)}
+    column |= dict.fromkeys(case.labels.ignore, size)
+    rows = np.zeros((len(case.pairs), size + 2), np.int64)
+    for i, mask in case.masks.items():
+        form = case.forms[i]
+        ids = (form or PLAIN).ids(mask.values).tolist()
+        if mask.colored and form is None:
+            ids = [-1] * len(ids)
+        np.add.at(rows[i], [column.get(k, size + 1) for k in ids], mask.counts)
+    return rows
+
+
+def totals(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each class's pixels and images, (C,) int64, and share of the counted pixels, float64."""
+    pixels = rows[:, :-2].sum(0)
+    return pixels, (rows[:, :-2] > 0).sum(0), pixels / max(1, pixels.sum())
+
+
+def count_findings(case: Case) -> None:
+    """Each split's absent and rare classes, and masks that count for little."""
+    for split, role in case.roles.items():
+        own = np.array(case.members(split), np.int64)
+        masks = int(case.rows[own].any(1).sum())
+        _ignored(case, split, own)
+        if case.rows[own, :-2].any():
+            _absent(case, split, role, masks, *totals(case.rows[own]))
+
+
+def _absent(
+    case: Case,
+    split: str,
+    role: str,
+    masks: int,
+    pixels: np.ndarray,
+    images: np.ndarray,
+    share: np.ndarray,
+) -> None:
+    names = case.labels.names
+    severity, text = {
+        "train": (
+            ERROR,
+            " A class without a pixel cannot be learnt, and its output stays in the net.",
+        ),
+        "val": (WARNING, " Such a class has no IoU here; where it is predicted it counts as 0."),
+        "other": (NOTE, ""),
+    }[role]
+    if absent := [name for name, n in zip(names, pixels) if n == 0]:
+        fix = ["add images with these classes"]
+        if case.data.name == "folder":
+            fix.append("or take their lines out of classes.txt")
+        case.add(
+            "class-absent",
+            severity,
+            f"classes absent from {split}",
+            f"{', '.join(absent)}: no pixel in {many(masks, 'mask')}.{text}",
+            "some pixels of every class",
+            fix if role == "train" else [],
+        )
+    scarce = (pixels > 0) & ((share < RARE) | (images < min(FEW_IMAGES, masks)))
+    if scarce.any():
+        rare = [c for c in np.argsort(share, kind="stable") if scarce[c]]
+        text = few(
+            [
+                f"{names[c]} ({many(int(pixels[c]), 'pixel')}, {words.share(share[c])}, "
+                f"{many(int(images[c]), 'image')})"
+                for c in rare
+            ]
+        )
+        case.add(
+            "class-rare",
+            NOTE,
+            f"rare classes in {split}",
+            f"{text}.",
+            "",
+            ["--loss.class-weights median"] if role == "train" else [],
+        )
+
+
+def _ignored(case: Case, split: str, own: np.ndarray) -> None:
+    rows = case.rows[own]
+    share = np.where(rows[:, -1] == 0, rows[:, -2] / np.maximum(1, rows.sum(1)), 0)
+    nothing, little = own[share == 1], own[(share > HIDDEN) & (share < 1)]
+    severity = ERROR if len(nothing) == len(own) else WARNING
+    for group, kind, title, worth in (
+        (nothing, "all-ignored", "masks in which everything is ignored", "nothing"),
+        (little, "mostly-ignored", f"masks of which more than {HIDDEN:.0%} is ignored", "little"),
+    ):
+        case.add(
+            kind,
+            severity,
+            f"{title}, in {split}",
+            f"{len(group):,} of {len(own):,} masks. Such an image teaches and scores {worth}.",
+            "pixels of the classes",
+            ["leave these images out, or label them"],
+            masks=group.tolist(),
+        )

@@ -1,4 +1,4 @@
-"""From a config to all pairs of its data set, found leniently: what `open_dataset` refuses is a finding here."""
+"""From a config to all pairs of its data set. What `open_dataset` refuses becomes a finding."""
 
 from __future__ import annotations
 
@@ -6,152 +6,333 @@ import dataclasses
 import difflib
 import shlex
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from cfnseg.config import Config, Data
+from cfnseg.config import Config
 from cfnseg.data.dataset import USUAL_ROOT, FileDataset, open_dataset
+from cfnseg.data.files import IMAGE_TYPES, by_key, list_images
 from cfnseg.data.formats import camvid
 from cfnseg.data.formats.folder import LAYOUT
-from cfnseg.data.labels import Label, LabelMap
-from cfnseg.doctor.classes import Classes, read_leniently, written
-from cfnseg.doctor.examine import Pair
-from cfnseg.doctor.findings import ERROR, WARNING, Finding
-from cfnseg.doctor.folders import pair_files, splits_of
+from cfnseg.doctor.findings import ERROR, NOTE, WARNING, Case
+from cfnseg.doctor.fix import HELD, read_leniently
+from cfnseg.doctor.reading import Pair
 from cfnseg.errors import UserError
 
 FOLDERS = ("folder", "camvid")  # data sets that lie in images/<split> and labels/<split>
-HELD = "held out"
+MASK_NAME = "labels/<split>/<image's name without its suffix>.png"
+OTHER_IMAGES = (
+    ".gif",
+    ".avif",
+    ".heic",
+    ".heif",
+    ".jp2",
+    ".jxl",
+    ".ppm",
+    ".pgm",
+    ".tga",
+    ".jfif",
+    ".raw",
+    ".dng",
+    ".npy",
+)
 
 
-@dataclass
-class Scan:
-    """What there is to be read.
-
-    Attributes:
-        data: the config's section.
-        root: the data set's folder; None if it is drawn.
-        labels: None if the data set does not say.
-        classes: of its classes.txt, if it has one.
-        roles: split -> "train", "val" or "other".
-        pairs, findings: so far.
-    """
-
-    data: Data
-    root: Path | None
-    labels: LabelMap | None = None
-    classes: Classes | None = None
-    roles: dict[str, str] = field(default_factory=dict)
-    pairs: list[Pair] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def void(self) -> list[Label]:
-        """The lines of classes.txt that ignore an id."""
-        return self.classes.void if self.classes else []
-
-    def shown(self, path: Path) -> str:
-        """A path relative to the data set's folder, if it lies there."""
-        return path.relative_to(self.root).as_posix() if self.root and path.is_relative_to(self.root) else str(path)
-
-
-def scan(config: Config) -> Scan:
-    """The pairs of the training and validation splits, and of others that lie beside them."""
+def scan(config: Config) -> Case:
+    """The pairs of the training and validation splits, and of the other splits in their folder."""
     data = config.data
     root = None if data.name == "shapes" else Path(data.root or USUAL_ROOT[data.name]).expanduser()
-    found = Scan(data, root, roles={data.train_split: "train"})
+    case = Case(data, root, {data.train_split: "train"})
     if not data.holdout:
         if data.val_split == data.train_split:
-            found.findings.append(Finding(
-                "same-split", WARNING, "validation uses the training images", f"Both splits are {data.val_split}.",
-                "images that were not trained on", mend=["another split by --data.val-split, or a part of this one by --data.holdout"]))
-        found.roles.setdefault(data.val_split, "val")
-    (_scan_folders if data.name in FOLDERS else _scan_reader)(found)
+            case.add(
+                "same-split",
+                WARNING,
+                "validation uses the training images",
+                f"Both splits are {data.val_split}.",
+                "images that were not trained on",
+                ["another split by --data.val-split, or a part of this one by --data.holdout"],
+            )
+        case.roles.setdefault(data.val_split, "val")
+    if root is not None and data.name in FOLDERS:
+        _scan_folders(case, root)
+    else:
+        _scan_layout(case)
     if data.holdout:
-        _hold_out(found)
-    return found
+        _hold_out(case)
+    return case
 
 
-def _scan_reader(found: Scan) -> None:
-    for split in found.roles:
+def _scan_layout(case: Case) -> None:
+    for split in case.roles:
         try:
-            dataset = open_dataset(found.data.name, found.data.root, split)
+            dataset = open_dataset(case.data.name, case.data.root, split)
         except UserError as error:
-            found.findings.append(Finding("layout", ERROR, f"split {split} cannot be opened", str(error),
-                                          f"the layout of {found.data.name} in data/README.md"))
+            case.add(
+                "layout",
+                ERROR,
+                f"split {split} cannot be opened",
+                str(error),
+                f"the layout of {case.data.name} in data/README.md",
+            )
             continue
-        found.labels = dataset.labels
-        if isinstance(dataset, FileDataset):
-            found.pairs += [Pair(split, name, *paths) for name, paths in zip(dataset.names, dataset.pairs)]
-        else:
-            found.pairs += [Pair(split, name, None, None, (dataset, i)) for i, name in enumerate(dataset.names)]
+        case.labels = dataset.labels
+        for i, name in enumerate(dataset.names):
+            files = isinstance(dataset, FileDataset)
+            case.pairs.append(
+                Pair(split, name, *dataset.pairs[i])
+                if files
+                else Pair(split, name, None, None, (dataset, i))
+            )
 
 
-def _scan_folders(found: Scan) -> None:
-    root = found.root
-    assert root is not None
-    if not (root / "images").is_dir() or not (root / "labels").is_dir():
-        nested = sorted({p.parent for pattern in ("*/images", "*/*/images") for p in root.glob(pattern) if (p.parent / "labels").is_dir()})
-        has = ", ".join(sorted(p.name + "/" * p.is_dir() for p in root.iterdir())[:8]) if root.is_dir() else None
-        found.findings.append(Finding("layout", ERROR, f"{root} " + ("does not exist" if has is None else "has no images/ and labels/"),
-                                      "" if has is None else f"It has {has or 'nothing'}.", LAYOUT,
-                                      mend=[f"--data.root {shlex.quote(str(p))}" for p in nested]))
+def _scan_folders(case: Case, root: Path) -> None:
+    images, labels = root / "images", root / "labels"
+    if not root.is_dir():
+        case.add("layout", ERROR, f"{root} does not exist", "", LAYOUT)
         return
-    there = splits_of(root)
-    for split, role in list(found.roles.items()):
+    if not images.is_dir() or not labels.is_dir():
+        nested = {p.parent for pattern in ("*/images", "*/*/images") for p in root.glob(pattern)}
+        has = ", ".join(sorted(p.name + "/" * p.is_dir() for p in root.iterdir())[:8])
+        case.add(
+            "layout",
+            ERROR,
+            f"{root} has no images/ and labels/",
+            f"It has {has or 'nothing'}.",
+            LAYOUT,
+            [
+                f"--data.root {shlex.quote(str(p))}"
+                for p in sorted(nested)
+                if (p / "labels").is_dir()
+            ],
+        )
+        return
+    there = sorted(
+        {
+            p.name
+            for folder in (images, labels)
+            for p in folder.iterdir()
+            if p.is_dir() and not p.name.startswith(".")
+        }
+    )
+    free = [split for split in there if split not in case.roles]
+    case.roles |= dict.fromkeys(free, "other")
+    for split, role in case.roles.items():
         if split not in there:
-            found.findings.append(_missing(found, split, role, there))
-    found.roles |= {split: "other" for split in there if split not in found.roles}
-    for split in found.roles:
-        pairs, findings = pair_files(root, split)
-        found.pairs += pairs
-        found.findings += findings
-        if split in there and not any(p.image for p in pairs):
-            found.findings.append(Finding("split-empty", ERROR, f"split {split} has no images", "", LAYOUT))
-    if found.data.name == "camvid":
-        found.labels = camvid.LABELS
+            _missing(case, split, role, free)
+            continue
+        pairs = pair_files(case, split)
+        case.pairs += pairs
+        if not any(p.image for p in pairs):
+            case.add("split-empty", ERROR, f"split {split} has no images", "", LAYOUT)
+    if case.data.name == "camvid":
+        case.labels = camvid.LABELS
     elif (root / "classes.txt").is_file():
-        found.classes = read_leniently(root / "classes.txt")
-        if found.classes:
-            found.labels = found.classes.labels
-            findings = found.classes.findings
-            if found.classes.changed:  # one text mends them all
-                findings = [dataclasses.replace(findings[0], classes=written(found.labels, found.classes.void)), *findings[1:]]
-            found.findings += findings
+        read_leniently(case, root / "classes.txt")
 
 
-def _missing(found: Scan, split: str, role: str, there: list[str]) -> Finding:
-    """The finding for a split without folders, with the split or the prefix to take in its place."""
-    free = [name for name in there if name not in found.roles]
-    near = difflib.get_close_matches(split, free, 1, 0.4) or [name for name in free if name[:3] == split[:3]] or free[:1]
-    mend = [f"--data.{role}-split {shlex.quote(near[0])}"] if near else []
-    if role == "val" and not near and found.data.train_split in there:
-        prefix = _prefix([p.name for p in pair_files(found.root, found.data.train_split)[0] if p.image])
-        mend = [f"--data.holdout {shlex.quote(prefix)}"] if prefix else []
-    text = f"images/ and labels/ have {', '.join(there) or 'no folders'}."
-    return Finding("split-missing", ERROR, f"there is no split {split}", text, LAYOUT, mend=mend)
+def _missing(case: Case, split: str, role: str, free: list[str]) -> None:
+    """The finding for a split without folders, with the split or the prefix to take instead."""
+    near = (
+        difflib.get_close_matches(split, free, 1, 0.4)
+        or [name for name in free if name[:3] == split[:3]]
+        or free
+    )[:1]
+    fix = [f"--data.{role}-split {shlex.quote(name)}" for name in near]
+    if role == "val" and not near:  # the training split comes first
+        fix = _holdout_fix([p.name for p in case.pairs if p.image])
+    there = ", ".join(sorted({*free, *(p.split for p in case.pairs)})) or "no folders"
+    case.add(
+        "split-missing",
+        ERROR,
+        f"there is no split {split}",
+        f"images/ and labels/ have {there}.",
+        LAYOUT,
+        fix,
+    )
 
 
-def _prefix(names: list[str]) -> str:
-    """The prefix that holds out the share nearest to a fifth, between 5 and 50 %; "" if there is none."""
+def _holdout_fix(names: list[str]) -> list[str]:
+    """The option whose prefix holds out the share nearest to a fifth, between 5 and 50 %."""
     counts = Counter(name[:n] for name in names for n in range(1, len(name)))
     fitting = [p for p, count in counts.items() if 0.05 <= count / len(names) <= 0.5]
-    return min(fitting, key=lambda p: (abs(counts[p] / len(names) - 0.2), len(p), p), default="")
+    best = min(fitting, key=lambda p: (abs(counts[p] / len(names) - 0.2), len(p), p), default="")
+    return [f"--data.holdout {shlex.quote(best)}"] if best else []
 
 
-def _hold_out(found: Scan) -> None:
-    """Part the training images as `cfnseg.data.dataset.hold_out` does."""
-    train = found.data.train_split
-    held = f"{train}, {HELD}"
-    own = [p for p in found.pairs if p.split == train and (p.image or p.drawn)]
-    count = sum(p.name.startswith(found.data.holdout) for p in own)
+def _hold_out(case: Case) -> None:
+    """Split the training images as `cfnseg.data.dataset.hold_out` does."""
+    train, prefix = case.data.train_split, case.data.holdout
+    own = [p for p in case.pairs if p.split == train and (p.image or p.drawn)]
+    count = sum(p.name.startswith(prefix) for p in own)
     if own and count in (0, len(own)):
-        prefix = _prefix([p.name for p in own])
-        found.findings.append(Finding(
-            "holdout", ERROR, f"data.holdout {found.data.holdout!r} matches {count:,} of {len(own):,} training images",
-            f"The first is {own[0].name}.", "the beginning of some images' names, not of all",
-            mend=[f"--data.holdout {shlex.quote(prefix)}"] if prefix else []))
-    found.pairs = [dataclasses.replace(p, split=held) if p.split == train and p.name.startswith(found.data.holdout) else p
-                   for p in found.pairs]
-    roles = {train: "train", held: "val"} if count else {train: "train"}
-    found.roles = roles | {split: "other" for split in found.roles if split != train}
+        case.add(
+            "holdout",
+            ERROR,
+            f"data.holdout {prefix!r} matches {count:,} of {len(own):,} training images",
+            f"The first is {own[0].name}.",
+            "the beginning of some images' names, not of all",
+            _holdout_fix([p.name for p in own]),
+        )
+    held = f"{train}, {HELD}"
+    case.pairs = [
+        dataclasses.replace(p, split=held) if p.split == train and p.name.startswith(prefix) else p
+        for p in case.pairs
+    ]
+    others = {split: "other" for split in case.roles if split != train}
+    case.roles = {train: "train"} | ({held: "val"} if count else {}) | others
+
+
+def pair_files(case: Case, split: str) -> list[Pair]:
+    """The pairs of images/<split> and labels/<split>, and findings about the files' names."""
+    folders = case.root / "images" / split, case.root / "labels" / split
+    try:
+        (images, others), (masks, unread) = map(_files, folders)
+    except UserError as error:
+        case.add(
+            "file-name",
+            ERROR,
+            f"split {split} cannot be listed",
+            str(error),
+            "names in UTF-8",
+            ["rename the file"],
+        )
+        return []
+
+    def say(
+        kind: str,
+        severity: str,
+        title: str,
+        text: str,
+        expected: str,
+        fix: list[str],
+        files: list[Path],
+    ) -> None:
+        if files:
+            case.add(
+                kind,
+                severity,
+                f"{title} in {split}",
+                text,
+                expected,
+                fix,
+                files=[case.shown(p) for p in files],
+            )
+
+    unlike = any(p.suffix.lower() in OTHER_IMAGES for p in others)
+    say(
+        "file-type",
+        WARNING if unlike else NOTE,
+        "files that are no images by their suffix",
+        "They are left out.",
+        f"*{' *'.join(IMAGE_TYPES)}",
+        [],
+        others + unread,
+    )
+    named = by_key(images, folders[0])
+    say(
+        "name-collision",
+        ERROR,
+        "images whose names differ only in their suffix or Unicode form",
+        "One mask would belong to both, and cfnseg refuses the split.",
+        "one image for each name",
+        ["delete or rename one of the two images", "{fix}  # keeps the first of them"],
+        _repeated(named),
+    )
+    pngs = by_key([p for p in masks if p.suffix.lower() == ".png"], folders[1])
+    doubled = _repeated(pngs)
+    say(
+        "mask-collision",
+        ERROR,
+        "masks whose names differ only in their suffix's case or Unicode form",
+        "Either may belong to the image, and cfnseg refuses the split.",
+        "one mask for each name",
+        ["delete or rename one of the two masks", "{fix}  # keeps the first of them"],
+        doubled,
+    )
+    cased: dict[str, list[Path]] = {}
+    for key, group in named.items():
+        cased.setdefault(key.lower(), []).append(group[0])
+    say(
+        "name-case",
+        WARNING,
+        "images whose names differ only in upper and lower case",
+        "On a disk that ignores case (Windows, macOS) one replaces the other.",
+        "names that differ without their case too",
+        ["rename one of the two, with its mask"],
+        _repeated(cased),
+    )
+    taken = {p: pngs[key][0] for key, group in named.items() if key in pngs for p in group}
+    exact = set(taken.values())
+    renamed = _match([p for p in images if p not in taken], [p for p in masks if p not in exact])
+    taken |= renamed
+    say(
+        "mask-name",
+        ERROR,
+        "masks that are named otherwise than their images",
+        "They seem to belong together, but a mask is looked for under its image's name.",
+        MASK_NAME,
+        ["{fix}"],
+        list(renamed.values()),
+    )
+    say(
+        "mask-missing",
+        ERROR,
+        "images without a mask",
+        "cfnseg refuses a split with such an image.",
+        MASK_NAME,
+        ["add the masks, or move the images elsewhere", "{fix}  # leaves them out"],
+        [p for p in images if p not in taken],
+    )
+    used = {*taken.values(), *doubled}
+    alone = [p for p in masks if p not in used]
+    say(
+        "image-missing",
+        WARNING,
+        "masks without an image",
+        "They are never read.",
+        "images/<split>/<mask's name>.jpg, or another image type",
+        ["add the images, or delete the masks"],
+        alone,
+    )
+    pairs = [Pair(split, key, p, taken.get(p)) for key, group in named.items() for p in group]
+    pairs += [
+        Pair(split, key, None, p) for key, group in by_key(alone, folders[1]).items() for p in group
+    ]
+    return sorted(pairs, key=lambda pair: (pair.name, str(pair.image)))
+
+
+def _files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """`list_images` of a folder and the folders in it; nothing if there is none."""
+    return list_images(folder, deep=True) if folder.is_dir() else ([], [])
+
+
+def _repeated(groups: dict[str, list[Path]]) -> list[Path]:
+    return [p for group in groups.values() if len(group) > 1 for p in group]
+
+
+def _match(images: list[Path], masks: list[Path]) -> dict[Path, Path]:
+    """Image -> mask, for masks that are not named <image's name>.png but in a similar way."""
+    before, after = _affix(images, masks)
+    taken: dict[Path, Path] = {}
+    for of_image, of_mask in (
+        (str, str),
+        (str.lower, str.lower),
+        (str, lambda stem: stem.removeprefix(before).removesuffix(after)),
+    ):
+        used = set(taken.values())
+        free = {of_mask(p.stem): p for p in reversed(masks) if p not in used}
+        for image in images:
+            if image not in taken and (key := of_image(image.stem)) in free:
+                taken[image] = free.pop(key)
+    return taken
+
+
+def _affix(images: list[Path], masks: list[Path]) -> tuple[str, str]:
+    """What most masks' names have before and after the images', such as "" and "_mask"."""
+    stems = {mask.stem for mask in masks}
+    for image in images[:5]:
+        for stem in sorted(s for s in stems if image.stem in s and image.stem != s):
+            before, after = stem.split(image.stem, 1)
+            if 2 * sum(f"{before}{p.stem}{after}" in stems for p in images) > len(images):
+                return before, after
+    return "", ""

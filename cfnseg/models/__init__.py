@@ -1,1 +1,1 @@
-"""Encoders, branches, fusions and the networks made of them."""
+"""Encoders, parts, fusions and the models made of them."""

@@ -1,4 +1,4 @@
-"""timm backbones: how each one is built so that it takes images of any size, found by a dry run without memory."""
+"""timm backbones: a dry run without memory finds how each takes images of any size."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from dataclasses import dataclass
 
 import timm
 import torch
+import torch.nn.functional as F
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from cfnseg.errors import UserError, first_line
 
-# what timm calls it when a transformer built for one size takes others; most backbones know neither
+# timm's names for "a transformer takes other sizes than its own"; most backbones know neither
 FLEXIBLE = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
-LOSS = 4  # cells that a map may lack: convolutions without padding (Inception) lose some at the border
+LOSS = 4  # cells that a map may lack: unpadded convolutions (Inception) lose some at the border
 
-ANOTHER = "choose another encoder, such as tf_efficientnet_lite0, resnet50 or swin_tiny_patch4_window7_224"
+ANOTHER = "choose another, such as tf_efficientnet_lite0, resnet50 or swin_tiny_patch4_window7_224"
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class Fit:
     Attributes:
         settings: arguments of ``timm.create_model``.
         multiple: image sides must be multiples of it.
-        channels_last: its maps are (N, h, w, C).
-        exact: a map at stride s of an image with height H has H / s rows; else some at the border are missing.
+        channels_last: maps are (N, h, w, C).
+        exact: a map at stride s of an image with height H has H / s rows; else the border lacks
+            some.
         reductions: output stride of each stage, without dilation.
     """
 
@@ -42,7 +45,7 @@ class Fit:
 
 
 def backbone(name: str, **settings) -> nn.Module:
-    """The timm ``features_only`` model called ``name``, with random weights; any error of timm's passes."""
+    """timm's ``features_only`` model ``name`` with random weights; timm's errors pass through."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         body = timm.create_model(name, features_only=True, **settings)
@@ -61,59 +64,94 @@ def fit(name: str, output_stride: int = 32) -> Fit:
         output_stride: 8 or 16 dilates the later stages.
 
     Raises:
-        UserError: no such model (with the nearest names), no stages, no dilation, or images of one size only.
+        UserError: an unknown name (with the nearest), no stages, no dilation, or a fixed image
+            size.
     """
+    what = f"model.encoder {name!r}"
     if ":" in name:  # timm would fetch and run a configuration from a hub
-        raise UserError(f"model.encoder {name!r}: expected the name of a timm backbone, not an address", code=2)
+        raise UserError(f"{what}: expected the name of a timm backbone, not an address", code=2)
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), 3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise UserError(f"model.encoder {name!r} is not the name of a timm backbone{hint}", code=2)
+        raise UserError(f"{what} is not the name of a timm backbone{hint}", code=2)
     builds, dilation = [], {"output_stride": output_stride} if output_stride < 32 else {}
     for flexible in FLEXIBLE:
         try:
             with torch.device("meta"):
                 builds.append((dilation | flexible, backbone(name, **dilation, **flexible).eval()))
-        except Exception as error:  # backbones without stages fail in many ways, and most know no such argument
+        except Exception as error:  # backbones without stages fail in many ways
             reason = first_line(error)
-    cannot = f"model.encoder {name!r} cannot be dilated to an output stride of {output_stride}, which this model needs"
-    if not builds and not dilation:
-        cannot = f"model.encoder {name!r} is not a timm backbone with stages ({reason})"
+    cannot = f"cannot be dilated to an output stride of {output_stride}, which this model needs"
     if not builds:
-        raise UserError(f"{cannot}; {ANOTHER}", code=2)
-    reductions = fit(name).reductions if dilation else tuple(builds[0][1].feature_info.reduction())
+        cannot = cannot if dilation else f"is not a timm backbone with stages ({reason})"
+        raise UserError(f"{what} {cannot}; {ANOTHER}", code=2)
+    body = builds[0][1]
+    reductions = fit(name).reductions if dilation else tuple(body.feature_info.reduction())
     if not all(isinstance(r, int) and r > 0 and r & (r - 1) == 0 for r in reductions):
-        raise UserError(f"model.encoder {name!r} has stages at strides {reductions}, expected powers of two; {ANOTHER}", code=2)
-    own = builds[0][1].pretrained_cfg.get("input_size") or (3, 224, 224)
-    multiples = sorted({max(32, reductions[-1]), 64, 128, math.lcm(32, *own[1:])})
-    for multiple in (m for m in multiples if m % reductions[-1] == 0):
-        for settings, body in builds:
-            forms = _forms(body, [min(r, output_stride) for r in reductions] if dilation else reductions, multiple)
-            if forms and None not in forms and len({last for last, _ in forms}) == 1:
-                return Fit(settings, multiple, next(iter(forms))[0], all(exact for _, exact in forms), reductions)
+        raise UserError(
+            f"{what} has stages at strides {reductions}, expected powers of two; {ANOTHER}", code=2
+        )
+    _, height, width = body.pretrained_cfg.get("input_size") or (3, 224, 224)
+    strides = [min(r, output_stride) for r in reductions] if dilation else reductions
+    for multiple in sorted({max(32, reductions[-1]), 64, 128, math.lcm(32, height, width)}):
+        for settings, body in builds if multiple % reductions[-1] == 0 else ():
+            if layout := _layout(body, strides, multiple):
+                return Fit(settings, multiple, *layout, reductions)
     if not dilation:
-        cannot = f"model.encoder {name!r} takes images of {own[1]} x {own[2]} only, and training and inference need any size"
-    raise UserError(f"{cannot}; {ANOTHER}", code=2)
+        only = f"takes images of {height} x {width} only"
+        cannot = f"{only}, and training and inference need any size"
+    raise UserError(f"{what} {cannot}; {ANOTHER}", code=2)
 
 
-def _forms(body: nn.Module, strides: Sequence[int], multiple: int) -> set[tuple[bool, bool] | None]:
-    """The `_form` of each map, of images whose sides are multiples of ``multiple``; none if the backbone refuses them."""
-    forms = set()
+def _layout(body: nn.Module, strides: Sequence[int], multiple: int) -> tuple[bool, bool] | None:
+    """Are the maps (N, h, w, C), and exact as in `Fit`? None: the backbone gives no such maps.
+
+    The images are two whose sides are multiples of ``multiple``.
+    """
+    found = set()
     try:
         for size in ((3 * multiple, 2 * multiple), (multiple, 5 * multiple)):
             with torch.device("meta"), torch.no_grad():
                 maps = body(torch.empty(1, 3, *size))
             channels = body.feature_info.channels()
-            forms |= {_form(x, c, tuple(n // s for n in size)) for x, c, s in zip(maps, channels, strides, strict=True)}
-    except Exception:  # a backbone says in its own way that a size is not its own
-        return set()
-    return forms
+            for stage, count, stride in zip(maps, channels, strides, strict=True):
+                found.add(_form(stage, count, tuple(n // stride for n in size)))
+    except Exception:  # each backbone refuses a size in its own way
+        return None
+    if None in found or len({last for last, _ in found}) != 1:
+        return None
+    return next(iter(found))[0], all(exact for _, exact in found)
 
 
-def _form(stage: Tensor, channels: int, size: tuple[int, ...]) -> tuple[bool, bool] | None:
-    """Is a map (1, h, w, C), and is it of ``size``? None: it is no map of ``size`` less up to LOSS cells."""
-    for last, shape in ((False, stage.shape[2:]), (True, stage.shape[1:3])):
-        fits = stage.ndim == 4 and all(max(1, n - LOSS) <= k <= n for k, n in zip(shape, size))
-        if fits and stage.shape[3 if last else 1] == channels:
-            return last, tuple(shape) == size
+def _form(stage: Tensor, channels: int, cells: tuple[int, ...]) -> tuple[bool, bool] | None:
+    """Is a map (1, h, w, C), and are h, w exactly ``cells``? None: more than LOSS are missing."""
+    if stage.ndim != 4:
+        return None
+    for last, own, shape in ((False, 1, stage.shape[2:]), (True, 3, stage.shape[1:3])):
+        near = all(max(1, n - LOSS) <= k <= n for k, n in zip(shape, cells))
+        if near and stage.shape[own] == channels:
+            return last, tuple(shape) == cells
     return None
+
+
+def constant_padding(body: nn.Module) -> nn.Module:
+    """Give each TensorFlow-style "same" convolution of ``body`` a constant padding.
+
+    timm derives the padding from each input's size. It is constant where the stride divides the
+    size, and a traced size then stays a simple expression: with timm's, an export takes minutes.
+    """
+    for part in body.modules():
+        if type(part) is Conv2dSame:
+            part.__class__ = _Padded
+    return body
+
+
+class _Padded(Conv2dSame):
+    """A "same" convolution for (N, C, h, w) whose h, w are multiples of the stride."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        around = []
+        for k, s, d in zip(self.kernel_size[::-1], self.stride[::-1], self.dilation[::-1]):
+            total = max((k - 1) * d + 1 - s, 0)
+            around += [total // 2, total - total // 2]
+        return self._conv_forward(F.pad(x, around), self.weight, self.bias)

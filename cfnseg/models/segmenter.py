@@ -1,4 +1,4 @@
-"""What the package expects of a segmentation model, and defaults for a module that has `forward` alone."""
+"""What the package expects of a segmentation model, and defaults for a plain module."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Output(NamedTuple):
 
 
 class Segmenter(Protocol):
-    """A segmentation model as the rest of the package sees it. `as_segmenter` makes one of a module.
+    """A segmentation model as the rest of the package sees it; `as_segmenter` adapts a module.
 
     Attributes:
         encoder: maps images to stage maps. Training reads ``encoder.mean`` (the colour of padding),
@@ -51,11 +51,9 @@ class Segmenter(Protocol):
 
     def __call__(self, images: Tensor, region: Tensor | None = None) -> Output:
         """Predict; see `cfnseg.models.cfn.CFN.forward`."""
-        ...
 
     def parameter_table(self) -> dict[str, int]:
         """Number of parameters by part, and their total."""
-        ...
 
 
 class Network(nn.Module):
@@ -65,7 +63,6 @@ class Network(nn.Module):
         test_scale: see `Segmenter`.
     """
 
-    encoder: nn.Module
     side_fades = False
 
     def __init__(self, test_scale: float = 1.0) -> None:

@@ -27,24 +27,12 @@ def _quads(
     above, below = tl.maximum(i - 1, 0) * down, tl.minimum(i, rows - 1) * down
     left, right = tl.maximum(j - 1, 0) * along, tl.minimum(j, columns - 1) * along
     k = tl.arange(0, S * S)
-    y, x = (
-        i[:, None] * S + (k // S - (S - S // 2))[None],
-        j[:, None] * S + (k % S - (S - S // 2))[None],
-    )
+    y = i[:, None] * S + (k // S - (S - S // 2))[None]
+    x = j[:, None] * S + (k % S - (S - S // 2))[None]
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width) & (i <= rows)[:, None]
     half = 0.5 if S > 1 else 0.0
-    return (
-        quad,
-        logits + above,
-        logits + below,
-        left,
-        right,
-        y,
-        x,
-        inside,
-        (k // S + half) / S,
-        (k % S + half) / S,
-    )
+    ty, tx = (k // S + half) / S, (k % S + half) / S
+    return quad, logits + above, logits + below, left, right, y, x, inside, ty, tx
 
 
 @triton.jit

@@ -62,7 +62,7 @@ class Cells:
         grad[:, cells.start + self.row : cells.stop + self.row + 1] += below
 
     def unpadded(self, grad: Tensor) -> Tensor:
-        """The gradient of the (N, C, h, w) logits from that of ``values``, which is overwritten."""
+        """A gradient of ``values``, overwritten, as the (N, C, h, w) logits' gradient."""
         return fold_border(grad.view(self.shape)).transpose(0, 1)
 
     def arrange(self, image: Tensor, outside: float) -> Tensor:

@@ -14,19 +14,8 @@ import triton.language as tl
 
 # values that are not compiled in, so another size of image needs no other kernel
 SIZES = (
-    "heights",
-    "widths",
-    "height",
-    "width",
-    "gh",
-    "gw",
-    "step",
-    "blocks",
-    "knots",
-    "rows",
-    "columns",
-    "other_step",
-    "other_region_step",
+    *("heights", "widths", "height", "width", "gh", "gw", "step", "blocks", "knots", "rows"),
+    *("columns", "other_step", "other_region_step"),
 )
 
 

@@ -7,8 +7,6 @@ Upsampled branches and weights read from the grid live in the cache only. Other 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +16,7 @@ from cfnseg.ops import lc_batched
 from cfnseg.ops.dense_reference import sum_dtype
 from cfnseg.ops.lc_reference import places, weights_of
 
+Taps = tuple[slice, Tensor] | None  # a band of a branch's rows and its weights
 STRIP = 1 << 19  # values of a strip, 2 MiB of float32: fewer cost calls, more leave the cache
 
 
@@ -34,14 +33,13 @@ def forward(
         return lc_batched.forward(branches, weight, bias, region, size, relu)
     walk, first = _Walk(weight, bias, region, size, branches), branches[0]
     result = torch.empty(len(first), *size, weight.shape[1], dtype=first.dtype)
-    for strip in walk.strips():
-        bias_here, *weights = strip.weights
-        for n in strip.images:
+    for rows, images, _, (bias_here, *weights), taps in walk.strips():
+        for n in images:
             total = None
             for s, w in enumerate(weights):
-                up = walk.upsampled(s, n, strip)
+                up = walk.upsampled(s, n, rows, taps[s])
                 total = torch.addcmul(bias_here, up, w) if total is None else total.addcmul_(up, w)
-            result[n, strip.rows] = total.relu_() if relu else total
+            result[n, rows] = total.relu_() if relu else total
     return result.permute(0, 3, 1, 2)
 
 
@@ -60,11 +58,13 @@ def backward(
     walk = _Walk(weight, bias, region, tuple(result.shape[2:]), branches)
     grad, result = grad.permute(0, 2, 3, 1), result.permute(0, 2, 3, 1)
     grid_grad = torch.zeros_like(walk.grid)
-    grads = [torch.zeros(b.shape, dtype=walk.kind) for b in walk.branches]
-    for strip in walk.strips():
-        rows, (y, x) = strip.rows, strip.axes
+    grads = []
+    for b in walk.branches:  # a branch of the result's size is written row by row, once
+        make = torch.empty if b.shape[1:3] == walk.size else torch.zeros
+        grads.append(make(b.shape, dtype=walk.kind))
+    for rows, images, (y, x), weights, taps in walk.strips():
         sums: list[Tensor] = []
-        for n in strip.images:
+        for n in images:
             part = grad[n, rows].to(walk.kind)
             if relu:
                 part = torch.ops.aten.threshold_backward(part, result[n, rows].to(walk.kind), 0)
@@ -72,13 +72,13 @@ def backward(
                 sums[0] += part
             else:  # without ReLU it may be the gradient that came in
                 sums.append(part if relu else part.clone())
-            for s, w in enumerate(strip.weights[1:], 1):
-                up = walk.upsampled(s - 1, n, strip)
-                if s < len(sums):
-                    sums[s].addcmul_(up, part)
+            for s, w in enumerate(weights[1:]):
+                up = walk.upsampled(s, n, rows, taps[s])
+                if s + 1 < len(sums):
+                    sums[s + 1].addcmul_(up, part)
                 else:
                     sums.append(up * part)
-                walk.fold(s - 1, grads[s - 1][n], strip, w, part)
+                walk.fold(grads[s][n], rows, taps[s], w, part)
         band = y.band(rows)
         matrix = y.matrix(rows, band).T
         down = torch.stack([_by_rows(matrix, one) for one in sums])
@@ -97,25 +97,18 @@ def _by_rows(matrix: Tensor, values: Tensor) -> Tensor:
     return torch.mm(matrix, values.flatten(1)).view(-1, *values.shape[1:])
 
 
-@dataclass(frozen=True)
 class Axis:
     """Places along one axis and the knots around them.
 
-    Attributes:
-        at: (cells,) places in knots, monotonic.
+    Args:
+        at: (cells,) `cfnseg.ops.lc_reference.places`, monotonic.
         knots: their number.
-        same: every place is a knot of its own, in order: reading is the identity.
     """
 
-    at: Tensor
-    knots: int
-    same: bool
-
-    @classmethod
-    def of(cls, at: Tensor, knots: int) -> Axis:
-        """The axis of (cells,) `cfnseg.ops.lc_reference.places`."""
-        same = len(at) == knots and bool((at == torch.arange(knots)).all())
-        return cls(at, knots, same)
+    def __init__(self, at: Tensor, knots: int) -> None:
+        self.at, self.knots = at, knots
+        # every place is a knot of its own, in order: reading is the identity
+        self.same = len(at) == knots and bool((at == torch.arange(knots)).all())
 
     def band(self, cells: slice) -> slice:
         """The knots between which the places of ``cells`` lie."""
@@ -149,23 +142,6 @@ class Axis:
         return result.index_add_(-2, high, upper).index_add_(-2, low, grad - upper)
 
 
-class _Strip(NamedTuple):
-    """Rows of the result, the images that share a region there, and what both have in common.
-
-    Attributes:
-        axes: y and x of the grid.
-        weights: (S + 1, rows, w, K) bias and weights; rows, w may be 1 for all.
-        taps: per branch the band of its rows and their (rows, band) weights; None for a branch of
-            the result's size.
-    """
-
-    rows: slice
-    images: range
-    axes: tuple[Axis, Axis]
-    weights: Sequence[Tensor]
-    taps: list[tuple[slice, Tensor] | None]
-
-
 class _Walk:
     """The inputs as (rows, columns, channels), and strips of the result."""
 
@@ -184,13 +160,22 @@ class _Walk:
         x0, y0, x1, y1 = region.to(self.kind).unbind(1)
         high, wide = self.grid.shape[1:3]
         ys, xs = places(y0, y1, size[0], high), places(x0, x1, size[1], wide)
-        self.axes = [(Axis.of(y, high), Axis.of(x, wide)) for y, x in zip(ys, xs)]
+        self.axes = [(Axis(y, high), Axis(x, wide)) for y, x in zip(ys, xs)]
         ends = torch.tensor([[0.0], [1.0]], dtype=self.kind)
         heights = [b.shape[1] for b in self.branches]
-        self.rows = [Axis.of(places(*ends, size[0], h)[0], h) for h in heights]
+        self.rows = [Axis(places(*ends, size[0], h)[0], h) for h in heights]
 
-    def strips(self) -> Iterator[_Strip]:
-        """Strips of rows, from the top; all images of one before the next."""
+    def strips(self) -> Iterator[tuple]:
+        """Strips of rows from the top, all images of one before the next.
+
+        Yields:
+            rows: a slice of the result.
+            images: a range that shares a region.
+            axes: y and x of the grid.
+            weights: (S + 1, rows, w, K) bias and weights; rows, w may be 1 for all.
+            taps: per branch the band of its rows and their (rows, band) weights; None for a branch
+                of the result's size.
+        """
         height, images = self.size[0], len(self.branches[0])
         step = max(1, STRIP // (self.size[1] * self.grid.shape[3]))
         for top in range(0, height, step):
@@ -203,30 +188,29 @@ class _Walk:
                     matrix = y.matrix(rows, band)
                     read = [_by_rows(matrix, one) for one in read]
                 shared = range(images) if len(self.axes) == 1 else range(n, n + 1)
-                yield _Strip(rows, shared, (y, x), read, taps)
+                yield rows, shared, (y, x), read, taps
 
-    def _taps(self, s: int, rows: slice) -> tuple[slice, Tensor] | None:
+    def _taps(self, s: int, rows: slice) -> Taps:
         if self.branches[s].shape[1:3] == self.size:
             return None
         band = self.rows[s].band(rows)
         return band, self.rows[s].matrix(rows, band)
 
-    def upsampled(self, s: int, n: int, strip: _Strip) -> Tensor:
+    def upsampled(self, s: int, n: int, rows: slice, taps: Taps) -> Tensor:
         """(rows, w, K) of branch s of image n."""
-        branch, taps = self.branches[s][n], strip.taps[s]
+        branch = self.branches[s][n]
         if taps is None:
-            return branch[strip.rows].to(self.kind)
+            return branch[rows].to(self.kind)
         band, matrix = taps
         # images of one row each: along a row torch's own interpolation is the fastest
         lines = _by_rows(matrix, branch[band].to(self.kind))[:, None].permute(0, 3, 1, 2)
         lines = F.interpolate(lines, (1, self.size[1]), mode="bilinear")
         return lines.permute(0, 2, 3, 1)[:, 0]
 
-    def fold(self, s: int, grad: Tensor, strip: _Strip, weight: Tensor, part: Tensor) -> None:
-        """Add the adjoint of `upsampled` at ``weight * part`` to branch s's (h_s, w_s, K) grad."""
-        taps = strip.taps[s]
+    def fold(self, grad: Tensor, rows: slice, taps: Taps, weight: Tensor, part: Tensor) -> None:
+        """Add the adjoint of `upsampled` at ``weight * part`` to a branch's (h_s, w_s, K) grad."""
         if taps is None:
-            torch.mul(weight, part, out=grad[strip.rows])
+            torch.mul(weight, part, out=grad[rows])
             return
         part = weight * part
         shape = len(part), part.shape[2], 1, grad.shape[1]

@@ -1,1 +1,1 @@
-"""Reports: report.json, report.md and report.html, built from what an evaluation counted, never recomputed."""
+"""Reports: report.json, report.md and report.html from counts of an evaluation."""

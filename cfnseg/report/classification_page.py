@@ -10,27 +10,16 @@ import numpy as np
 
 from cfnseg.report.charts import heatmap
 from cfnseg.report.gallery import tiles
-from cfnseg.report.html import MANY, Page, Row, report_page, score_cell
-from cfnseg.report.text import (
-    bootstrap_ends,
-    document,
-    fact_lines,
-    percent,
-    plural,
-    score,
-    share,
-    table,
-    varying,
-)
+from cfnseg.report.html import MANY, report_page
+from cfnseg.report.text import Column, Report, percent, plural, score, score_column, share
 
 RULE = (
     "All scores are in percent. An image is right if its class has the highest probability, and "
     "right in the top 5 if its class is among the first five; equal probabilities count against "
     "it. The mean class error is over the classes that have images. Average precision ranks all "
     "images by the probability of the class (VOC 2010). The interval is about other images of "
-    "this kind, not about other training runs.")
-COLUMNS = [("Error", "error"), ("Precision", "precision"),
-           ("Average precision", "average_precision")]
+    "this kind, not about other training runs."
+)
 
 
 def weakest(summary: dict[str, Any]) -> str:
@@ -49,53 +38,69 @@ def weakest(summary: dict[str, Any]) -> str:
     return f"{start}; {part} of its images are taken for {classes[taken]['name']}."
 
 
-def classification_page(summary: dict[str, Any], image: Callable[[int], np.ndarray],
-                        run_folder: str | Path | None) -> str:
-    """The page for the content of report.json.
+def describe(summary: dict[str, Any]) -> Report:
+    """What both files show; see `cfnseg.report.classification_report.summary_of`."""
+    classes, names = summary["classes"], [row["name"] for row in summary["classes"]]
+    scores = {
+        title: [row[key] for row in classes]
+        for title, key in (
+            ("Error", "error"),
+            ("Precision", "precision"),
+            ("Average precision", "average_precision"),
+        )
+    }
+    images = [row["images"] for row in classes]
+    columns = [
+        score_column(title, values, needed=title == "Error") for title, values in scores.items()
+    ]
+    worst = max((value or 0 for value in scores["Error"]), default=0)
+    longest = f" The longest bar is the highest error, {percent(worst)}." if worst else ""
+    return Report(
+        "Classification",
+        weakest(summary),
+        "top-1 error",
+        "",
+        summary["top1_error"],
+        summary["top1_error_ci95"],
+        summary["num_images"],
+        _cards(summary),
+        RULE,
+        "A heading sorts by its column." + longest,
+        names,
+        [*columns, Column("Images", images, [f"{count:,}" for count in images])],
+        heatmap(summary["confusion"], names).mistakes,
+        _images,
+    )
+
+
+def classification_page(
+    summary: dict[str, Any], image: Callable[[int], np.ndarray], run_folder: str | Path | None
+) -> str:
+    """report.html.
 
     Args:
         summary: see `cfnseg.report.classification_report.summary_of`.
         image: index -> RGB (H, W, 3) uint8.
         run_folder: see `cfnseg.report.html.report_page`.
     """
-    classes, count = summary["classes"], summary["num_images"]
-    worst = max((row["error"] or 0 for row in classes), default=0)
-    hint = "A heading sorts by its column."
-    if worst:
-        hint += f" The longest bar is the highest error, {percent(worst)}."
-    rows = [Row(row["name"], None, (row["error"] or 0) / (worst or 1),
-                [score_cell(row[key]) for _, key in COLUMNS]
-                + [(row["images"], f"{row['images']:,}")]) for row in classes]
-    page = Page(
-        "Classification", weakest(summary),
-        ("Top-1 error", f"of {_images(count)} in {len(classes)} classes"), summary["top1_error"],
-        summary["top1_error_ci95"], _cards(summary), RULE, hint,
-        [*(name for name, _ in COLUMNS), "Images"], rows, _images,
-        mistakes=18 if len(classes) > MANY else 8)
-    return report_page("classification", page, summary, run_folder,
-                       tiles=tiles(summary["images"], image))
+    page, errors = describe(summary), [row["error"] or 0 for row in summary["classes"]]
+    mistakes = 18 if len(errors) > MANY else 8
+    return report_page(
+        "classification",
+        page,
+        summary["facts"],
+        run_folder,
+        bars=[error / (max(errors) or 1) for error in errors],
+        whiskers=[None] * len(errors),
+        colors=[],
+        heatmap=heatmap(summary["confusion"], page.names, mistakes),
+        tiles=tiles(summary["images"], image),
+    )
 
 
 def markdown_of(summary: dict[str, Any]) -> str:
     """The text of report.md for the content of report.json."""
-    classes, names = summary["classes"], [row["name"] for row in summary["classes"]]
-    within = bootstrap_ends(summary["top1_error_ci95"], summary["num_images"])
-    head = f"top-1 error {percent(summary['top1_error'])}{f' ({within})' if within else ''}"
-    scores = [f"{name} {score(summary[key], name)}" for name, key in (
-        ("top-5 error", "top5_error"), ("mean class error", "mean_class_error"), ("loss", "loss"))]
-    titles = ["class", "images", *(name.lower() for name, _ in COLUMNS)]
-    rows = [[row["name"], f"{row['images']:,}", *(percent(row[key]) for _, key in COLUMNS)]
-            for row in classes]
-    columns, same = varying(titles, rows)
-    shown = [[row[k] for k in columns] for row in rows]
-    mistakes = [[names[r], names[c], share(part), f"{count:,}"] for r, c, part, count
-                in heatmap(summary["confusion"], names).mistakes]
-    wrong = table(["truth", "taken for", "share of the truth", "images"], mistakes, left=2)
-    return document([
-        "# Classification report", "", weakest(summary), "", f"**{head}**", "", ", ".join(scores),
-        "", *table([titles[k] for k in columns], shown), "", same, "",
-        *(["Mistakes by rate:", "", *wrong, ""] if mistakes else []),
-        f"How it is counted: {RULE}", "", *fact_lines(summary["facts"])])
+    return describe(summary).markdown([], summary["facts"])
 
 
 def _images(count: int) -> str:
@@ -103,15 +108,21 @@ def _images(count: int) -> str:
 
 
 def _cards(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Name, number and note of each card next to the top-1 error.
+    """Name, number and note of each score next to the top-1 error.
 
     Scores that were not counted have none, nor does a top-5 error that cannot fail.
     """
-    top5 = [("Top-5 error", "top5_error", "not among the first five")]
-    scores = [*(top5 if len(summary["classes"]) > 5 else []),
-              ("Mean class error", "mean_class_error", "each class weighs the same"),
-              ("Loss", "loss", "mean cross-entropy")]
-    cards = [(name, score(summary[key], name), note) for name, key, note in scores
-             if summary[key] is not None]
+    top5 = [("top-5 error", "top5_error", "not among the first five")]
+    scores = [
+        *(top5 if len(summary["classes"]) > 5 else []),
+        ("mean class error", "mean_class_error", "each class weighs the same"),
+        ("loss", "loss", "mean cross-entropy"),
+    ]
+    cards = [
+        (name, score(summary[key], name), note)
+        for name, key, note in scores
+        if summary[key] is not None
+    ]
     filled = sum(row["images"] > 0 for row in summary["classes"])
-    return [*cards, ("Images", f"{summary['num_images']:,}", f"of {filled} classes")]
+    classes = f"in {filled} of {len(summary['classes'])} classes"
+    return [*cards, ("images", f"{summary['num_images']:,}", classes)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cfnseg.data.labels import ClassNames
-from cfnseg.engine.classification import ImageEvaluation
+from cfnseg.evaluation.classification import ImageEvaluation
 from cfnseg.metrics.ranking import average_precision
 from cfnseg.metrics.uncertainty import bootstrap_mean
 from cfnseg.report.classification_page import classification_page, markdown_of
@@ -18,9 +18,14 @@ from cfnseg.report.text import write_files
 
 
 def write_classification_report(
-        folder: str | Path, result: ImageEvaluation, classes: ClassNames,
-        image: Callable[[int], np.ndarray], *, facts: Mapping[str, object] | None = None,
-        run_folder: str | Path | None = None) -> dict[str, Any]:
+    folder: str | Path,
+    result: ImageEvaluation,
+    classes: ClassNames,
+    image: Callable[[int], np.ndarray],
+    *,
+    facts: Mapping[str, object] | None = None,
+    run_folder: str | Path | None = None,
+) -> dict[str, Any]:
     """Write report.json, report.md and report.html.
 
     Args:
@@ -40,13 +45,19 @@ def write_classification_report(
             before pictures are drawn, so a failure there loses none.
     """
     summary = summary_of(result, classes, {key: str(value) for key, value in (facts or {}).items()})
-    write_files(folder, "report", summary, markdown_of(summary),
-                lambda: classification_page(summary, image, run_folder))
+    write_files(
+        folder,
+        "report",
+        summary,
+        markdown_of(summary),
+        lambda: classification_page(summary, image, run_folder),
+    )
     return summary
 
 
-def summary_of(result: ImageEvaluation, classes: ClassNames,
-               facts: dict[str, str]) -> dict[str, Any]:
+def summary_of(
+    result: ImageEvaluation, classes: ClassNames, facts: dict[str, str]
+) -> dict[str, Any]:
     """The content of report.json, strict JSON.
 
     Args:
@@ -79,17 +90,33 @@ def summary_of(result: ImageEvaluation, classes: ClassNames,
     return {
         "top1_error": mean_known(wrong),
         "top1_error_ci95": [finite(x) for x in bootstrap_mean(wrong)],
-        "top5_error": mean_known(rank > min(5, len(names))), "mean_class_error": mean_known(error),
-        "loss": finite(result.loss), "num_images": len(targets),
+        "top5_error": mean_known(rank > min(5, len(names))),
+        "mean_class_error": mean_known(error),
+        "loss": finite(result.loss),
+        "num_images": len(targets),
         "classes": [
-            {"name": name, "images": int(images[c]), "error": finite(error[c]),
-             "precision": finite(precision[c]), "average_precision": finite(precisions[c])}
-            for c, name in enumerate(names)],
-        "confusion": confusion.tolist(), "facts": facts,
+            {
+                "name": name,
+                "images": int(images[c]),
+                "error": finite(error[c]),
+                "precision": finite(precision[c]),
+                "average_precision": finite(precisions[c]),
+            }
+            for c, name in enumerate(names)
+        ],
+        "confusion": confusion.tolist(),
+        "facts": facts,
         "images": [
-            {"name": name, "truth": names[t], "prediction": names[p], "confidence": finite(s),
-             "rank": int(r)}
-            for name, t, p, s, r in zip(result.names, targets, prediction, confidence, rank)]}
+            {
+                "name": name,
+                "truth": names[t],
+                "prediction": names[p],
+                "confidence": finite(s),
+                "rank": int(r),
+            }
+            for name, t, p, s, r in zip(result.names, targets, prediction, confidence, rank)
+        ],
+    }
 
 
 def judged(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

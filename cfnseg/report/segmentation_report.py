@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cfnseg.data.labels import LabelMap
-from cfnseg.engine.evaluate import Evaluation
+from cfnseg.evaluation.segmentation import Evaluation
 from cfnseg.metrics.calibration import expected_calibration_error
 from cfnseg.metrics.confusion import iou_of
 from cfnseg.metrics.conventions import conventions
@@ -23,10 +23,16 @@ from cfnseg.report.segmentation_page import markdown_of, segmentation_page
 from cfnseg.report.text import write_files
 
 
-def write_report(folder: str | Path, result: Evaluation, labels: LabelMap,
-                 picture: Callable[[int], Picture] | None, *,
-                 facts: Mapping[str, object] | None = None,
-                 run_folder: str | Path | None = None, explain: bool = False) -> dict[str, Any]:
+def write_report(
+    folder: str | Path,
+    result: Evaluation,
+    labels: LabelMap,
+    picture: Callable[[int], Picture] | None,
+    *,
+    facts: Mapping[str, object] | None = None,
+    run_folder: str | Path | None = None,
+    explain: bool = False,
+) -> dict[str, Any]:
     """Write report.json, report.md and report.html.
 
     Args:
@@ -49,13 +55,19 @@ def write_report(folder: str | Path, result: Evaluation, labels: LabelMap,
     """
     known = {key: str(value) for key, value in (facts or {}).items()}
     summary = summary_of(result, labels, known, explain)
-    write_files(folder, "report", summary, markdown_of(summary),
-                lambda: segmentation_page(summary, labels, picture, run_folder))
+    write_files(
+        folder,
+        "report",
+        summary,
+        markdown_of(summary),
+        lambda: segmentation_page(summary, labels, picture, run_folder),
+    )
     return summary
 
 
-def summary_of(result: Evaluation, labels: LabelMap, facts: dict[str, str],
-               explain: bool = False) -> dict[str, Any]:
+def summary_of(
+    result: Evaluation, labels: LabelMap, facts: dict[str, str], explain: bool = False
+) -> dict[str, Any]:
     """The content of report.json, strict JSON.
 
     Args:
@@ -89,52 +101,90 @@ def summary_of(result: Evaluation, labels: LabelMap, facts: dict[str, str],
     edges = result.counts[:0] if details is None else details.boundary
     boundary = iou_of(edges.sum(0))
     sizes = None if details is None else iou_of(details.sizes)
-    classes = [{
-        "name": label.name, "id": label.id, "iou": finite(scores.iou[c]),
-        "iou_ci95": [finite(x) for x in ends.classes[c]], "recall": finite(scores.recall[c]),
-        "precision": finite(scores.precision[c]), "boundary_iou": finite(boundary[c]),
-        "sizes": None if sizes is None else dict(zip(SIZES, map(finite, sizes[:, c]))),
-        "truth_pixels": int(truth[c]), "predicted_pixels": int(predicted[c]),
-        "image_ap": finite(image_ap[c])} for c, label in enumerate(labels.labels)]
+    classes = [
+        {
+            "name": label.name,
+            "id": label.id,
+            "iou": finite(scores.iou[c]),
+            "iou_ci95": [finite(x) for x in ends.classes[c]],
+            "recall": finite(scores.recall[c]),
+            "precision": finite(scores.precision[c]),
+            "boundary_iou": finite(boundary[c]),
+            "sizes": None if sizes is None else dict(zip(SIZES, map(finite, sizes[:, c]))),
+            "truth_pixels": int(truth[c]),
+            "predicted_pixels": int(predicted[c]),
+            "image_ap": finite(image_ap[c]),
+        }
+        for c, label in enumerate(labels.labels)
+    ]
     summary = {
-        "miou": finite(scores.miou), "miou_ci95": [finite(x) for x in ends.miou],
-        "miou_divisor": scores.divisor, "pixel_accuracy": finite(scores.pixel_accuracy),
-        "mean_accuracy": finite(scores.mean_accuracy), "boundary_miou": mean_known(boundary),
+        "miou": finite(scores.miou),
+        "miou_ci95": [finite(x) for x in ends.miou],
+        "miou_divisor": scores.divisor,
+        "pixel_accuracy": finite(scores.pixel_accuracy),
+        "mean_accuracy": finite(scores.mean_accuracy),
+        "boundary_miou": mean_known(boundary),
         "boundary_miou_ci95": [finite(x) for x in bootstrap_miou(edges)],
-        "image_map": finite(image_map), "loss": finite(result.loss),
+        "image_map": finite(image_map),
+        "loss": finite(result.loss),
         "num_images": len(result.names),
-        "unpredicted_pixels": int(truth.sum() - result.confusion.sum()), "classes": classes,
-        "trimap": None, "sizes": None, "calibration": None,
-        "confusion": result.confusion.tolist(), "facts": facts,
-        "images": [_image(name, counts) for name, counts in zip(result.names, result.counts)]}
+        "unpredicted_pixels": int(truth.sum() - result.confusion.sum()),
+        "classes": classes,
+        "trimap": None,
+        "sizes": None,
+        "calibration": None,
+        "confusion": result.confusion.tolist(),
+        "facts": facts,
+        "images": [_image(name, counts) for name, counts in zip(result.names, result.counts)],
+    }
     if details is not None:
         limits = zip(SIZES, (1, *LIMITS), (*LIMITS, None), sizes, details.sizes)
-        summary["trimap"] = [{"width": width, "miou": mean_known(iou_of(counts))}
-                             for width, counts in zip(WIDTHS, details.trimap)]
+        summary["trimap"] = [
+            {"width": width, "miou": mean_known(iou_of(counts))}
+            for width, counts in zip(WIDTHS, details.trimap)
+        ]
         summary["sizes"] = [
-            {"name": name, "from_pixels": low, "to_pixels": high, "miou": mean_known(iou),
-             "truth_pixels": int(counts[1].sum())} for name, low, high, iou, counts in limits]
+            {
+                "name": name,
+                "from_pixels": low,
+                "to_pixels": high,
+                "miou": mean_known(iou),
+                "truth_pixels": int(counts[1].sum()),
+            }
+            for name, low, high, iou, counts in limits
+        ]
     if result.calibration is not None:
         summary["calibration"] = _calibration(result.calibration)
     if explain:
-        summary["conventions"] = [asdict(row) | {"miou": finite(row.miou)}
-                                  for row in conventions(result.counts)]
+        summary["conventions"] = [
+            asdict(row) | {"miou": finite(row.miou)} for row in conventions(result.counts)
+        ]
     return summary
 
 
 def _calibration(counts: np.ndarray) -> dict[str, Any]:
     ends = np.linspace(0, 1, len(counts) + 1).tolist()
-    bins = [{"low": low, "high": high, "pixels": int(pixels),
-             "confidence": sure / pixels if pixels else None,
-             "accuracy": right / pixels if pixels else None}
-            for low, high, (pixels, sure, right) in zip(ends, ends[1:], counts.tolist())]
+    bins = [
+        {
+            "low": low,
+            "high": high,
+            "pixels": int(pixels),
+            "confidence": sure / pixels if pixels else None,
+            "accuracy": right / pixels if pixels else None,
+        }
+        for low, high, (pixels, sure, right) in zip(ends, ends[1:], counts.tolist())
+    ]
     return {"ece": finite(expected_calibration_error(counts)), "bins": bins}
 
 
 def _image(name: str, counts: np.ndarray) -> dict[str, Any]:
     hit, truth, _ = counts.sum(1)
-    return {"name": name, "miou": mean_known(iou_of(counts)),
-            "pixel_accuracy": float(hit / truth) if truth else None, "counts": counts.tolist()}
+    return {
+        "name": name,
+        "miou": mean_known(iou_of(counts)),
+        "pixel_accuracy": float(hit / truth) if truth else None,
+        "counts": counts.tolist(),
+    }
 
 
 def finite(value: float) -> float | None:

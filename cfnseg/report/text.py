@@ -1,15 +1,115 @@
-"""How results become text: percent, Markdown tables, JSON, and the files of a report."""
+"""How results become text: percent, Markdown, JSON, and the files of a report."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cfnseg.errors import UserError
 from cfnseg.storage import write_atomic
+
+Cell = tuple[int, int, float, int]  # of a confusion matrix: row, column, share of the row, count
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of classes: a value to sort by and its text for each class.
+
+    ``on_page``: in report.html, too. ``needed``: shown even if all classes have one text.
+    """
+
+    title: str
+    values: list[float | None]
+    texts: list[str]
+    on_page: bool = True
+    needed: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What report.md and report.html show.
+
+    Attributes:
+        kind: of report.
+        lead: the sentence that opens it.
+        metric, over, score, ends: the main score's name, its divisor in words, value and interval.
+        images: how many were scored.
+        cards: name, number and note of each further score.
+        rule: how it is counted.
+        hint: about the table of classes.
+        names: of the classes.
+        columns: of the table of classes; the page draws bars into the first.
+        mistakes: cells of the confusion matrix, the highest rates first.
+        amount: text for a count of the confusion matrix.
+    """
+
+    kind: str
+    lead: str
+    metric: str
+    over: str
+    score: float | None
+    ends: list[float | None]
+    images: int
+    cards: list[tuple[str, str, str]]
+    rule: str
+    hint: str
+    names: list[str]
+    columns: list[Column]
+    mistakes: list[Cell]
+    amount: Callable[[int], str]
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval in words; "" without images."""
+        over = f"bootstrap over {plural(self.images, 'image')}"
+        return f"95 % interval {ends(self.ends)}, {over}" if self.images else ""
+
+    def markdown(self, details: list[str], facts: dict[str, str]) -> str:
+        """The text of report.md. ``details``: more lines, ``facts``: what was scored."""
+        head = [
+            self.metric,
+            percent(self.score),
+            f"({self.interval})" * bool(self.images),
+            self.over,
+        ]
+        columns, same = varying(self.columns)
+        rows = list(zip(self.names, *(column.texts for column in columns)))
+        wrong = [
+            [self.names[r], self.names[c], share(part), self.amount(count)]
+            for r, c, part, count in self.mistakes
+        ]
+        titles = ["truth", "taken for", "share of the truth", "count"]
+        return document(
+            [
+                f"# {self.kind} report",
+                "",
+                self.lead,
+                "",
+                f"**{' '.join(filter(None, head))}**",
+                "",
+                *(f"- {name} {value} ({note})" for name, value, note in self.cards),
+                "",
+                *table(["Class", *(column.title for column in columns)], rows),
+                "",
+                same,
+                "",
+                *(["Mistakes by rate:", "", *table(titles, wrong, left=2), ""] if wrong else []),
+                *details,
+                "",
+                f"How it is counted: {self.rule}",
+                "",
+                *(f"- {key}: `{' '.join(value.split())}`" for key, value in facts.items()),
+            ]
+        )
+
+
+def score_column(title: str, values: list[float | None], **more: bool) -> Column:
+    """A column of scores in 0..1, shown in percent."""
+    return Column(title, values, [percent(value) for value in values], **more)
 
 
 def percent(value: float | None) -> str:
@@ -22,14 +122,11 @@ def share(value: float) -> str:
     return "< 0.1 %" if 0 < value < 0.0005 else f"{100 * value:.1f} %"
 
 
-def number(value: float | None) -> str:
-    """A loss with four decimals; "-" for None."""
-    return "-" if value is None else f"{value:.4f}"
-
-
 def score(value: float | None, name: str) -> str:
-    """A value as text by its name: a loss is no percentage."""
-    return number(value) if name.lower() == "loss" else percent(value)
+    """A value as text by its name: a loss has four decimals, a score is in percent."""
+    if value is not None and name.lower() == "loss":
+        return f"{value:.4f}"
+    return percent(value)
 
 
 def signed(value: float | None, name: str = "") -> str:
@@ -56,48 +153,26 @@ def plural(count: int, name: str) -> str:
     return f"{count:,} {name}{'s'[: count != 1]}"
 
 
-def bootstrap_ends(interval: Sequence[float | None], images: int) -> str:
-    """A 95 % interval over images in words; "" without images."""
-    over = f"bootstrap over {plural(images, 'image')}"
-    return f"95 % interval {ends(interval)}, {over}" if images else ""
-
-
-def cell(text: str) -> str:
-    """Text for a cell of a Markdown table."""
-    return " ".join(text.split()).replace("|", "\\|")
-
-
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """Lines of a Markdown table; the first ``left`` columns are aligned to the left."""
     sides = [":--"] * left + ["--:"] * (len(titles) - left)
-    lines = [f"| {' | '.join(map(cell, row))} |" for row in (titles, *rows)]
+    cells = [
+        [" ".join(text.split()).replace("|", "\\|") for text in row] for row in (titles, *rows)
+    ]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
     return [lines[0], f"|{'|'.join(sides)}|", *lines[1:]]
 
 
-def varying(titles: Sequence[str], rows: Sequence[Sequence[str]],
-            keep: int = 1) -> tuple[list[int], str]:
-    """Which columns to show, and a sentence on those that hold one value.
+def varying(columns: Sequence[Column]) -> tuple[list[Column], str]:
+    """The columns to show, and a sentence on columns that hold one text for all classes.
 
-    Args:
-        titles: of the columns.
-        rows: the text of each cell.
-        keep: so many columns stay, whatever they hold; the first names the rows.
-
-    Returns:
-        Indices of the columns whose cells differ, all columns of a single row; "" or a sentence
-        such as "The same for all classes: images 10." (a column without any value is not mentioned).
+    The sentence is "", or such as "The same for all classes: images 10." A column without any
+    value is not mentioned.
     """
-    columns = [{row[k] for row in rows} for k in range(len(titles))]
-    same = [k for k, values in enumerate(columns)
-            if k >= keep and len(rows) > 1 and len(values) == 1]
-    known = [f"{titles[k]} {rows[0][k]}" for k in same if rows[0][k] != "-"]
+    same = [c for c in columns if not c.needed and len(c.texts) > 1 and len({*c.texts}) == 1]
+    known = [f"{column.title} {column.texts[0]}" for column in same if column.texts[0] != "-"]
     note = f"The same for all classes: {', '.join(known)}." if known else ""
-    return [k for k in range(len(titles)) if k not in same], note
-
-
-def fact_lines(facts: dict[str, str]) -> list[str]:
-    """A Markdown list item per fact."""
-    return [f"- {key}: `{' '.join(value.split())}`" for key, value in facts.items()]
+    return [column for column in columns if column not in same], note
 
 
 def document(lines: list[str]) -> str:
@@ -106,8 +181,9 @@ def document(lines: list[str]) -> str:
     return "\n".join(kept).rstrip() + "\n"
 
 
-def write_files(folder: str | Path, stem: str, summary: dict[str, Any], markdown: str,
-                page: Callable[[], str]) -> None:
+def write_files(
+    folder: str | Path, stem: str, summary: dict[str, Any], markdown: str, page: Callable[[], str]
+) -> None:
     """Write ``<stem>.json`` for programs, ``.md`` for a pull request and ``.html`` for people.
 
     Args:

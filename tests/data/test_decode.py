@@ -13,11 +13,13 @@ from cfnseg.data.decode import decode_image, decode_mask
 from cfnseg.data.files import few_bits, read_image
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.data.predictions import read_predicted_ids
-from cfnseg.doctor.examine import Pair, examine, open_mask
+from cfnseg.doctor.reading import Pair, examine, open_mask
 from cfnseg.errors import UserError
 from tests.data import odd_files as odd
 
-IDS = np.kron(np.arange(16, dtype=np.uint8).reshape(2, 8), np.ones((3, 2), np.uint8))  # (6, 16), ids 0 to 15
+IDS = np.kron(
+    np.arange(16, dtype=np.uint8).reshape(2, 8), np.ones((3, 2), np.uint8)
+)  # (6, 16), ids 0 to 15
 LABELS = LabelMap(Label(i, str(i), (i, i, i)) for i in range(16))
 
 
@@ -27,20 +29,28 @@ def ids(depth):
 
 READ = {f"png gray {d}": (odd.png(ids(d), d), ids(d)) for d in (1, 2, 4, 8, 16)}
 READ |= {f"png palette {d}": (odd.png(ids(d), d, 3), ids(d)) for d in (1, 2, 4, 8)}
-READ |= {f"png gray {d} interlaced": (odd.png(ids(d), d, interlaced=True), ids(d)) for d in (1, 2, 4, 8)}
+READ |= {
+    f"png gray {d} interlaced": (odd.png(ids(d), d, interlaced=True), ids(d)) for d in (1, 2, 4, 8)
+}
 READ |= {
     "png palette 4 interlaced": (odd.png(ids(4), 4, 3, interlaced=True), ids(4)),
     "png gray, transparent": (odd.png(ids(2), 2, more=odd.chunk(b"tRNS", b"\0\1")), ids(2)),
     "png palette, transparent": (odd.png(ids(2), 2, 3, odd.chunk(b"tRNS", b"\0\x80")), ids(2)),
     "png gamma": (odd.png(IDS, more=odd.chunk(b"gAMA", struct.pack(">I", 45455))), IDS),
     "png significant bits": (odd.png(ids(4), 4, more=odd.chunk(b"sBIT", b"\1")), ids(4)),
-    "bmp gray": (odd.pillow(IDS, "BMP"), IDS), "bmp 1 bit": (odd.pillow(ids(1) > 0, "BMP"), ids(1)),
-    "gif": (odd.pillow(IDS, "GIF"), IDS), "tiff lzw": (odd.pillow(IDS, "TIFF", compression="tiff_lzw"), IDS),
+    "bmp gray": (odd.pillow(IDS, "BMP"), IDS),
+    "bmp 1 bit": (odd.pillow(ids(1) > 0, "BMP"), ids(1)),
+    "gif": (odd.pillow(IDS, "GIF"), IDS),
+    "tiff lzw": (odd.pillow(IDS, "TIFF", compression="tiff_lzw"), IDS),
     "tiff group 4": (odd.pillow(ids(1) > 0, "TIFF", compression="group4"), ids(1)),
     "tiff signed 8": (odd.tiff(IDS.astype(np.int8), 8), IDS),
     **{f"tiff {d} {o}": (odd.tiff(ids(d), d, order=o), ids(d)) for d in (1, 2, 4, 8) for o in "<>"},
     **{f"tiff 16 {o}": (odd.tiff(IDS.astype(np.uint16), 16, order=o), IDS) for o in "<>"},
-    **{f"tiff signed {d} {o}": (odd.tiff(IDS.astype(f"i{d // 8}"), d, order=o), IDS) for d in (16, 32) for o in "<>"},
+    **{
+        f"tiff signed {d} {o}": (odd.tiff(IDS.astype(f"i{d // 8}"), d, order=o), IDS)
+        for d in (16, 32)
+        for o in "<>"
+    },
 }
 
 
@@ -63,7 +73,11 @@ def scored(path):
     return read_predicted_ids(path, LABELS, IDS.shape, few_bits([path], "predictions"))
 
 
-@pytest.mark.parametrize("entry", [trained, scored, lambda path: open_mask(path)[0]], ids=["train", "predictions", "doctor"])
+@pytest.mark.parametrize(
+    "entry",
+    [trained, scored, lambda path: open_mask(path)[0]],
+    ids=["train", "predictions", "doctor"],
+)
 @pytest.mark.parametrize("name", READ)
 def test_masks_as_they_are_stored(name, entry, file):
     data, expected = READ[name]
@@ -80,25 +94,55 @@ REFUSED = {
     "jpeg": (odd.pillow(IDS, "JPEG"), "is a JPEG, which may change pixel values"),
     "webp": (odd.pillow(np.dstack([IDS] * 3), "WEBP", lossless=True), "is a WEBP"),
     "jpeg 2000": (odd.pillow(IDS, "JPEG2000"), "is a JPEG2000"),
-    "jpeg in tiff": (odd.pillow(np.zeros((16, 16), np.uint8), "TIFF", compression="jpeg"), "compression .jpeg. changes pixel values"),
-    "white is zero": (odd.tiff(IDS, 8, white=0), "white is zero"), "white is zero, 1 bit": (odd.tiff(ids(1), 1, white=0), "white is zero"),
+    "jpeg in tiff": (
+        odd.pillow(np.zeros((16, 16), np.uint8), "TIFF", compression="jpeg"),
+        "compression .jpeg. changes pixel values",
+    ),
+    "white is zero": (odd.tiff(IDS, 8, white=0), "white is zero"),
+    "white is zero, 1 bit": (odd.tiff(ids(1), 1, white=0), "white is zero"),
     "turned tiff": (odd.tiff(IDS, 8, orientation=6), "orientation"),
-    "turned png": (odd.png(IDS, more=odd.chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0")),
-                   "EXIF orientation"),
-    "float": (odd.tiff(IDS.astype(np.float32), 32), "float32 ids"), "negative": (odd.tiff(-IDS.astype(np.int16), 16), "from -15"),
-    "negative 8": (odd.tiff(-IDS.astype(np.int8), 8), "from -15"), "deep": (odd.png(IDS.astype(np.uint16) * 1000, 16), "up to 15000"),
-    "animated png": (odd.pillow(IDS, "PNG", save_all=True, append_images=[Image.fromarray(15 - IDS)]), "animation"),
-    "animated gif": (odd.pillow(IDS, "GIF", save_all=True, append_images=[Image.fromarray(15 - IDS)]), "2 pictures"),
-    "pages": (odd.pillow(IDS, "TIFF", save_all=True, append_images=[Image.fromarray(15 - IDS)]), "2 pictures"),
-    "empty": (b"", "the file is empty"), "text": (b"no mask", "not a readable mask"), "cut off": (WHOLE[:-20], "cut off"),
-    "only a start": (WHOLE[:8], "cut off"), "no data": (WHOLE[:33] + odd.chunk(b"IEND", b""), "not a readable mask"),
+    "turned png": (
+        odd.png(
+            IDS, more=odd.chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0")
+        ),
+        "EXIF orientation",
+    ),
+    "float": (odd.tiff(IDS.astype(np.float32), 32), "float32 ids"),
+    "negative": (odd.tiff(-IDS.astype(np.int16), 16), "from -15"),
+    "negative 8": (odd.tiff(-IDS.astype(np.int8), 8), "from -15"),
+    "deep": (odd.png(IDS.astype(np.uint16) * 1000, 16), "up to 15000"),
+    "animated png": (
+        odd.pillow(IDS, "PNG", save_all=True, append_images=[Image.fromarray(15 - IDS)]),
+        "animation",
+    ),
+    "animated gif": (
+        odd.pillow(IDS, "GIF", save_all=True, append_images=[Image.fromarray(15 - IDS)]),
+        "2 pictures",
+    ),
+    "pages": (
+        odd.pillow(IDS, "TIFF", save_all=True, append_images=[Image.fromarray(15 - IDS)]),
+        "2 pictures",
+    ),
+    "empty": (b"", "the file is empty"),
+    "text": (b"no mask", "not a readable mask"),
+    "cut off": (WHOLE[:-20], "cut off"),
+    "only a start": (WHOLE[:8], "cut off"),
+    "no data": (WHOLE[:33] + odd.chunk(b"IEND", b""), "not a readable mask"),
     "checksum": (WHOLE[:45] + bytes([WHOLE[45] ^ 255]) + WHOLE[46:], "checksum"),
-    "half the rows": (WHOLE[:33] + odd.chunk(b"IDAT", zlib.compress(b"".join(b"\0" + r.tobytes() for r in IDS[:3])))
-                      + odd.chunk(b"IEND", b""), "damaged or ends"),
+    "half the rows": (
+        WHOLE[:33]
+        + odd.chunk(b"IDAT", zlib.compress(b"".join(b"\0" + r.tobytes() for r in IDS[:3])))
+        + odd.chunk(b"IEND", b""),
+        "damaged or ends",
+    ),
     "gigantic": (WHOLE[:8] + odd.chunk(b"IHDR", HUGE) + WHOLE[33:], "100000x100000 pixels"),
     "more than its data": (WHOLE[:8] + odd.chunk(b"IHDR", LARGE) + WHOLE[33:], "30000x30000"),
-    "gigantic tiff": (odd.tiff(IDS, 8).replace(struct.pack("<HHII", 256, 4, 1, 16), struct.pack("<HHII", 256, 4, 1, 2**31))
-                      .replace(struct.pack("<HHII", 257, 4, 1, 6), struct.pack("<HHII", 257, 4, 1, 2**30)), "pixels"),
+    "gigantic tiff": (
+        odd.tiff(IDS, 8)
+        .replace(struct.pack("<HHII", 256, 4, 1, 16), struct.pack("<HHII", 256, 4, 1, 2**31))
+        .replace(struct.pack("<HHII", 257, 4, 1, 6), struct.pack("<HHII", 257, 4, 1, 2**30)),
+        "pixels",
+    ),
 }
 
 
@@ -119,8 +163,13 @@ def test_the_doctor_does_not_stumble(name, file):
     if isinstance(record.mask, str):
         assert record.mask and str(path) not in record.mask
     else:  # a form of it may be recognised: colours, or numbers that are too large
-        assert record.mask.colored or record.mask.lossy or record.mask.values.dtype.kind == "f" or abs(record.mask.values).max() > 15 \
+        assert (
+            record.mask.colored
+            or record.mask.lossy
+            or record.mask.values.dtype.kind == "f"
+            or abs(record.mask.values).max() > 15
             or record.mask.values.min() < 0
+        )
 
 
 def test_a_mask_above_pillows_limit():
@@ -133,14 +182,29 @@ def test_a_mask_above_pillows_limit():
     assert Image.MAX_IMAGE_PIXELS == limit < mask.size / 2
 
 
-TWO = LabelMap([Label(0, "a", (0, 0, 0)), Label(1, "b", (1, 1, 1)), Label(2, "c", (2, 2, 2)), Label(3, "d", (3, 3, 3))])
+TWO = LabelMap(
+    [
+        Label(0, "a", (0, 0, 0)),
+        Label(1, "b", (1, 1, 1)),
+        Label(2, "c", (2, 2, 2)),
+        Label(3, "d", (3, 3, 3)),
+    ]
+)
 
 
-@pytest.mark.parametrize(("values", "bits", "others", "meaning"), [
-    ([0, 1], 1, True, "may be id 1, or 255"), ([0, 3], 2, True, "may be id 3, or 255"), ([0, 1], 1, False, [0, 1]),
-    ([0, 0], 1, True, [0, 0]), ([0, 1, 2, 3], 2, True, [0, 1, 2, 3]), ([0, 1, 1, 2], 4, True, [0, 1, 1, 2]),
-    ([0, 15], 4, True, "may be id 15, or 255"), ([0, 15], 4, False, "may be id 15, or 255"),
-])
+@pytest.mark.parametrize(
+    ("values", "bits", "others", "meaning"),
+    [
+        ([0, 1], 1, True, "may be id 1, or 255"),
+        ([0, 3], 2, True, "may be id 3, or 255"),
+        ([0, 1], 1, False, [0, 1]),
+        ([0, 0], 1, True, [0, 0]),
+        ([0, 1, 2, 3], 2, True, [0, 1, 2, 3]),
+        ([0, 1, 1, 2], 4, True, [0, 1, 1, 2]),
+        ([0, 15], 4, True, "may be id 15, or 255"),
+        ([0, 15], 4, False, "may be id 15, or 255"),
+    ],
+)
 def test_few_bits_with_and_without_masks_of_eight(values, bits, others, meaning, tmp_path):
     row = np.array([values], np.uint8)
     paths = [tmp_path / f"{name}.png" for name in ("image", "few", "ordinary")]
@@ -149,8 +213,12 @@ def test_few_bits_with_and_without_masks_of_eight(values, bits, others, meaning,
     paths[2].write_bytes(odd.png(row * 0))
     masks = [paths[1], paths[2]] if others else [paths[1]]
     data = FileDataset([(paths[0], mask) for mask in masks], TWO)
-    reads = [lambda: read_sample(data, 0)[1], lambda: data.ids(0), lambda: read_truth(data, 0),
-             lambda: read_predicted_ids(paths[1], TWO, row.shape, few_bits(masks, "predictions"))]
+    reads = [
+        lambda: read_sample(data, 0)[1],
+        lambda: data.ids(0),
+        lambda: read_truth(data, 0),
+        lambda: read_predicted_ids(paths[1], TWO, row.shape, few_bits(masks, "predictions")),
+    ]
     for read in reads:
         if isinstance(meaning, str):
             with pytest.raises(UserError, match=meaning):
@@ -166,16 +234,23 @@ def test_a_palette_has_one_meaning(tmp_path):
     assert data.ids(1).tolist() == [[0, 1]]
 
 
-@pytest.mark.parametrize("options", [{}, {"quality": 60, "optimize": True}, {"restart_marker_blocks": 16}, {"subsampling": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"quality": 60, "optimize": True}, {"restart_marker_blocks": 16}, {"subsampling": 0}],
+)
 @pytest.mark.parametrize("gray", [False, True])
 def test_a_jpeg_whose_middle_is_missing(options, gray, tmp_path, capfd):
     picture = odd.picture()[..., 0] if gray else odd.picture()
     data = odd.pillow(picture, "JPEG", **{"quality": 90} | options)
     path = tmp_path / "i.jpg"
     path.write_bytes(data)
-    assert np.array_equal(read_image(path), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1])
+    assert np.array_equal(
+        read_image(path), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    )
     path.write_bytes(odd.without_middle(data, 4000 if "restart_marker_blocks" in options else 1000))
-    with pytest.raises(UserError, match=r"i\.jpg: not a readable image \((its data is damaged|parts between)"):
+    with pytest.raises(
+        UserError, match=r"i\.jpg: not a readable image \((its data is damaged|parts between)"
+    ):
         read_image(path)
     assert isinstance(examine(Pair("train", "i", path, None)).image, str)
     path.write_bytes(data[:-2])  # some cameras leave out the end marker
@@ -187,9 +262,15 @@ def test_undamaged_jpegs_of_all_sizes_are_read_as_before():
     for _ in range(60):
         height, width = rng.integers(1, 90, 2)
         image = Image.fromarray(odd.picture(96, 96, int(rng.integers(99)))[:height, :width])
-        data = odd.pillow(image if rng.integers(3) else image.convert("L"), "JPEG", quality=int(rng.integers(5, 99)),
-                          subsampling=int(rng.integers(3)), optimize=bool(rng.integers(2)), progressive=bool(rng.integers(2)),
-                          restart_marker_blocks=int(rng.integers(0, 5)))
+        data = odd.pillow(
+            image if rng.integers(3) else image.convert("L"),
+            "JPEG",
+            quality=int(rng.integers(5, 99)),
+            subsampling=int(rng.integers(3)),
+            optimize=bool(rng.integers(2)),
+            progressive=bool(rng.integers(2)),
+            restart_marker_blocks=int(rng.integers(0, 5)),
+        )
         plain = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
         assert np.array_equal(decode_image(data, "x", thorough=True), plain)
 
@@ -211,7 +292,9 @@ def test_cmyk(adobe):
     assert np.abs(decode_image(data, "x").astype(int) - odd.picture()).mean() < 3
 
 
-@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})])
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})]
+)
 def test_animations_and_pages_are_no_images(kind, options):
     first, second = (Image.fromarray(odd.picture(seed=s)) for s in (0, 1))
     assert np.array_equal(decode_image(odd.pillow(first, kind, **options), "x"), odd.picture())
@@ -221,7 +304,12 @@ def test_animations_and_pages_are_no_images(kind, options):
 
 def test_broken_pngs_are_no_images():
     data = odd.pillow(odd.picture(), "PNG")
-    for broken in (odd.without_middle(data), data[: len(data) // 2], data[:60], data[:200] + bytes(50) + data[250:]):
+    for broken in (
+        odd.without_middle(data),
+        data[: len(data) // 2],
+        data[:60],
+        data[:200] + bytes(50) + data[250:],
+    ):
         with pytest.raises(UserError, match="x: not a readable image"):
             decode_image(broken, "x")
 

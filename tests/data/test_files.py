@@ -74,7 +74,9 @@ def test_instance_ids_are_refused(tmp_path):
         read_mask(saved(tmp_path, np.full((4, 4), 26001, np.uint16), "m.png"))
 
 
-@pytest.mark.parametrize("values", [np.full((4, 4), -1, np.int32), np.full((4, 4), 1.7, np.float32)])
+@pytest.mark.parametrize(
+    "values", [np.full((4, 4), -1, np.int32), np.full((4, 4), 1.7, np.float32)]
+)
 def test_ids_that_would_wrap_are_refused(tmp_path, values):
     with pytest.raises(UserError, match="expected whole numbers from 0 to 255"):
         read_mask(saved(tmp_path, values, "m.tif"))

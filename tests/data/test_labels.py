@@ -11,7 +11,9 @@ from cfnseg.data.labels import Label, LabelMap, read_classes
 from cfnseg.errors import UserError
 
 
-@given(st.lists(st.integers(0, 254), min_size=1, max_size=30, unique=True), st.integers(0, 2**32 - 1))
+@given(
+    st.lists(st.integers(0, 254), min_size=1, max_size=30, unique=True), st.integers(0, 2**32 - 1)
+)
 def test_decode_inverts_encode(ids, seed):
     labels = LabelMap(Label(i, str(i), (i, 0, 0)) for i in ids)
     mask = np.random.default_rng(seed).choice([*ids, 255], (6, 7)).astype(np.uint8)
@@ -43,8 +45,15 @@ def test_a_written_mask_is_a_palette_png_of_raw_ids(tmp_path):
 
 def test_official_label_maps():
     assert (len(voc.LABELS), len(cityscapes.LABELS), len(camvid.LABELS)) == (21, 19, 11)
-    assert [voc.color(i) for i in (1, 15, 20)] == [(128, 0, 0), (192, 128, 128), (0, 64, 128)]  # from the devkit
-    assert sorted({x.id for x in cityscapes.LABELS.labels} | set(cityscapes.LABELS.ignore)) == [*range(34), 255]
+    assert [voc.color(i) for i in (1, 15, 20)] == [
+        (128, 0, 0),
+        (192, 128, 128),
+        (0, 64, 128),
+    ]  # from the devkit
+    assert sorted({x.id for x in cityscapes.LABELS.labels} | set(cityscapes.LABELS.ignore)) == [
+        *range(34),
+        255,
+    ]
     assert camvid.LABELS.encode(np.array([[11]], np.uint8)).item() == 255
 
 
@@ -66,8 +75,15 @@ def test_read_classes(tmp_path):
     assert labels.encode(np.array([[3, 0, 9, 255]], np.uint8)).tolist() == [[0, 1, 255, 255]]
 
 
-@pytest.mark.parametrize("text, message", [("0 cat 1 2\n", "line 1"), ("0 cat 1 2 900\n", "line 1"), ("", "no class"),
-                                           ("0 a 1 1 1\n0 b 1 1 1\n", "distinct")])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("0 cat 1 2\n", "line 1"),
+        ("0 cat 1 2 900\n", "line 1"),
+        ("", "no class"),
+        ("0 a 1 1 1\n0 b 1 1 1\n", "distinct"),
+    ],
+)
 def test_broken_classes_txt(tmp_path, text, message):
     (tmp_path / "classes.txt").write_text(text)
     with pytest.raises(UserError, match=message):

@@ -15,9 +15,25 @@ def touch(*paths):
 
 
 def test_hidden_files_are_in_neither_list(tmp_path):
-    touch(*(tmp_path / name for name in (
-        "a.png", "B.JPG", "c.TIF", "d.webp", "._a.png", ".DS_Store", "Thumbs.db", "notes.txt", "e.avif",
-        "__MACOSX/f.png", ".cache/g.png", "deep/er/h.jpeg")))
+    touch(
+        *(
+            tmp_path / name
+            for name in (
+                "a.png",
+                "B.JPG",
+                "c.TIF",
+                "d.webp",
+                "._a.png",
+                ".DS_Store",
+                "Thumbs.db",
+                "notes.txt",
+                "e.avif",
+                "__MACOSX/f.png",
+                ".cache/g.png",
+                "deep/er/h.jpeg",
+            )
+        )
+    )
     images, others = list_images(tmp_path)
     assert [p.name for p in images] == ["B.JPG", "a.png", "c.TIF", "d.webp"]
     assert [p.name for p in others] == ["e.avif", "notes.txt"]
@@ -31,7 +47,12 @@ def test_links_are_followed_and_circles_end(tmp_path):
     (tmp_path / "data" / "gone.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "data" / "self.png").symlink_to(tmp_path / "data" / "self.png")
     names = [p.name for p in list_images(tmp_path / "data", deep=True)[0]]
-    assert names == ["a.png", "gone.png", "b.png", "self.png"]  # a link that leads nowhere is named when it is read
+    assert names == [
+        "a.png",
+        "gone.png",
+        "b.png",
+        "self.png",
+    ]  # a link that leads nowhere is named when it is read
 
 
 def test_names_that_are_no_text_are_refused(tmp_path):

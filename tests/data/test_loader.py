@@ -7,18 +7,34 @@ from hypothesis import strategies as st
 
 from cfnseg.config import Data
 from cfnseg.data.dataset import open_dataset, read_truth
-from cfnseg.data.loader import StepBatches, class_counts, class_frequency, median_frequency_weights, train_batches, whole_images
+from cfnseg.data.loader import (
+    StepBatches,
+    class_counts,
+    class_frequency,
+    median_frequency_weights,
+    parallel,
+    train_batches,
+    whole_images,
+)
 from cfnseg.data.transforms import TrainTransform
 from cfnseg.errors import UserError
 
 
-@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 5), st.sampled_from([1, 2, 3]), st.integers(0, 30))
+@given(
+    st.integers(1, 40),
+    st.integers(1, 12),
+    st.integers(0, 5),
+    st.sampled_from([1, 2, 3]),
+    st.integers(0, 30),
+)
 def test_shares_make_up_the_batch_and_a_start_is_a_cut(images, share, seed, world, start):
     batch = share * world
     if batch > images:
         return
     whole = list(StepBatches(images, batch, seed, 0, 40))
-    parts = [list(StepBatches(images, batch, seed, start, 40, rank, world)) for rank in range(world)]
+    parts = [
+        list(StepBatches(images, batch, seed, start, 40, rank, world)) for rank in range(world)
+    ]
     assert [[pair for share in step for pair in share] for step in zip(*parts)] == whole[start:]
 
 
@@ -74,11 +90,33 @@ def test_median_frequency_weights():
     counts = np.array([[90, 10, 0], [50, 0, 0]])
     # frequencies: 140/150, 10/100; the median of the two
     middle = (140 / 150 + 0.1) / 2
-    assert median_frequency_weights(class_frequency(counts)) == pytest.approx([middle / (140 / 150), middle / 0.1, 0])
-    assert median_frequency_weights(class_frequency(counts), 0.5)[1] == pytest.approx((middle / 0.1) ** 0.5)
+    assert median_frequency_weights(class_frequency(counts)) == pytest.approx(
+        [middle / (140 / 150), middle / 0.1, 0]
+    )
+    assert median_frequency_weights(class_frequency(counts), 0.5)[1] == pytest.approx(
+        (middle / 0.1) ** 0.5
+    )
 
 
 def test_class_counts(folder_data):
     data = open_dataset("folder", str(folder_data), "val")
     counts = class_counts(data, 0)
-    assert counts[2].tolist() == np.bincount(read_truth(data, 2).ravel(), minlength=256)[: len(data.labels)].tolist()
+    assert (
+        counts[2].tolist()
+        == np.bincount(read_truth(data, 2).ravel(), minlength=256)[: len(data.labels)].tolist()
+    )
+
+
+def square(number):
+    if number == 5:
+        raise UserError("five", code=2)
+    return np.array([number**2])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_parallel_keeps_the_order_and_raises_the_error_itself(workers):
+    results = parallel(square, [3, 1, 2, 5, 4], workers)
+    assert [int(next(results)[0]) for _ in range(3)] == [9, 1, 4]
+    with pytest.raises(UserError, match="^five$") as error:
+        next(results)
+    assert error.value.code == 2

@@ -17,9 +17,9 @@ from cfnseg.data.formats.class_folders import open_images
 from cfnseg.data.labels import read_classes
 from cfnseg.data.predictions import find_masks
 from cfnseg.data.transforms import TrainTransform
-from cfnseg.doctor.build import examine_data
-from cfnseg.engine.masks import evaluate_masks
+from cfnseg.doctor import examine_data
 from cfnseg.errors import UserError
+from cfnseg.evaluation.mask_files import evaluate_masks
 from tests.conftest import run_tool
 from tests.data import odd_files as odd
 
@@ -34,8 +34,16 @@ def root(tmp_path):
         for kind in ("images", "labels"):
             (base / kind / split).mkdir(parents=True)
         for i in range(4):
-            Image.fromarray(odd.picture(32, 40, i + 10 * (split == "val"))).save(base / "images" / split / f"s{i}.png")
-            ids = np.random.default_rng(i).integers(0, 4, (4, 5)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+            Image.fromarray(odd.picture(32, 40, i + 10 * (split == "val"))).save(
+                base / "images" / split / f"s{i}.png"
+            )
+            ids = (
+                np.random.default_rng(i)
+                .integers(0, 4, (4, 5))
+                .astype(np.uint8)
+                .repeat(8, 0)
+                .repeat(8, 1)
+            )
             Image.fromarray(ids).save(base / "labels" / split / f"s{i}.png")
     (base / "classes.txt").write_text("".join(f"{i} c{i} {i * 60} 9 {i}\n" for i in range(4)))
     return base
@@ -45,9 +53,9 @@ def opened(root, split="train"):
     return open_dataset("folder", str(root), split)
 
 
-def doctored(root, mend=None):
+def doctored(root, fix=None):
     config = Config(data=Data(name="folder", root=str(root), crop=(32, 32)), name="t")
-    return examine_data(config, root.parent / "out", mend=mend)
+    return examine_data(config, root.parent / "out", fix=fix)
 
 
 def kinds(report, severity="error"):
@@ -73,7 +81,7 @@ def test_deeper_folders_and_upper_case_are_read(root):
     data = opened(root)
     assert data.names == ["s0", "s1", "s2", "site/s1"]
     assert read_truth(data, 3).shape == (32, 40)
-    report = doctored(root, mend=root.parent / "copy")
+    report = doctored(root, fix=root.parent / "copy")
     assert not kinds(report) and report["splits"][0]["pairs"] == 4
     assert opened(root.parent / "copy").names == data.names
     assert np.array_equal(read_truth(opened(root.parent / "copy"), 3), read_truth(data, 3))
@@ -83,7 +91,9 @@ def test_other_types_are_counted(root, capsys):
     Image.new("RGB", (4, 4)).save(root / "images" / "train" / "x.gif")
     (root / "images" / "train" / "y.heic").write_bytes(b"x")
     assert len(opened(root).names) == 4
-    assert "note: 2 files in" in (message := capsys.readouterr().err) and "1 .gif, 1 .heic" in message
+    assert (
+        "note: 2 files in" in (message := capsys.readouterr().err) and "1 .gif, 1 .heic" in message
+    )
     assert "file-type" in kinds(doctored(root), "warning")
 
 
@@ -136,7 +146,10 @@ def test_a_name_that_is_no_text(root):
 def test_empty_files(root):
     (root / "images/train/s1.png").write_bytes(b"")
     (root / "labels/train/s2.png").write_bytes(b"")
-    for i, message in ((1, r"s1\.png: not a readable image .the file is empty"), (2, r"s2\.png: not a readable mask .the file is empty")):
+    for i, message in (
+        (1, r"s1\.png: not a readable image .the file is empty"),
+        (2, r"s2\.png: not a readable mask .the file is empty"),
+    ):
         with pytest.raises(UserError, match=message):
             read_sample(opened(root), i)
     assert kinds(doctored(root)) >= {"image-unreadable", "mask-unreadable"}
@@ -186,9 +199,17 @@ def city(tmp_path):
         (tmp_path / kind / "val" / "ulm").mkdir(parents=True)
     (tmp_path / "pred").mkdir()
     for i in range(2):
-        train = np.random.default_rng(i).integers(0, 19, (8, 16)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+        train = (
+            np.random.default_rng(i)
+            .integers(0, 19, (8, 16))
+            .astype(np.uint8)
+            .repeat(4, 0)
+            .repeat(4, 1)
+        )
         name = f"ulm_00000{i}_000019"
-        Image.fromarray(odd.picture(32, 64, i)).save(tmp_path / f"leftImg8bit/val/ulm/{name}_leftImg8bit.png")
+        Image.fromarray(odd.picture(32, 64, i)).save(
+            tmp_path / f"leftImg8bit/val/ulm/{name}_leftImg8bit.png"
+        )
         Image.fromarray(raw[train]).save(tmp_path / f"gtFine/val/ulm/{name}_gtFine_labelIds.png")
         Image.fromarray(train).save(tmp_path / f"pred/{name}_leftImg8bit.png")
     (tmp_path / "leftImg8bit/val/ulm/._x_leftImg8bit.png").write_bytes(b"x")
@@ -198,7 +219,10 @@ def city(tmp_path):
 def test_train_ids_are_recognised(city):
     data = open_dataset("cityscapes", str(city), "val")
     found, _ = find_masks(city / "pred", data.names)
-    with pytest.raises(UserError, match=r"hold train ids \(0 to 18; .*road is 7\): 4,096 pixels are right as train ids, 0 as raw ids"):
+    with pytest.raises(
+        UserError,
+        match=r"hold train ids \(0 to 18; .*road is 7\): 4,096 pixels are right as train ids, 0 as raw ids",
+    ):
         evaluate_masks(data, found, workers=0)
     for i, path in enumerate(found):
         Image.fromarray(data.labels.decode(read_truth(data, i))).save(path)
@@ -212,9 +236,15 @@ def test_train_ids_are_recognised(city):
 
 
 TEXT = "0 ciel 1 2 3\n1 forêt 4 5 6\n2 void 0 0 0\n"
-ENCODINGS = {"utf-8": TEXT.encode(), "mark": codecs.BOM_UTF8 + TEXT.encode(), "utf-16": TEXT.encode("utf-16"),
-             "utf-16-be": codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"), "utf-32": TEXT.encode("utf-32"),
-             "crlf": TEXT.replace("\n", "\r\n").encode(), "nfd": unicodedata.normalize("NFD", TEXT).encode()}
+ENCODINGS = {
+    "utf-8": TEXT.encode(),
+    "mark": codecs.BOM_UTF8 + TEXT.encode(),
+    "utf-16": TEXT.encode("utf-16"),
+    "utf-16-be": codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"),
+    "utf-32": TEXT.encode("utf-32"),
+    "crlf": TEXT.replace("\n", "\r\n").encode(),
+    "nfd": unicodedata.normalize("NFD", TEXT).encode(),
+}
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
@@ -224,15 +254,21 @@ def test_classes_in_marked_encodings(name, tmp_path):
     assert labels.names == ["ciel", "forêt"] and labels.ignore == (2, 255)
 
 
-@pytest.mark.parametrize(("encoding", "message"), [("cp1252", "line 2: not UTF-8 .byte 0xea"), ("utf-16-le", "zero bytes"),
-                                                ("utf-16-be", "zero bytes")])
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("cp1252", "line 2: not UTF-8 .byte 0xea"),
+        ("utf-16-le", "zero bytes"),
+        ("utf-16-be", "zero bytes"),
+    ],
+)
 def test_classes_in_other_encodings_are_refused_and_fixed(encoding, message, root):
     text = (root / "classes.txt").read_text().replace("c1", "forêt")
     (root / "classes.txt").write_bytes(text.encode(encoding))
     with pytest.raises(UserError, match=message) as error:
         opened(root)
     assert "save the file as UTF-8" in str(error.value)
-    report = doctored(root, mend=root.parent / "copy")
+    report = doctored(root, fix=root.parent / "copy")
     assert kinds(report) == {"classes-file"}
     assert opened(root.parent / "copy").labels.names == ["c0", "forêt", "c2", "c3"]
     (root / "classes.txt").write_text(report["findings"][0]["classes_txt"], encoding="utf-8")
@@ -240,11 +276,20 @@ def test_classes_in_other_encodings_are_refused_and_fixed(encoding, message, roo
     assert not kinds(doctored(root))
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("0 a 1 1 1\n1 a 2 2 2\n", "line 2: the classes 0 and 1 are both called a"),
-    ("0 a 1 1 1\n0 b 2 2 2\n", "distinct"), ("-1 a 1 1 1\n", "line 1: expected"), ("256 a 1 1 1\n", "line 1"), ("1_0 a 1 1 1\n", "line 1"),
-    ("٣ a 1 1 1\n", "line 1"), ("0 1 1 1\n", "line 1"), ("0 a\u200bb 1 1 1\n", "line 1"), ("0 two words 1 1 1\n", "line 1"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0 a 1 1 1\n1 a 2 2 2\n", "line 2: the classes 0 and 1 are both called a"),
+        ("0 a 1 1 1\n0 b 2 2 2\n", "distinct"),
+        ("-1 a 1 1 1\n", "line 1: expected"),
+        ("256 a 1 1 1\n", "line 1"),
+        ("1_0 a 1 1 1\n", "line 1"),
+        ("٣ a 1 1 1\n", "line 1"),
+        ("0 1 1 1\n", "line 1"),
+        ("0 a\u200bb 1 1 1\n", "line 1"),
+        ("0 two words 1 1 1\n", "line 1"),
+    ],
+)
 def test_classes_that_are_refused(text, message, tmp_path):
     (tmp_path / "classes.txt").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message):
@@ -258,7 +303,9 @@ def test_one_colour_twice_is_noted(tmp_path, capsys):
 
 
 def test_ade20k_names_are_keys(tmp_path):
-    (tmp_path / "info.txt").write_text("Idx\tName\n1\tscreen, crt\n2\tscreen, silver screen\n3\tscreen\n")
+    (tmp_path / "info.txt").write_text(
+        "Idx\tName\n1\tscreen, crt\n2\tscreen, silver screen\n3\tscreen\n"
+    )
     assert read_names(tmp_path / "info.txt").names == ["screen", "silver screen", "screen 3"]
 
 
@@ -273,18 +320,29 @@ def voc_home(tmp_path):
     return tmp_path, home / "ImageSets" / "Segmentation"
 
 
-@pytest.mark.parametrize("data", [codecs.BOM_UTF8 + b"2007_0\r\n2007_1\r\n2007_2\r\n\r\n", b"2007_0  \n\n2007_1\n2007_2",
-                                  "2007_0\n2007_1\n2007_2\n".encode("utf-16")])
+@pytest.mark.parametrize(
+    "data",
+    [
+        codecs.BOM_UTF8 + b"2007_0\r\n2007_1\r\n2007_2\r\n\r\n",
+        b"2007_0  \n\n2007_1\n2007_2",
+        "2007_0\n2007_1\n2007_2\n".encode("utf-16"),
+    ],
+)
 def test_voc_lists(data, voc_home):
     root, lists = voc_home
     (lists / "train.txt").write_bytes(data)
     assert open_dataset("voc", str(root), "train").names == ["2007_0", "2007_1", "2007_2"]
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("2007_0  1\n2007_1 -1\n", "line 1: a list of one class"), ("2007_0\n2007_0\n", "line 2: expected one name"),
-    ("2007_0 2007_1\n", "line 1: expected one name"), ("2007_9\n", "1 images, 2 files are missing"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2007_0  1\n2007_1 -1\n", "line 1: a list of one class"),
+        ("2007_0\n2007_0\n", "line 2: expected one name"),
+        ("2007_0 2007_1\n", "line 1: expected one name"),
+        ("2007_9\n", "1 images, 2 files are missing"),
+    ],
+)
 def test_voc_lists_that_are_refused(text, message, voc_home):
     root, lists = voc_home
     (lists / "train.txt").write_text(text)
@@ -292,12 +350,22 @@ def test_voc_lists_that_are_refused(text, message, voc_home):
         open_dataset("voc", str(root), "train")
 
 
-@pytest.mark.parametrize(("segmentation", "why"), [
-    ([], "a box alone"), (None, "a box alone"), ([[]], "no polygon"), ([[1, 1, 2, 2]], "no polygon"), ([[1, 1, 2, 2, 3]], "no polygon"),
-    ([[1, 1, 5, 1, 5, float("nan")]], "no polygon"), ({"size": [9, 9], "counts": [81]}, "another size"),
-    ({"size": [8, 10], "counts": [50, 10]}, "do not fill"), ({"size": [8, 10], "counts": [90, -10]}, "do not fill"),
-    ([[], [1, 1, 5, 1, 5, 5]], ""), ({"size": [8, 10], "counts": [70, 10]}, ""),
-])
+@pytest.mark.parametrize(
+    ("segmentation", "why"),
+    [
+        ([], "a box alone"),
+        (None, "a box alone"),
+        ([[]], "no polygon"),
+        ([[1, 1, 2, 2]], "no polygon"),
+        ([[1, 1, 2, 2, 3]], "no polygon"),
+        ([[1, 1, 5, 1, 5, float("nan")]], "no polygon"),
+        ({"size": [9, 9], "counts": [81]}, "another size"),
+        ({"size": [8, 10], "counts": [50, 10]}, "do not fill"),
+        ({"size": [8, 10], "counts": [90, -10]}, "do not fill"),
+        ([[], [1, 1, 5, 1, 5, 5]], ""),
+        ({"size": [8, 10], "counts": [70, 10]}, ""),
+    ],
+)
 def test_coco_objects_without_an_area(segmentation, why, tmp_path):
     annotation = {"id": 1, "category_id": 1, "segmentation": segmentation, "iscrowd": 0}
     message = why_undrawn(annotation, 8, 10)
@@ -309,8 +377,14 @@ def test_coco_objects_without_an_area(segmentation, why, tmp_path):
 def test_tiny_images_train(size, root):
     transform = TrainTransform(Data(crop=(32, 32), scale=(0.25, 0.5)))
     for seed in range(5):
-        sample = transform(odd.picture(64, 64)[: size[0], : size[1]], np.zeros(size, np.uint8), "x", seed)
-        assert sample.image.shape == (3, 32, 32) and sample.mask.shape == (32, 32) and (sample.mask == 0).any()
+        sample = transform(
+            odd.picture(64, 64)[: size[0], : size[1]], np.zeros(size, np.uint8), "x", seed
+        )
+        assert (
+            sample.image.shape == (3, 32, 32)
+            and sample.mask.shape == (32, 32)
+            and (sample.mask == 0).any()
+        )
     Image.new("RGB", size[::-1]).save(root / "images/train/s1.png")
     Image.new("L", size[::-1]).save(root / "labels/train/s1.png")
     finding = next(f for f in doctored(root)["findings"] if f["kind"] == "image-tiny")
@@ -328,6 +402,9 @@ def test_image_folders_leave_hidden_files_out(tmp_path):
 
 
 def test_a_closed_pipe_is_no_traceback(root):
-    done = run_tool("-c", "import os\nr, w = os.pipe()\nos.dup2(w, 1)\nos.close(r)\n"
-                          "from cfnseg.streams import run_tool\nrun_tool(lambda: print('x' * 100000, flush=True))")
+    done = run_tool(
+        "-c",
+        "import os\nr, w = os.pipe()\nos.dup2(w, 1)\nos.close(r)\n"
+        "from cfnseg.streams import run_tool\nrun_tool(lambda: print('x' * 100000, flush=True))",
+    )
     assert done.returncode == 0 and "Traceback" not in done.stderr  # it goes on writing its files

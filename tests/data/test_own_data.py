@@ -29,7 +29,9 @@ class Scenes:
 
 
 def test_it_trains_and_is_scored(tiny):
-    config = replace(changed(changed(tiny, "train", max_steps=2), "loss", class_weights="median"), name="own")
+    config = replace(
+        changed(changed(tiny, "train", max_steps=2), "loss", class_weights="median"), name="own"
+    )
     config = changed(changed(config, "data", name="scenes", workers=2), "train", pictures=1)
     run = cfnseg.train(config, data=(Scenes(8), Scenes(3, 100)))
     report = json.loads((run / "report" / "report.json").read_text())
@@ -43,18 +45,32 @@ def test_views():
     rest, held = hold_out(data, "scene 3")
     again = Subset(rest, [4, 0])
     assert (held.names, again.names) == (["scene 3"], ["scene 5", "scene 0"])
-    assert np.array_equal(again.image(0), data.image(5)) and np.array_equal(read_truth(again, 0), read_truth(data, 5))
+    assert np.array_equal(again.image(0), data.image(5)) and np.array_equal(
+        read_truth(again, 0), read_truth(data, 5)
+    )
     assert len({fingerprint(x) for x in (data, rest, held, again)}) == 4
 
 
-@pytest.mark.parametrize(("member", "value", "message"), [
-    ("image", np.zeros((64, 80, 3), np.float32), r"scene 1: the image is float32 of shape \(64, 80, 3\), expected .* \(H, W, 3\) of uint8"),
-    ("image", np.zeros((64, 80), np.uint8), r"scene 1: the image is uint8 of shape \(64, 80\)"),
-    ("image", None, "scene 1: the image is NoneType"),
-    ("ids", np.zeros((64, 80), np.int64), r"scene 1: the mask is int64 .* \(H, W\) of uint8"),
-    ("ids", np.zeros(64, np.uint8), r"scene 1: the mask is uint8 of shape \(64,\)"),
-    ("ids", np.zeros((32, 80), np.uint8), "scene 1: the mask is 80x32, its image scene 1 is 80x64"),
-    ("ids", np.full((64, 80), 99, np.uint8), r"scene 1: unknown label id 99 \(5120 px\)")])
+@pytest.mark.parametrize(
+    ("member", "value", "message"),
+    [
+        (
+            "image",
+            np.zeros((64, 80, 3), np.float32),
+            r"scene 1: the image is float32 of shape \(64, 80, 3\), expected .* \(H, W, 3\) of uint8",
+        ),
+        ("image", np.zeros((64, 80), np.uint8), r"scene 1: the image is uint8 of shape \(64, 80\)"),
+        ("image", None, "scene 1: the image is NoneType"),
+        ("ids", np.zeros((64, 80), np.int64), r"scene 1: the mask is int64 .* \(H, W\) of uint8"),
+        ("ids", np.zeros(64, np.uint8), r"scene 1: the mask is uint8 of shape \(64,\)"),
+        (
+            "ids",
+            np.zeros((32, 80), np.uint8),
+            "scene 1: the mask is 80x32, its image scene 1 is 80x64",
+        ),
+        ("ids", np.full((64, 80), 99, np.uint8), r"scene 1: unknown label id 99 \(5120 px\)"),
+    ],
+)
 def test_a_mistake_names_the_image(member, value, message):
     data = Scenes(3)
     setattr(data, member, lambda index: value)

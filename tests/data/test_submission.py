@@ -39,7 +39,9 @@ def voc_test(tmp_path):
         if i:
             put(tmp_path / "masks" / f"{name}.png", mask)
         else:
-            voc.LABELS.write(tmp_path / "masks" / f"{name}_mask.png", mask)  # as tools/infer.py writes it
+            voc.LABELS.write(
+                tmp_path / "masks" / f"{name}_mask.png", mask
+            )  # as tools/infer.py writes it
     (tmp_path / "masks" / f"{NAMES[0]}_overlay.jpg").write_bytes(b"")
     return tmp_path
 
@@ -48,7 +50,9 @@ def test_voc(voc_test):
     out = submission("voc", voc_test / "masks", str(voc_test))
     assert out == voc_test / "masks_voc_test.tgz"
     with tarfile.open(out, "r:gz") as tar:
-        assert tar.getnames() == [f"results/VOC2012/Segmentation/comp5_test_cls/{n}.png" for n in NAMES]
+        assert tar.getnames() == [
+            f"results/VOC2012/Segmentation/comp5_test_cls/{n}.png" for n in NAMES
+        ]
         assert {(m.mtime, m.uid, m.mode) for m in tar.getmembers()} == {(0, 0, 0o644)}
         for member in tar.getmembers():
             with Image.open(tar.extractfile(member)) as image:
@@ -58,29 +62,66 @@ def test_voc(voc_test):
                 assert np.array_equal(np.asarray(image), np.asarray(Image.open(source[0])))
     first = hashlib.sha256(out.read_bytes()).hexdigest()
     (voc_test / "masks" / f"{NAMES[1]}.png").touch()
-    assert hashlib.sha256(submission("voc", voc_test / "masks", str(voc_test)).read_bytes()).hexdigest() == first
+    assert (
+        hashlib.sha256(
+            submission("voc", voc_test / "masks", str(voc_test)).read_bytes()
+        ).hexdigest()
+        == first
+    )
 
 
 def test_voc_with_other_training_data(voc_test):
-    out = submission("voc", voc_test / "masks", str(voc_test), out=voc_test / "x.tgz", competition="comp6")
+    out = submission(
+        "voc", voc_test / "masks", str(voc_test), out=voc_test / "x.tgz", competition="comp6"
+    )
     with tarfile.open(out) as tar:
         assert tar.getnames()[0] == f"results/VOC2012/Segmentation/comp6_test_cls/{NAMES[0]}.png"
     with pytest.raises(UserError, match="comp5, comp6"):
         submission("voc", voc_test / "masks", str(voc_test), competition="comp7")
 
 
-@pytest.mark.parametrize("fault, said", [
-    (lambda f: (f / f"{NAMES[2]}.png").unlink(), f"no prediction for 1 of 3 images: neither {NAMES[2]}"),
-    (lambda f: put(f / "else.png", np.zeros(SIZE, np.uint8)), r"1 PNG files that belong to no image of test, first else\.png"),
-    (lambda f: put(f / f"{NAMES[0]}.png", np.zeros(SIZE, np.uint8)), "1 image has two predictions"),
-    (lambda f: put(f / f"{NAMES[1]}.png", np.zeros((30, 60), np.uint8)), r"1 of 3 masks .*000011\.png is 60x30, its image 60x40"),
-    (lambda f: put(f / f"{NAMES[1]}.png", np.full(SIZE, 21, np.uint8)), r"has the ids \[21\], the server knows 0 to 20$"),
-    (lambda f: put(f / f"{NAMES[1]}.png", np.full(SIZE, 255, np.uint8)), r"has the ids \[255\].*255 is no answer"),
-    (lambda f: put(f / f"{NAMES[1]}.png", np.zeros((*SIZE, 3), np.uint8)), r"the mask has colours \(mode RGB\), expected one id"),
-    (lambda f: put(f / f"{NAMES[1]}.png", np.full(SIZE, 300, np.uint16)), "uint16 ids from 300 up to 300"),
-    (lambda f: put(f / f"{NAMES[1]}.png", np.ones(SIZE, bool)), "may be id 1, or 255"),
-    (lambda f: (f / f"{NAMES[1]}.png").write_bytes(b"GIF89a"), r"000011\.png: not a readable mask"),
-])
+@pytest.mark.parametrize(
+    "fault, said",
+    [
+        (
+            lambda f: (f / f"{NAMES[2]}.png").unlink(),
+            f"no prediction for 1 of 3 images: neither {NAMES[2]}",
+        ),
+        (
+            lambda f: put(f / "else.png", np.zeros(SIZE, np.uint8)),
+            r"1 PNG files that belong to no image of test, first else\.png",
+        ),
+        (
+            lambda f: put(f / f"{NAMES[0]}.png", np.zeros(SIZE, np.uint8)),
+            "1 image has two predictions",
+        ),
+        (
+            lambda f: put(f / f"{NAMES[1]}.png", np.zeros((30, 60), np.uint8)),
+            r"1 of 3 masks .*000011\.png is 60x30, its image 60x40",
+        ),
+        (
+            lambda f: put(f / f"{NAMES[1]}.png", np.full(SIZE, 21, np.uint8)),
+            r"has the ids \[21\], the server knows 0 to 20$",
+        ),
+        (
+            lambda f: put(f / f"{NAMES[1]}.png", np.full(SIZE, 255, np.uint8)),
+            r"has the ids \[255\].*255 is no answer",
+        ),
+        (
+            lambda f: put(f / f"{NAMES[1]}.png", np.zeros((*SIZE, 3), np.uint8)),
+            r"the mask has colours \(mode RGB\), expected one id",
+        ),
+        (
+            lambda f: put(f / f"{NAMES[1]}.png", np.full(SIZE, 300, np.uint16)),
+            "uint16 ids from 300 up to 300",
+        ),
+        (lambda f: put(f / f"{NAMES[1]}.png", np.ones(SIZE, bool)), "may be id 1, or 255"),
+        (
+            lambda f: (f / f"{NAMES[1]}.png").write_bytes(b"GIF89a"),
+            r"000011\.png: not a readable mask",
+        ),
+    ],
+)
 def test_what_a_server_would_refuse(voc_test, fault, said):
     fault(voc_test / "masks")
     with pytest.raises(UserError, match=said):
@@ -91,7 +132,9 @@ def test_what_a_server_would_refuse(voc_test, fault, said):
 def test_every_fault_is_counted(voc_test):
     for name in NAMES[1:]:
         put(voc_test / "masks" / f"{name}.png", np.full(SIZE, 30, np.uint8))
-    with pytest.raises(UserError, match=rf"2 of 3 masks cannot be handed in: {NAMES[1]}.*; {NAMES[2]}"):
+    with pytest.raises(
+        UserError, match=rf"2 of 3 masks cannot be handed in: {NAMES[1]}.*; {NAMES[2]}"
+    ):
         submission("voc", voc_test / "masks", str(voc_test))
 
 
@@ -109,7 +152,11 @@ def city(tmp_path_factory):
         instances = truth.astype(np.uint16)
         instances[instances > 23] *= 1000
         put(root / "gtFine" / f"{place}_gtFine_instanceIds.png", instances)
-        guess = np.where(rng.random(SIZE) < 0.6, cityscapes.LABELS.encode(np.where(truth == 4, 7, truth)), rng.integers(0, 19, SIZE))
+        guess = np.where(
+            rng.random(SIZE) < 0.6,
+            cityscapes.LABELS.encode(np.where(truth == 4, 7, truth)),
+            rng.integers(0, 19, SIZE),
+        )
         guess = np.where(guess == 255, 3, guess).astype(np.uint8)
         (root / "masks").mkdir(exist_ok=True)
         cityscapes.LABELS.write(root / "masks" / f"{name}_leftImg8bit_mask.png", guess)
@@ -120,22 +167,40 @@ def test_cityscapes_own_evaluator_scores_the_archive(city, tmp_path):
     pytest.importorskip("cityscapesscripts")
     out = submission("cityscapes", city / "masks", str(city), "val", tmp_path / "s.zip")
     with zipfile.ZipFile(out) as packed:
-        assert packed.namelist() == ["frankfurt_000000_000294_labelIds.png", "frankfurt_000001_000538_labelIds.png",
-                                     "munster_000000_000019_labelIds.png"]
+        assert packed.namelist() == [
+            "frankfurt_000000_000294_labelIds.png",
+            "frankfurt_000001_000538_labelIds.png",
+            "munster_000000_000019_labelIds.png",
+        ]
         assert {i.date_time for i in packed.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         packed.extractall(tmp_path / "results")
     with Image.open(tmp_path / "results" / "munster_000000_000019_labelIds.png") as image:
         assert image.mode == "L"
     # numpy took in1d away, which cityscapesscripts 2.3.0 calls
-    program = "import numpy, runpy; numpy.in1d = numpy.isin; runpy.run_module('{}', run_name='__main__')"
+    program = (
+        "import numpy, runpy; numpy.in1d = numpy.isin; runpy.run_module('{}', run_name='__main__')"
+    )
     program = program.format("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
-    places = {"CITYSCAPES_DATASET": str(city), "CITYSCAPES_RESULTS": str(tmp_path / "results"), "CITYSCAPES_EXPORT_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, **places}, capture_output=True, text=True, check=False)
+    places = {
+        "CITYSCAPES_DATASET": str(city),
+        "CITYSCAPES_RESULTS": str(tmp_path / "results"),
+        "CITYSCAPES_EXPORT_DIR": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **places},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     theirs = json.loads((tmp_path / "resultPixelLevelSemanticLabeling.json").read_text())
     data = open_dataset("cityscapes", str(city), "val")
     files, _ = find_masks(city / "masks", data.names)
-    total = sum(confusion_matrix(read_truth(data, i), read_prediction(f, data.labels, SIZE), 19) for i, f in enumerate(files))
+    total = sum(
+        confusion_matrix(read_truth(data, i), read_prediction(f, data.labels, SIZE), 19)
+        for i, f in enumerate(files)
+    )
     iou = np.diag(total) / (total.sum(0) + total.sum(1) - np.diag(total))
     assert abs(iou.mean() - theirs["averageScoreClasses"]) < 1e-9
     assert 0.2 < iou.mean() < 0.8
@@ -146,7 +211,10 @@ def test_train_ids_are_explained(city, tmp_path):
     for path in (city / "masks").iterdir():
         train = cityscapes.LABELS.encode(np.asarray(Image.open(path)))
         put(tmp_path / "masks" / path.name, train)
-    with pytest.raises(UserError, match=r"masks hold train ids \(0 to 18; here \[0, 1, 2.*the server wants label ids"):
+    with pytest.raises(
+        UserError,
+        match=r"masks hold train ids \(0 to 18; here \[0, 1, 2.*the server wants label ids",
+    ):
         submission("cityscapes", tmp_path / "masks", str(city), "val")
     put(tmp_path / "masks" / path.name, np.full(SIZE, 255, np.uint8))
     with pytest.raises(UserError, match="masks hold train ids"):
@@ -161,13 +229,19 @@ def test_ids_that_cityscapes_does_not_know(city, tmp_path):
     with pytest.raises(UserError, match=r"has the ids \[34\], the server knows 0 to 33"):
         submission("cityscapes", tmp_path / "masks", str(city), "val")
     put(tmp_path / "masks" / path.name, np.full(SIZE, 0, np.uint8))
-    assert submission("cityscapes", tmp_path / "masks", str(city), "val").name == "masks_cityscapes_val.zip"
+    assert (
+        submission("cityscapes", tmp_path / "masks", str(city), "val").name
+        == "masks_cityscapes_val.zip"
+    )
 
 
 def test_roads_and_buildings_alone_are_label_ids(city, tmp_path):
     (tmp_path / "masks").mkdir()
     for path in (city / "masks").iterdir():
-        put(tmp_path / "masks" / path.name, np.where(np.arange(60) < 30, 7, 11).astype(np.uint8)[None].repeat(40, 0))
+        put(
+            tmp_path / "masks" / path.name,
+            np.where(np.arange(60) < 30, 7, 11).astype(np.uint8)[None].repeat(40, 0),
+        )
     submission("cityscapes", tmp_path / "masks", str(city), "val")
 
 

@@ -48,13 +48,20 @@ def test_image_mask_and_region_name_the_same_place(height, width, h, w, scale, s
 @settings(max_examples=60, deadline=None)
 def test_mirroring_mirrors_image_mask_and_region(height, width, h, w, scale, seed):
     image, mask, _ = coordinates(height, width)
-    plain, other = (TrainTransform(Data(crop=(h, w), scale=(scale, scale), photometric=0.0, flip=flip))(image, mask, "x", seed)
-                    for flip in (False, True))
+    plain, other = (
+        TrainTransform(Data(crop=(h, w), scale=(scale, scale), photometric=0.0, flip=flip))(
+            image, mask, "x", seed
+        )
+        for flip in (False, True)
+    )
     x0, y0, x1, y1 = plain.region
     kept = np.array_equal(plain.image, other.image) and np.array_equal(plain.mask, other.mask)
-    mirrored = np.array_equal(plain.image[..., ::-1], other.image) and np.array_equal(plain.mask[..., ::-1], other.mask)
+    mirrored = np.array_equal(plain.image[..., ::-1], other.image) and np.array_equal(
+        plain.mask[..., ::-1], other.mask
+    )
     assert (kept and np.array_equal(plain.region, other.region)) or (
-        mirrored and np.allclose(other.region, [1 - x1, y0, 1 - x0, y1], atol=1e-5))
+        mirrored and np.allclose(other.region, [1 - x1, y0, 1 - x0, y1], atol=1e-5)
+    )
 
 
 def weights(length, factor, first, count):
@@ -62,23 +69,37 @@ def weights(length, factor, first, count):
     source = np.arange(length)
     if factor < 1:
         left = (first + np.arange(count)[:, None]) / factor
-        shares = np.clip(np.minimum(left + 1 / factor, source + 1) - np.maximum(left, source), 0, None)
+        shares = np.clip(
+            np.minimum(left + 1 / factor, source + 1) - np.maximum(left, source), 0, None
+        )
     else:
         centre = np.clip((first + np.arange(count)[:, None] + 0.5) / factor - 0.5, 0, length - 1)
         shares = np.clip(1 - np.abs(centre - source), 0, None)
     return shares / shares.sum(1, keepdims=True)
 
 
-@given(st.integers(40, 120), st.integers(40, 120), CROP, CROP, SCALE, st.floats(0, 1, exclude_max=True), st.integers(0, 9))
+@given(
+    st.integers(40, 120),
+    st.integers(40, 120),
+    CROP,
+    CROP,
+    SCALE,
+    st.floats(0, 1, exclude_max=True),
+    st.integers(0, 9),
+)
 @settings(max_examples=150, deadline=None)
-def test_a_resized_window_is_the_window_of_the_resized_image(height, width, h, w, scale, place, seed):
+def test_a_resized_window_is_the_window_of_the_resized_image(
+    height, width, h, w, scale, place, seed
+):
     """Against the definition in float64: within 1 of 255, but where a growing window starts inside the image."""
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     spans = [draw_span(n, c, scale, place) for n, c in zip((height, width), (h, w))]
     rows, columns = spans
     ours = resize(image[rows.start : rows.stop, columns.start : columns.stop], *spans).astype(float)
     assert ours.shape == (rows.filled, columns.filled, 3)
-    down, across = (weights(n, s.factor, s.start * s.factor, s.filled) for n, s in zip(image.shape, spans))
+    down, across = (
+        weights(n, s.factor, s.start * s.factor, s.filled) for n, s in zip(image.shape, spans)
+    )
     wanted = (down @ (across @ image.astype(float)).transpose(2, 0, 1)).transpose(1, 2, 0)
     skipped = [int(s.factor / 2 + 0.5) if s.start and s.factor > 1 else 0 for s in spans]
     assert np.abs(ours - wanted)[skipped[0] :, skipped[1] :].max() <= 1
@@ -90,13 +111,18 @@ def test_windows_and_scales_are_uniform_and_independent():
     mask = np.zeros((200, 300), np.uint8)
     rows = []
     settings_ = {"crop": (48, 64), "scale": (0.5, 2.0)}
-    plain, full = TrainTransform(Data(**settings_, flip=False, photometric=0.0)), TrainTransform(Data(**settings_, flip=True))
+    plain, full = (
+        TrainTransform(Data(**settings_, flip=False, photometric=0.0)),
+        TrainTransform(Data(**settings_, flip=True)),
+    )
     for seed in range(1500):
         a, b = plain(image, mask, "x", seed), full(image, mask, "x", seed)
         x0, y0, x1, y1 = a.region
         mirrored = not np.array_equal(a.region, b.region)
         jittered = not np.array_equal(b.image, a.image[..., ::-1] if mirrored else a.image)
-        rows.append((64 / 300 / (x1 - x0), y0 / (1 - (y1 - y0)), x0 / (1 - (x1 - x0)), mirrored, jittered))
+        rows.append(
+            (64 / 300 / (x1 - x0), y0 / (1 - (y1 - y0)), x0 / (1 - (x1 - x0)), mirrored, jittered)
+        )
     rows = np.array(rows, float)
     for column, (low, high) in zip(rows.T, ((0.5, 2.0), (0, 1), (0, 1))):
         shares = np.quantile((column - low) / (high - low), [0.01, 0.25, 0.5, 0.75, 0.99])
@@ -123,7 +149,10 @@ def test_colour_jitter_leaves_mask_source_and_padding_alone():
     before = image.copy()
     settings_ = {"crop": (64, 80), "scale": (1.0, 1.0), "flip": False}
     plain = TrainTransform(Data(**settings_, photometric=0.0))(image, mask, "x", 1)
-    strong = [TrainTransform(Data(**settings_, photometric=1.0))(image, mask, "x", seed) for seed in range(8)]
+    strong = [
+        TrainTransform(Data(**settings_, photometric=1.0))(image, mask, "x", seed)
+        for seed in range(8)
+    ]
     inside = plain.mask != 255
     assert np.array_equal(plain.image[:, inside], image.transpose(2, 0, 1).reshape(3, -1))
     assert any(not np.array_equal(s.image, plain.image) for s in strong)
@@ -138,7 +167,9 @@ def test_an_image_level_sample_mirrors_whatever_was_cut():
     """Where the crop lies and whether it is mirrored are draws of their own."""
     image, _, _ = coordinates(96, 96)
     transform = ImageTransform(Data(crop=(32, 32), scale=(1.0, 1.0), photometric=0.0), train=True)
-    wide = np.concatenate([image, image + 96], 1)  # 96 x 192: covered by 32 x 64, of which 32 x 32 are cut
+    wide = np.concatenate(
+        [image, image + 96], 1
+    )  # 96 x 192: covered by 32 x 64, of which 32 x 32 are cut
     places, mirrored = [], []
     for seed in range(400):
         red = transform(wide, 0, "x", seed).image[0].astype(int)

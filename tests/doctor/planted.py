@@ -18,7 +18,9 @@ SIZE = (96, 128)
 
 def make(root: Path, train: int = 18, val: int = 6) -> Path:
     """Scenes with every class, named s00.png on, masks as palette PNGs."""
-    (root / "classes.txt").write_text("".join(f"{i} {n} {r} {g} {b}\n" for i, n, (r, g, b) in shapes.CLASSES))
+    (root / "classes.txt").write_text(
+        "".join(f"{i} {n} {r} {g} {b}\n" for i, n, (r, g, b) in shapes.CLASSES)
+    )
     for split, count, first in (("train", train, 0), ("val", val, 500)):
         for kind in ("images", "labels"):
             (root / kind / split).mkdir(parents=True)
@@ -88,7 +90,10 @@ def smeared(root: Path) -> None:
     """A colour mask that went through a JPEG, with an alpha channel."""
     bgr = colours(ids(mask(root)))[..., ::-1]
     coded = cv2.imencode(".jpg", np.ascontiguousarray(bgr), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    save(mask(root), np.dstack([cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1], np.full(SIZE, 255, np.uint8)]))
+    save(
+        mask(root),
+        np.dstack([cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1], np.full(SIZE, 255, np.uint8)]),
+    )
 
 
 def reordered(root: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cfnseg.config import Config, Data
 from cfnseg.data.dataset import open_dataset, read_truth
-from cfnseg.doctor.build import examine_data
+from cfnseg.doctor import examine_data
 from cfnseg.errors import UserError
 from tests.doctor import planted as p
 
@@ -23,9 +23,11 @@ def data(clean, tmp_path):
     return shutil.copytree(clean, tmp_path / "data")
 
 
-def examine(root, out, mend=None, command="python tools/doctor.py CONFIG", **settings):
-    config = Config(data=Data(**{"name": "folder", "root": str(root), "crop": (64, 64)} | settings), name="test")
-    report = examine_data(config, out, mend=mend, command=command)
+def examine(root, out, fix=None, command="python tools/doctor.py CONFIG", **settings):
+    config = Config(
+        data=Data(**{"name": "folder", "root": str(root), "crop": (64, 64)} | settings), name="test"
+    )
+    report = examine_data(config, out, fix=fix, command=command)
     assert json.loads((out / "doctor.json").read_text()) == report
     assert (out / "doctor.html").stat().st_size < 5_000_000
     return report
@@ -39,45 +41,158 @@ def test_a_clean_data_set_has_no_fault(clean, tmp_path, capsys):
     report = examine(clean, tmp_path)
     assert report["counts"]["error"] == report["counts"]["warning"] == 0, report["findings"]
     assert "Nothing is wrong with it" in capsys.readouterr().out
-    truth = sum(np.bincount(read_truth(open_dataset("folder", str(clean), "train"), i).ravel(), minlength=256) for i in range(18))
+    truth = sum(
+        np.bincount(
+            read_truth(open_dataset("folder", str(clean), "train"), i).ravel(), minlength=256
+        )
+        for i in range(18)
+    )
     assert [c["pixels"] for c in report["splits"][0]["classes"]] == truth[:8].tolist()
     assert report["splits"][0]["ignored_share"] == pytest.approx(truth[255] / truth.sum())
 
 
 ERRORS = {  # name: (kind, the file that is named, how it is planted, what the text explains)
-    "truncated image": ("image-unreadable", "images/train/s03.png", lambda r: p.truncate(p.image(r)), "s03.png"),
-    "truncated mask": ("mask-unreadable", "labels/train/s03.png", lambda r: p.truncate(p.mask(r)), "not a readable mask"),
-    "mask that is text": ("mask-unreadable", "labels/val/s02.png", lambda r: p.mask(r, "val/s02").write_text("no mask"), "not a readable"),
-    "image without mask": ("mask-missing", "images/train/s03.png", lambda r: p.mask(r).unlink(), "refuses"),
-    "other size": ("size-mismatch", "labels/train/s03.png", lambda r: p.change([p.mask(r)], lambda m: m[:, :100]), "100x96"),
-    "half the size": ("size-mismatch", "labels/train/s03.png", lambda r: p.change([p.mask(r)], lambda m: m[::2, ::2]), "another scale"),
-    "swapped sides": ("size-mismatch", "labels/train/s03.png", lambda r: p.change([p.mask(r)], lambda m: m.T.copy()), "swapped"),
+    "truncated image": (
+        "image-unreadable",
+        "images/train/s03.png",
+        lambda r: p.truncate(p.image(r)),
+        "s03.png",
+    ),
+    "truncated mask": (
+        "mask-unreadable",
+        "labels/train/s03.png",
+        lambda r: p.truncate(p.mask(r)),
+        "not a readable mask",
+    ),
+    "mask that is text": (
+        "mask-unreadable",
+        "labels/val/s02.png",
+        lambda r: p.mask(r, "val/s02").write_text("no mask"),
+        "not a readable",
+    ),
+    "image without mask": (
+        "mask-missing",
+        "images/train/s03.png",
+        lambda r: p.mask(r).unlink(),
+        "refuses",
+    ),
+    "other size": (
+        "size-mismatch",
+        "labels/train/s03.png",
+        lambda r: p.change([p.mask(r)], lambda m: m[:, :100]),
+        "100x96",
+    ),
+    "half the size": (
+        "size-mismatch",
+        "labels/train/s03.png",
+        lambda r: p.change([p.mask(r)], lambda m: m[::2, ::2]),
+        "another scale",
+    ),
+    "swapped sides": (
+        "size-mismatch",
+        "labels/train/s03.png",
+        lambda r: p.change([p.mask(r)], lambda m: m.T.copy()),
+        "swapped",
+    ),
     "EXIF orientation": ("size-mismatch", "labels/train/s03.png", p.turned, "EXIF"),
-    "colour mask": ("mask-colors", "labels/train/s03.png", lambda r: p.change([p.mask(r)], p.colours), "(120, 180, 235) is 0 sky"),
-    "ids in three channels": ("mask-colors", "labels/train/s03.png", lambda r: p.change([p.mask(r)], lambda m: np.dstack([m] * 3)), "id"),
+    "colour mask": (
+        "mask-colors",
+        "labels/train/s03.png",
+        lambda r: p.change([p.mask(r)], p.colours),
+        "(120, 180, 235) is 0 sky",
+    ),
+    "ids in three channels": (
+        "mask-colors",
+        "labels/train/s03.png",
+        lambda r: p.change([p.mask(r)], lambda m: np.dstack([m] * 3)),
+        "id",
+    ),
     "smeared colours": ("mask-lossy", "labels/train/s03.png", p.smeared, "smeared"),
-    "unknown colours": ("unknown-color", "labels/train/s03.png", lambda r: p.change([p.mask(r)], lambda m: 255 - p.colours(m)),
-                        "(135, 75, 20)"),
-    "gray JPEG": ("mask-lossy", "labels/train/s03.png", lambda r: p.save(p.mask(r), p.ids(p.mask(r)), format="JPEG"), "JPEG"),
-    "brightness of a palette": ("mask-luminance", "labels/train/s03.png", lambda r: p.change([p.mask(r)], p.gray), "classes' colours"),
+    "unknown colours": (
+        "unknown-color",
+        "labels/train/s03.png",
+        lambda r: p.change([p.mask(r)], lambda m: 255 - p.colours(m)),
+        "(135, 75, 20)",
+    ),
+    "gray JPEG": (
+        "mask-lossy",
+        "labels/train/s03.png",
+        lambda r: p.save(p.mask(r), p.ids(p.mask(r)), format="JPEG"),
+        "JPEG",
+    ),
+    "brightness of a palette": (
+        "mask-luminance",
+        "labels/train/s03.png",
+        lambda r: p.change([p.mask(r)], p.gray),
+        "classes' colours",
+    ),
     "sorted palette": ("mask-palette", "labels/train/s03.png", p.reordered, "sorted anew"),
-    "16 bits": ("mask-deep", "labels/train/s03.png", lambda r: p.change([p.mask(r)], lambda m: m.astype(np.uint16) * 257), "257"),
-    "multiplied ids": ("mask-scaled", "labels/train/s03.png", lambda r: p.change([p.mask(r)], p.scaled), "multiplied by 10"),
-    "every id multiplied": ("mask-scaled", "labels/train/s00.png", lambda r: p.change(p.masks(r), p.scaled), "multiplied by 10"),
-    "unknown id": ("unknown-id", "labels/train/s03.png", lambda r: p.put(r, p.mask(r), 77), "id 77 (35 pixels in 1 mask)"),
-    "one id too many": ("unknown-id", "labels/train/s03.png", lambda r: p.put(r, p.mask(r), 8), "reduce_zero_label"),
-    "ids from 1": ("mask-shifted", "labels/train/s00.png", lambda r: p.change(p.masks(r), lambda m: np.where(m < 255, m + 1, m)),
-                   "count from 1"),
-    "masks of 0 and 255": ("mask-binary", "labels/train/s00.png",
-                           lambda r: p.change(p.masks(r), lambda m: np.where(m > 1, 255, 0).astype(np.uint8)), "255 is ignored"),
-    "copy in val": ("duplicate-between", "images/val/s02.png", lambda r: [shutil.copy(f(r, "train/s03"), f(r, "val/s02"))
-                                                                         for f in (p.image, p.mask)], "too high"),
-    "two suffixes": ("name-collision", "images/train/s03.jpg", lambda r: p.save(r / "images/train/s03.jpg", 255 - p.ids(p.image(r))),
-                     "suffix"),
-    "mask with another name": ("mask-name", "labels/train/s03_mask.png", lambda r: p.mask(r).rename(r / "labels/train/s03_mask.png"),
-                               "image"),
-    "mask with another suffix": ("mask-name", "labels/train/s03.tif",
-                                 lambda r: (p.save(r / "labels/train/s03.tif", p.ids(p.mask(r))), p.mask(r).unlink()), "image"),
+    "16 bits": (
+        "mask-deep",
+        "labels/train/s03.png",
+        lambda r: p.change([p.mask(r)], lambda m: m.astype(np.uint16) * 257),
+        "257",
+    ),
+    "multiplied ids": (
+        "mask-scaled",
+        "labels/train/s03.png",
+        lambda r: p.change([p.mask(r)], p.scaled),
+        "multiplied by 10",
+    ),
+    "every id multiplied": (
+        "mask-scaled",
+        "labels/train/s00.png",
+        lambda r: p.change(p.masks(r), p.scaled),
+        "multiplied by 10",
+    ),
+    "unknown id": (
+        "unknown-id",
+        "labels/train/s03.png",
+        lambda r: p.put(r, p.mask(r), 77),
+        "id 77 (35 pixels in 1 mask)",
+    ),
+    "one id too many": (
+        "unknown-id",
+        "labels/train/s03.png",
+        lambda r: p.put(r, p.mask(r), 8),
+        "reduce_zero_label",
+    ),
+    "ids from 1": (
+        "mask-shifted",
+        "labels/train/s00.png",
+        lambda r: p.change(p.masks(r), lambda m: np.where(m < 255, m + 1, m)),
+        "count from 1",
+    ),
+    "masks of 0 and 255": (
+        "mask-binary",
+        "labels/train/s00.png",
+        lambda r: p.change(p.masks(r), lambda m: np.where(m > 1, 255, 0).astype(np.uint8)),
+        "255 is ignored",
+    ),
+    "copy in val": (
+        "duplicate-between",
+        "images/val/s02.png",
+        lambda r: [shutil.copy(f(r, "train/s03"), f(r, "val/s02")) for f in (p.image, p.mask)],
+        "too high",
+    ),
+    "two suffixes": (
+        "name-collision",
+        "images/train/s03.jpg",
+        lambda r: p.save(r / "images/train/s03.jpg", 255 - p.ids(p.image(r))),
+        "suffix",
+    ),
+    "mask with another name": (
+        "mask-name",
+        "labels/train/s03_mask.png",
+        lambda r: p.mask(r).rename(r / "labels/train/s03_mask.png"),
+        "image",
+    ),
+    "mask with another suffix": (
+        "mask-name",
+        "labels/train/s03.tif",
+        lambda r: (p.save(r / "labels/train/s03.tif", p.ids(p.mask(r))), p.mask(r).unlink()),
+        "image",
+    ),
 }
 
 
@@ -90,18 +205,45 @@ def test_planted_errors(name, data, tmp_path):
     finding = next(f for f in report["findings"] if f["kind"] == kind)
     assert file in finding["files"]
     assert said in f"{finding['title']} {finding['text']}"
-    assert finding["mend"]
+    assert finding["fix"]
 
 
 WARNINGS = {
-    "mask without image": ("image-missing", "labels/train/extra.png", lambda r: shutil.copy(p.mask(r), r / "labels/train/extra.png")),
-    "all ignored": ("all-ignored", "labels/train/s03.png", lambda r: p.change([p.mask(r)], lambda m: np.full_like(m, 255))),
-    "black image": ("image-constant", "images/train/s03.png", lambda r: p.save(p.image(r), np.zeros((*p.SIZE, 3), np.uint8))),
-    "gray image": ("image-gray", "images/train/s03.png", lambda r: p.save(p.image(r), np.dstack([p.ids(p.image(r))[..., 1]] * 3))),
-    "copy in train": ("duplicate-within", "images/train/t.png", lambda r: [shutil.copy(f(r), f(r, "train/t")) for f in (p.image, p.mask)]),
-    "near copy in val": ("near-duplicate-between", "images/val/s02.png",
-                         lambda r: p.save(p.image(r, "val/s02"), (p.ids(p.image(r)) * 0.9 + 9).astype(np.uint8))),
-    "two cases": ("name-case", "images/train/S03.png", lambda r: [shutil.copy(f(r), f(r, "train/S03")) for f in (p.image, p.mask)]),
+    "mask without image": (
+        "image-missing",
+        "labels/train/extra.png",
+        lambda r: shutil.copy(p.mask(r), r / "labels/train/extra.png"),
+    ),
+    "all ignored": (
+        "all-ignored",
+        "labels/train/s03.png",
+        lambda r: p.change([p.mask(r)], lambda m: np.full_like(m, 255)),
+    ),
+    "black image": (
+        "image-constant",
+        "images/train/s03.png",
+        lambda r: p.save(p.image(r), np.zeros((*p.SIZE, 3), np.uint8)),
+    ),
+    "gray image": (
+        "image-gray",
+        "images/train/s03.png",
+        lambda r: p.save(p.image(r), np.dstack([p.ids(p.image(r))[..., 1]] * 3)),
+    ),
+    "copy in train": (
+        "duplicate-within",
+        "images/train/t.png",
+        lambda r: [shutil.copy(f(r), f(r, "train/t")) for f in (p.image, p.mask)],
+    ),
+    "near copy in val": (
+        "near-duplicate-between",
+        "images/val/s02.png",
+        lambda r: p.save(p.image(r, "val/s02"), (p.ids(p.image(r)) * 0.9 + 9).astype(np.uint8)),
+    ),
+    "two cases": (
+        "name-case",
+        "images/train/S03.png",
+        lambda r: [shutil.copy(f(r), f(r, "train/S03")) for f in (p.image, p.mask)],
+    ),
 }
 
 
@@ -129,7 +271,7 @@ def test_missing_splits_name_the_one_to_take(data, tmp_path):
         (data / kind / "val").rename(data / kind / "validation")
     report = examine(data, tmp_path / "out")
     assert kinds(report, "error") == {"split-missing"}
-    assert report["findings"][0]["mend"] == ["--data.val-split validation"]
+    assert report["findings"][0]["fix"] == ["--data.val-split validation"]
     assert examine(data, tmp_path / "out", val_split="validation")["counts"]["error"] == 0
 
 
@@ -137,7 +279,7 @@ def test_without_a_val_split_a_part_of_train_is_held_out(data, tmp_path):
     for kind in ("images", "labels"):
         shutil.rmtree(data / kind / "val")
     finding = examine(data, tmp_path / "out")["findings"][0]
-    option, prefix = finding["mend"][0].split()
+    option, prefix = finding["fix"][0].split()
     assert (finding["kind"], option) == ("split-missing", "--data.holdout")
     report = examine(data, tmp_path / "out", holdout=prefix)
     assert kinds(report, "error") == set()
@@ -146,7 +288,7 @@ def test_without_a_val_split_a_part_of_train_is_held_out(data, tmp_path):
 
 def test_the_folder_above_names_the_data_set(data, tmp_path):
     report = examine(data.parent, tmp_path / "out")
-    assert report["findings"][0]["mend"] == [f"--data.root {data}"]
+    assert report["findings"][0]["fix"] == [f"--data.root {data}"]
     assert examine(tmp_path / "none", tmp_path / "out")["findings"][0]["kind"] == "layout"
 
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from cfnseg.data.formats.voc import color
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.doctor.examine import mask_facts
 from cfnseg.doctor.forms import PLAIN, assign
+from cfnseg.doctor.reading import mask_facts
 
 
 def labels_of(count: int) -> LabelMap:
@@ -19,7 +19,9 @@ def plain(draw):
     """Masks of a few classes that together have all ids 0..C-1 and some ignored pixels."""
     count = draw(st.integers(3, 21))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    masks = [rng.integers(0, count, (9, 11)).astype(np.uint8) for _ in range(draw(st.integers(1, 3)))]
+    masks = [
+        rng.integers(0, count, (9, 11)).astype(np.uint8) for _ in range(draw(st.integers(1, 3)))
+    ]
     masks[0].ravel()[:count] = np.arange(count)
     masks[0][-1, -1] = 255
     return count, masks
@@ -45,8 +47,11 @@ def test_the_factor_is_found(drawn, data):
 def test_colours_and_deep_values_give_back_the_ids(drawn):
     count, masks = drawn
     labels = labels_of(count)
-    for change, kind in ((lambda m: labels.palette()[m], "mask-colors"), (lambda m: m.astype(np.uint16) * 257, "mask-deep"),
-                         (lambda m: m.astype(np.int32) * 1000 + 3, "mask-deep")):
+    for change, kind in (
+        (lambda m: labels.palette()[m], "mask-colors"),
+        (lambda m: m.astype(np.uint16) * 257, "mask-deep"),
+        (lambda m: m.astype(np.int32) * 1000 + 3, "mask-deep"),
+    ):
         facts = [mask_facts(change(m)) for m in masks]
         for fact, form, mask in zip(facts, assign(facts, labels), masks):
             assert form.kind == kind

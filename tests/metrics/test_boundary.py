@@ -12,11 +12,15 @@ def paper_boundary(mask: np.ndarray, ratio: float) -> np.ndarray:
     """The definition for one binary mask: d erosions by 3x3 ones, with a ring of zeros."""
     height, width = mask.shape
     ringed = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    eroded = cv2.erode(ringed, np.ones((3, 3), np.uint8), iterations=boundary_width(height, width, ratio))
+    eroded = cv2.erode(
+        ringed, np.ones((3, 3), np.uint8), iterations=boundary_width(height, width, ratio)
+    )
     return mask.astype(bool) & ~eroded[1:-1, 1:-1].astype(bool)
 
 
-def by_definition(truth: np.ndarray, prediction: np.ndarray, classes: int, ratio: float) -> np.ndarray:
+def by_definition(
+    truth: np.ndarray, prediction: np.ndarray, classes: int, ratio: float
+) -> np.ndarray:
     counted, counts = truth != 255, []
     for c in range(classes):
         t, p = (paper_boundary((mask == c) & counted, ratio) for mask in (truth, prediction))
@@ -30,7 +34,9 @@ def brute_force_boundary(mask: np.ndarray, reach: int) -> np.ndarray:
     edge = np.zeros_like(mask)
     for y, x in zip(*np.nonzero(mask)):
         inside = reach <= y < height - reach and reach <= x < width - reach
-        edge[y, x] = not (inside and mask[y - reach: y + reach + 1, x - reach: x + reach + 1].all())
+        edge[y, x] = not (
+            inside and mask[y - reach : y + reach + 1, x - reach : x + reach + 1].all()
+        )
     return edge
 
 
@@ -42,13 +48,20 @@ def blobs(rng, height: int, width: int, classes: int) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(6))
 def test_is_the_definition(seed):
     rng = np.random.default_rng(seed)
-    height, width, classes = int(rng.integers(20, 130)), int(rng.integers(20, 130)), int(rng.integers(2, 9))
+    height, width, classes = (
+        int(rng.integers(20, 130)),
+        int(rng.integers(20, 130)),
+        int(rng.integers(2, 9)),
+    )
     truth, prediction = blobs(rng, height, width, classes), blobs(rng, height, width, classes)
     truth[rng.random(truth.shape) < 0.01 * (seed % 2)] = 255
     truth[5:9, 4:15] = 255
     prediction[2:4, 10:20] = 255  # pixels without a class
     for ratio in (0.001, 0.02, 0.3):
-        assert (boundary_counts(truth, prediction, classes, ratio) == by_definition(truth, prediction, classes, ratio)).all()
+        assert (
+            boundary_counts(truth, prediction, classes, ratio)
+            == by_definition(truth, prediction, classes, ratio)
+        ).all()
 
 
 def test_binary_without_opencv():

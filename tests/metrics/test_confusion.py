@@ -22,13 +22,19 @@ def test_counted_by_hand():
 
 
 def test_a_class_only_in_the_prediction_counts_as_zero():
-    scores = scores_of(counts_of(confusion_matrix(np.zeros((2, 2), np.uint8), np.array([[0, 0], [0, 1]], np.uint8), 2)))
+    scores = scores_of(
+        counts_of(
+            confusion_matrix(np.zeros((2, 2), np.uint8), np.array([[0, 0], [0, 1]], np.uint8), 2)
+        )
+    )
     assert scores.iou.tolist() == [0.75, 0.0]
     assert scores.divisor == 2
 
 
 def test_nothing_counted():
-    scores = scores_of(counts_of(confusion_matrix(np.full((3, 3), 255, np.uint8), np.zeros((3, 3), np.uint8), 2)))
+    scores = scores_of(
+        counts_of(confusion_matrix(np.full((3, 3), 255, np.uint8), np.zeros((3, 3), np.uint8), 2))
+    )
     assert scores.divisor == 0
     assert np.isnan([scores.miou, scores.pixel_accuracy, scores.mean_accuracy]).all()
 
@@ -42,7 +48,9 @@ def test_bad_ids_and_shapes_are_errors():
         confusion_matrix(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), 3)
     maps = torch.zeros(2, 2, dtype=torch.uint8), torch.full((2, 2), 7, dtype=torch.uint8)
     for pair in (maps, maps[::-1]):
-        with pytest.raises(ValueError, match=r"ids must be 0\.\.2 \(truth also 255\), 4 pixels are not"):
+        with pytest.raises(
+            ValueError, match=r"ids must be 0\.\.2 \(truth also 255\), 4 pixels are not"
+        ):
             device_confusion_matrix(*pair, 3)
     with pytest.raises(ValueError, match="prediction: expected shape"):
         device_confusion_matrix(maps[0], torch.zeros(2, 3, dtype=torch.uint8), 3)
@@ -51,4 +59,7 @@ def test_bad_ids_and_shapes_are_errors():
 def test_more_pixels_than_are_counted_at_once():
     truth = np.ones((4100, 4100), np.uint8)  # cv2 counts in float32, which is exact up to 2^24
     truth[:1] = 0
-    assert confusion_matrix(truth, np.zeros_like(truth), 2).tolist() == [[4100, 0], [4100 * 4099, 0]]
+    assert confusion_matrix(truth, np.zeros_like(truth), 2).tolist() == [
+        [4100, 0],
+        [4100 * 4099, 0],
+    ]

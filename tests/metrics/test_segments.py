@@ -38,10 +38,18 @@ def by_labelling(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.
 @given(st.integers(0, 2**32 - 1))
 def test_is_the_definition(seed):
     rng = np.random.default_rng(seed)
-    height, width, classes = int(rng.integers(1, 150)), int(rng.integers(1, 150)), int(rng.integers(1, 5))
+    height, width, classes = (
+        int(rng.integers(1, 150)),
+        int(rng.integers(1, 150)),
+        int(rng.integers(1, 5)),
+    )
     size = int(rng.integers(1, 60))
-    truth, prediction = (np.kron(rng.integers(0, classes, (150 // size + 1,) * 2), np.ones((size, size))).astype(np.uint8)[:height, :width]
-                         for _ in range(2))
+    truth, prediction = (
+        np.kron(rng.integers(0, classes, (150 // size + 1,) * 2), np.ones((size, size))).astype(
+            np.uint8
+        )[:height, :width]
+        for _ in range(2)
+    )
     truth, prediction = truth.copy(), prediction.copy()
     truth[rng.random(truth.shape) < rng.choice([0, 0.01, 0.6])] = 255
     prediction[rng.random(truth.shape) < rng.choice([0, 0.05])] = rng.integers(0, classes)
@@ -56,7 +64,11 @@ def test_known_segments():
     truth[31:63, 33:65] = 1  # 1024 more that touch at a corner only: one segment
     assert size_counts(truth, truth, 2)[:, 1].tolist() == [[0, 0], [0, 2047], [40000 - 2047, 0]]
     truth[31, 33] = 255  # apart, and one pixel less
-    assert size_counts(truth, truth, 2)[:, 1].tolist() == [[0, 1023 + 1023], [0, 0], [40000 - 2047, 0]]
+    assert size_counts(truth, truth, 2)[:, 1].tolist() == [
+        [0, 1023 + 1023],
+        [0, 0],
+        [40000 - 2047, 0],
+    ]
 
 
 def test_refuses_other_shapes():

@@ -6,13 +6,13 @@ import torch
 
 from cfnseg.config import Model
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.engine.checkpoint import Weights, load, save_weights
-from cfnseg.engine.predict import Predictor
 from cfnseg.errors import UserError
+from cfnseg.inference.predictor import Predictor
 from cfnseg.models.backbone import fit
 from cfnseg.models.build import build_model
 from cfnseg.models.encoder import Encoder
 from cfnseg.models.trial import try_model
+from cfnseg.models.weights import Weights, load, save_weights
 
 LABELS = LabelMap([Label(i, f"class{i}", (i, i, i)) for i in range(3)])
 SWIN = "swin_tiny_patch4_window7_224"  # built for 224 x 224, channels last
@@ -34,13 +34,24 @@ def trained(settings: Model, size=(64, 96)) -> torch.nn.Module:
     (out.pixel.square().mean() + out.image.square().mean()).backward()
     optimizer.step()
     assert all(torch.isfinite(p).all() for p in model.parameters())
-    assert any(not torch.equal(p, before[k]) for k, p in model.named_parameters() if k.startswith("encoder."))
+    assert any(
+        not torch.equal(p, before[k])
+        for k, p in model.named_parameters()
+        if k.startswith("encoder.")
+    )
     return model.eval()
 
 
-@pytest.mark.parametrize("name, strides", [
-    ("test_efficientnet", (4, 8, 16, 32)), ("mambaout_femto", (4, 8, 16, 32)), ("shvit_s1", (16, 32, 64)),
-    ("vit_tiny_patch16_224", (16,)), ("legacy_xception", (4, 8, 16, 32))])
+@pytest.mark.parametrize(
+    "name, strides",
+    [
+        ("test_efficientnet", (4, 8, 16, 32)),
+        ("mambaout_femto", (4, 8, 16, 32)),
+        ("shvit_s1", (16, 32, 64)),
+        ("vit_tiny_patch16_224", (16,)),
+        ("legacy_xception", (4, 8, 16, 32)),
+    ],
+)
 def test_trains_and_reloads_and_gives_the_images_size_back(name, strides, tmp_path):
     """Plain, channels last, coarse strides, one stride at a fixed size, convolutions without padding."""
     settings = settings_of(name)
@@ -49,7 +60,10 @@ def test_trains_and_reloads_and_gives_the_images_size_back(name, strides, tmp_pa
     save_weights(tmp_path / "w.safetensors", model, settings, LABELS, {})
     again = load(tmp_path / "w.safetensors")
     image = torch.randint(0, 256, (97, 131, 3), dtype=torch.uint8).numpy()
-    one, two = Predictor(Weights(model, settings, LABELS), "cpu")(image), Predictor(again, "cpu")(image)
+    one, two = (
+        Predictor(Weights(model, settings, LABELS), "cpu")(image),
+        Predictor(again, "cpu")(image),
+    )
     assert one.mask.shape == two.mask.shape == (97, 131)
     assert (one.confidence == two.confidence).all()
 
@@ -60,14 +74,19 @@ def test_maps_of_a_transformer_are_channels_first_and_cover_the_image(size):
     with torch.inference_mode():
         maps = encoder(torch.rand(1, 3, *size))
     padded = [-(-n // 32) * 32 for n in size]
-    assert [tuple(m.shape) for m in maps] == [(1, c, padded[0] // s, padded[1] // s) for c, s in zip((96, 192, 384, 768), (4, 8, 16, 32))]
+    assert [tuple(m.shape) for m in maps] == [
+        (1, c, padded[0] // s, padded[1] // s) for c, s in zip((96, 192, 384, 768), (4, 8, 16, 32))
+    ]
 
 
 def test_a_backbone_whose_windows_must_fill_the_image_sees_more_of_it():
     encoder = Encoder("maxvit_rmlp_pico_rw_256", (4, 32)).eval()
     assert encoder.multiple == 256
     with torch.inference_mode():
-        assert [tuple(m.shape[2:]) for m in encoder(torch.rand(1, 3, 97, 131))] == [(32, 40), (4, 5)]
+        assert [tuple(m.shape[2:]) for m in encoder(torch.rand(1, 3, 97, 131))] == [
+            (32, 40),
+            (4, 5),
+        ]
 
 
 def test_maps_are_those_of_timm_where_its_size_is_met():
@@ -82,10 +101,18 @@ def test_maps_are_those_of_timm_where_its_size_is_met():
             torch.testing.assert_close(ours, there.permute(0, 3, 1, 2))
 
 
-@pytest.mark.parametrize("name, message", [
-    ("hiera_tiny_224", "takes images of 224 x 224 only"), ("efficientformer_l1", "takes images of 224 x 224 only"),
-    ("convmixer_768_32", r"stages at strides \(7, 7, 7\), expected powers of two"), ("bat_resnext26ts_", "not the name.*did you mean"),
-    ("hf-hub:a/b", "not an address"), ("../resnet18", "not the name"), ("", "not the name")])
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("hiera_tiny_224", "takes images of 224 x 224 only"),
+        ("efficientformer_l1", "takes images of 224 x 224 only"),
+        ("convmixer_768_32", r"stages at strides \(7, 7, 7\), expected powers of two"),
+        ("bat_resnext26ts_", "not the name.*did you mean"),
+        ("hf-hub:a/b", "not an address"),
+        ("../resnet18", "not the name"),
+        ("", "not the name"),
+    ],
+)
 def test_what_cannot_work_is_one_line(name, message):
     with pytest.raises(UserError, match=message) as error:
         build_model(Model(encoder=name, encoder_weights=None), 3)
@@ -94,7 +121,9 @@ def test_what_cannot_work_is_one_line(name, message):
 
 def test_a_table_of_positions_that_ends_is_found_before_training():
     settings = settings_of("mvitv2_tiny")
-    with pytest.raises(UserError, match="does not run with model.encoder mvitv2_tiny on images of any size"):
+    with pytest.raises(
+        UserError, match="does not run with model.encoder mvitv2_tiny on images of any size"
+    ):
         try_model(build_model(settings, 3), settings, (64, 64), 2)
 
 
@@ -107,36 +136,110 @@ def test_the_dry_run_draws_no_random_number():
 
 
 def test_a_stride_that_is_not_there_names_those_that_are():
-    with pytest.raises(UserError, match=r"no stage at stride 4; it has \[16, 32, 64\]. Set --model.strides 16 32 64"):
+    with pytest.raises(
+        UserError,
+        match=r"no stage at stride 4; it has \[16, 32, 64\]. Set --model.strides 16 32 64",
+    ):
         build_model(Model(encoder="shvit_s1", encoder_weights=None), 3)
 
 
 def test_a_decoder_that_lacks_a_stage():
-    with pytest.raises(UserError, match="unet: its decoder reads stages at strides 4 8 16 32, and shvit_s1 has"):
+    with pytest.raises(
+        UserError, match="unet: its decoder reads stages at strides 4 8 16 32, and shvit_s1 has"
+    ):
         build_model(Model(name="unet", encoder="shvit_s1", encoder_weights=None), 3)
 
 
 # the smallest of each of timm's families that has weights of less than 40 M parameters
 FAMILIES = [
-    "halonet_h1", "mobileone_s1", "coat_lite_tiny", "convmixer_768_32", "convnext_zepto_rms",
-    "cpubone_nano", "crossvit_tiny_240", "csatv2", "cs3darknet_focus_s", "cspnext_tiny",
-    "davit_tiny", "deit_tiny_patch16_224", "densenet121", "dla46x_c", "dpn48b",
-    "edgenext_xx_small", "efficientformer_l1", "efficientformerv2_s0", "mobilenetv2_035",
-    "efficientvim_m1", "efficientvit_b0", "efficientvit_m0", "fasternet_t0", "fastvit_t8",
-    "focalnet_tiny_srf", "gcvit_xxtiny", "ghostnet_050", "hardcorenas_b", "hgnetv2_b0",
-    "hiera_tiny_224", "sam2_hiera_tiny", "hrnet_w18_small", "iformer_t", "inception_next_atto",
-    "inception_v3", "lcnetv2_small", "levit_128s", "lowformer_b0", "mambaout_femto",
-    "maxvit_rmlp_pico_rw_256", "poolformerv2_s12", "gmlp_ti16_224", "mobilenetv3_small_050",
-    "mobilevit_xxs", "mvitv2_tiny", "nest_tiny", "nextvit_small", "nf_regnet_b0", "pit_ti_224",
-    "pvt_v2_b0", "rdnet_tiny", "regnetx_002", "repghostnet_050", "repvit_m1", "res2next50",
-    "resnest14d", "resnet10t", "resnetv2_18", "rexnet_100", "selecsls42", "legacy_seresnet18",
-    "sequencer2d_s", "shvit_s1", "skresnet18", "starnet_s050", "swiftformer_xs",
-    "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "swinv2_cr_tiny_224",
-    "tiny_vit_5m_224", "tnt_s_legacy_patch16_224", "tresnet_m", "twins_svt_small",
-    "visformer_tiny", "vit_tiny_patch16_224", "vit_tiny_r_s16_p8_224", "vitamin_small_224",
-    "ese_vovnet19b_slim_dw", "legacy_xception", "xception41p", "xcit_nano_12_p8_224",
+    "halonet_h1",
+    "mobileone_s1",
+    "coat_lite_tiny",
+    "convmixer_768_32",
+    "convnext_zepto_rms",
+    "cpubone_nano",
+    "crossvit_tiny_240",
+    "csatv2",
+    "cs3darknet_focus_s",
+    "cspnext_tiny",
+    "davit_tiny",
+    "deit_tiny_patch16_224",
+    "densenet121",
+    "dla46x_c",
+    "dpn48b",
+    "edgenext_xx_small",
+    "efficientformer_l1",
+    "efficientformerv2_s0",
+    "mobilenetv2_035",
+    "efficientvim_m1",
+    "efficientvit_b0",
+    "efficientvit_m0",
+    "fasternet_t0",
+    "fastvit_t8",
+    "focalnet_tiny_srf",
+    "gcvit_xxtiny",
+    "ghostnet_050",
+    "hardcorenas_b",
+    "hgnetv2_b0",
+    "hiera_tiny_224",
+    "sam2_hiera_tiny",
+    "hrnet_w18_small",
+    "iformer_t",
+    "inception_next_atto",
+    "inception_v3",
+    "lcnetv2_small",
+    "levit_128s",
+    "lowformer_b0",
+    "mambaout_femto",
+    "maxvit_rmlp_pico_rw_256",
+    "poolformerv2_s12",
+    "gmlp_ti16_224",
+    "mobilenetv3_small_050",
+    "mobilevit_xxs",
+    "mvitv2_tiny",
+    "nest_tiny",
+    "nextvit_small",
+    "nf_regnet_b0",
+    "pit_ti_224",
+    "pvt_v2_b0",
+    "rdnet_tiny",
+    "regnetx_002",
+    "repghostnet_050",
+    "repvit_m1",
+    "res2next50",
+    "resnest14d",
+    "resnet10t",
+    "resnetv2_18",
+    "rexnet_100",
+    "selecsls42",
+    "legacy_seresnet18",
+    "sequencer2d_s",
+    "shvit_s1",
+    "skresnet18",
+    "starnet_s050",
+    "swiftformer_xs",
+    "swin_tiny_patch4_window7_224",
+    "swinv2_tiny_window8_256",
+    "swinv2_cr_tiny_224",
+    "tiny_vit_5m_224",
+    "tnt_s_legacy_patch16_224",
+    "tresnet_m",
+    "twins_svt_small",
+    "visformer_tiny",
+    "vit_tiny_patch16_224",
+    "vit_tiny_r_s16_p8_224",
+    "vitamin_small_224",
+    "ese_vovnet19b_slim_dw",
+    "legacy_xception",
+    "xception41p",
+    "xcit_nano_12_p8_224",
 ]
-LINES = ("takes images of", "expected powers of two", "is not a timm backbone with stages", "does not run with model.encoder")
+LINES = (
+    "takes images of",
+    "expected powers of two",
+    "is not a timm backbone with stages",
+    "does not run with model.encoder",
+)
 
 
 @pytest.mark.slow

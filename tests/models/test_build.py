@@ -5,12 +5,12 @@ import torch
 
 from cfnseg.config import Loss, Model
 from cfnseg.data.labels import Label, LabelMap
-from cfnseg.engine.checkpoint import load, save_weights
-from cfnseg.engine.loss import batch_loss
 from cfnseg.errors import UserError
 from cfnseg.models.build import IMAGE_MODELS, MODELS, build_model
 from cfnseg.models.fusion import FUSIONS
 from cfnseg.models.trial import unused_parameters
+from cfnseg.models.weights import load, save_weights
+from cfnseg.training.loss import batch_loss
 from tests.conftest import ENCODER
 
 LABELS = LabelMap([Label(i, f"class{i}", (i, i, i)) for i in range(5)])
@@ -19,7 +19,14 @@ SIZE = (45, 70)
 
 @pytest.fixture(scope="module", params=MODELS)
 def settings(request) -> Model:
-    return Model(name=request.param, encoder=ENCODER, encoder_weights=None, width=8, grid=(2, 3), test_scale=0.5)
+    return Model(
+        name=request.param,
+        encoder=ENCODER,
+        encoder_weights=None,
+        width=8,
+        grid=(2, 3),
+        test_scale=0.5,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +37,11 @@ def model(settings):
 
 def test_parameter_table_adds_up(model):
     table = model.parameter_table()
-    assert table["total"] == sum(p.numel() for p in model.parameters()) == sum(v for k, v in table.items() if k != "total")
+    assert (
+        table["total"]
+        == sum(p.numel() for p in model.parameters())
+        == sum(v for k, v in table.items() if k != "total")
+    )
 
 
 def test_a_step_and_a_file(model, settings, tmp_path):
@@ -44,7 +55,9 @@ def test_a_step_and_a_file(model, settings, tmp_path):
     loss.backward()
     assert torch.isfinite(loss)
     # with several processes every parameter needs a gradient
-    assert not [n for n, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert not [
+        n for n, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()
+    ]
     optimizer.step()
     model.eval()
     save_weights(tmp_path / "w.safetensors", model, settings, LABELS, {"miou": 0.5})
@@ -67,18 +80,35 @@ def test_every_parameter_gets_a_gradient(model):
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("norm", ["none", "single"])
 def test_every_parameter_of_every_fusion_gets_a_gradient(order, fusion, norm):
-    settings = Model(encoder=ENCODER, encoder_weights=None, width=8, grid=(2, 3), order=order, fusion=fusion, fusion_norm=norm)
+    settings = Model(
+        encoder=ENCODER,
+        encoder_weights=None,
+        width=8,
+        grid=(2, 3),
+        order=order,
+        fusion=fusion,
+        fusion_norm=norm,
+    )
     assert unused_parameters(build_model(settings, 3)) == []
 
 
 @pytest.mark.parametrize("encoder", ["cifar_net", "cfn11", ENCODER])
 @pytest.mark.parametrize("name", IMAGE_MODELS)
 def test_every_parameter_of_an_image_level_net_gets_a_gradient(name, encoder):
-    assert unused_parameters(build_model(Model(level="image", name=name, encoder=encoder, encoder_weights=None, width=8), 3)) == []
+    assert (
+        unused_parameters(
+            build_model(
+                Model(level="image", name=name, encoder=encoder, encoder_weights=None, width=8), 3
+            )
+        )
+        == []
+    )
 
 
 def test_stages_that_no_branch_reads_are_found_and_nothing_changes():
-    model = build_model(Model(encoder="lcnet_035", encoder_weights=None, width=8, strides=(8, 16)), 3).eval()
+    model = build_model(
+        Model(encoder="lcnet_035", encoder_weights=None, width=8, strides=(8, 16)), 3
+    ).eval()
     before, random = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
     found = unused_parameters(model)
     assert found
@@ -90,11 +120,16 @@ def test_stages_that_no_branch_reads_are_found_and_nothing_changes():
     for name in found:
         model.get_parameter(name).requires_grad_(False)
     mask = torch.randint(0, 3, (2, *SIZE), dtype=torch.uint8)
-    batch_loss(model.train()(torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8)), mask, Loss(), None).backward()
+    batch_loss(
+        model.train()(torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8)), mask, Loss(), None
+    ).backward()
     assert {n for n, p in model.named_parameters() if p.grad is None} == set(found)
 
 
 def test_unknown_model_gets_near_names():
-    with pytest.raises(UserError, match=r"model\.name 'deeplabv3\+' is unknown; did you mean deeplabv3, deeplabv3plus\?") as error:
+    with pytest.raises(
+        UserError,
+        match=r"model\.name 'deeplabv3\+' is unknown; did you mean deeplabv3, deeplabv3plus\?",
+    ) as error:
         build_model(Model(name="deeplabv3+", encoder=ENCODER), 3)
     assert error.value.code == 2

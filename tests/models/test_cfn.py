@@ -23,7 +23,9 @@ def test_any_size_from_32(net, size):
     assert out.image.shape == (2, 5)
 
 
-@pytest.mark.parametrize("images", [torch.zeros(1, 3, 31, 64), torch.zeros(1, 4, 64, 64), torch.zeros(3, 64, 64)])
+@pytest.mark.parametrize(
+    "images", [torch.zeros(1, 3, 31, 64), torch.zeros(1, 4, 64, 64), torch.zeros(3, 64, 64)]
+)
 def test_wrong_images_are_named(net, images):
     with pytest.raises(ValueError, match="images: expected"):
         net(images)
@@ -52,7 +54,11 @@ def test_padding_does_not_move_the_region():
 def test_parameter_table_adds_up():
     net = CFN("tf_efficientnet_lite0", 11, width=128, grid=(12, 16))
     table = net.parameter_table()
-    assert table["total"] == sum(p.numel() for p in net.parameters()) == sum(v for k, v in table.items() if k != "total")
+    assert (
+        table["total"]
+        == sum(p.numel() for p in net.parameters())
+        == sum(v for k, v in table.items() if k != "total")
+    )
     assert net.pixel.fusion.delta.numel() == 4 * 128 * 12 * 16 == 98_304
 
 

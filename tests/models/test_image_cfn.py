@@ -9,23 +9,32 @@ from torch import nn
 
 from cfnseg.config import Model
 from cfnseg.errors import UserError
+from cfnseg.models.authors import CifarNet, global_contrast
 from cfnseg.models.build import build_model
-from cfnseg.models.fusion.norm import SingleChannelNorm
-from cfnseg.models.trunks import CifarNet, global_contrast
+from cfnseg.models.fusion.base import SingleChannelNorm
 from tests.conftest import ENCODER
 
 
 def build(classes: int = 10, **settings) -> nn.Module:
-    base = {"encoder": "cifar_net", "encoder_weights": None, "width": 192, "start": "mean", "dropout": 0.5}
+    base = {
+        "encoder": "cifar_net",
+        "encoder_weights": None,
+        "width": 192,
+        "start": "mean",
+        "dropout": 0.5,
+    }
     return build_model(Model(level="image", **base | settings), classes)
 
 
-@pytest.mark.parametrize(("settings", "classes", "total"), [
-    ({"name": "plain"}, 10, 1_286_698),
-    ({}, 10, 1_343_146),
-    ({"name": "plain", "encoder": "cfn11", "width": 1024}, 1000, 6_283_368),
-    ({"encoder": "cfn11", "width": 1024, "fusion_norm": "single"}, 1000, 6_752_362),
-])
+@pytest.mark.parametrize(
+    ("settings", "classes", "total"),
+    [
+        ({"name": "plain"}, 10, 1_286_698),
+        ({}, 10, 1_343_146),
+        ({"name": "plain", "encoder": "cfn11", "width": 1024}, 1000, 6_283_368),
+        ({"encoder": "cfn11", "width": 1024, "fusion_norm": "single"}, 1000, 6_752_362),
+    ],
+)
 def test_parameters_are_those_of_the_authors(settings, classes, total):
     net = build(classes, **settings)
     assert sum(p.numel() for p in net.parameters()) == net.parameter_table()["total"] == total
@@ -65,7 +74,10 @@ def test_forward_by_hand():
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     stages = net.encoder(images)
     assert [tuple(s.shape[1:]) for s in stages] == [(96, 16, 16), (192, 8, 8), (192, 8, 8)]
-    pooled = [F.relu(F.conv2d(s, b[0].weight, b[0].bias)).mean((2, 3)) for s, b in zip(stages, net.branches)]
+    pooled = [
+        F.relu(F.conv2d(s, b[0].weight, b[0].bias)).mean((2, 3))
+        for s, b in zip(stages, net.branches)
+    ]
     weight = net.image.fusion.delta[..., 0, 0] + 1 / 3
     fused = F.relu(sum(w * g for w, g in zip(weight, pooled)) + net.image.fusion.bias[:, 0, 0])
     head = net.image.predictors[0][1]
@@ -82,7 +94,9 @@ def test_global_contrast():
     norms = out.flatten(1).norm(dim=1)
     torch.testing.assert_close(norms[:3], torch.full((3,), 55.0))
     assert (out[3] == 0).all()
-    torch.testing.assert_close(out[:3], global_contrast(images[:3].float() / 255), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        out[:3], global_contrast(images[:3].float() / 255), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_single_channel_norm_has_one_mean_and_variance():
@@ -97,7 +111,12 @@ def test_imagenet_net():
     net = build(7, encoder="cfn11", width=1024, fusion_norm="single").train()
     assert net.image.fusion.bias is None
     stages = net.encoder(torch.rand(2, 3, 224, 224))
-    assert [tuple(s.shape[1:]) for s in stages] == [(64, 28, 28), (128, 14, 14), (256, 7, 7), (512, 7, 7)]
+    assert [tuple(s.shape[1:]) for s in stages] == [
+        (64, 28, 28),
+        (128, 14, 14),
+        (256, 7, 7),
+        (512, 7, 7),
+    ]
     net(torch.rand(2, 3, 224, 224)).image.sum().backward()
     stem = net.encoder.stem[0]
     assert (stem.bias == 0.2).all() and stem.weight.abs().max() <= math.sqrt(3 / (3 * 49))
@@ -132,12 +151,16 @@ def test_eplf_fuses_scores():
     assert net.parameter_table()["fusion"] == 3 * 10 + 10
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     pooled = [b(s).mean((2, 3)) for b, s in zip(net.branches, net.encoder(images))]
-    scores = [g @ p[1].weight[..., 0, 0].T + p[1].bias for g, p in zip(pooled, net.image.predictors)]
+    scores = [
+        g @ p[1].weight[..., 0, 0].T + p[1].bias for g, p in zip(pooled, net.image.predictors)
+    ]
     torch.testing.assert_close(net(images).image, sum(scores) / 3, rtol=1e-4, atol=1e-4)
 
 
 def test_names():
-    with pytest.raises(UserError, match="model.name 'unet' is unknown.*There are cfn, plain, dag_cnn, dsn"):
+    with pytest.raises(
+        UserError, match="model.name 'unet' is unknown.*There are cfn, plain, dag_cnn, dsn"
+    ):
         build(name="unet")
     with pytest.raises(UserError, match="not the name of a timm backbone"):
         build(encoder="cifar_nets")

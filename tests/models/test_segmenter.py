@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cfnseg.config import Model
-from cfnseg.engine.predict import segment
+from cfnseg.inference.predictor import segment
 from cfnseg.models.build import MODELS, build_model
 from cfnseg.models.segmenter import Output, as_segmenter
 from tests.conftest import ENCODER
@@ -15,8 +15,12 @@ class Forward(nn.Module):
     """A user's own network: logits that favour class 1 where the image is bright."""
 
     def forward(self, images, region):
-        bright = nn.functional.avg_pool2d(images.float().mean(1, keepdim=True), 4, ceil_mode=True) - 100
-        return Output(torch.cat([-bright, bright], 1), bright.amax((1, 2, 3))[:, None].expand(-1, 2))
+        bright = (
+            nn.functional.avg_pool2d(images.float().mean(1, keepdim=True), 4, ceil_mode=True) - 100
+        )
+        return Output(
+            torch.cat([-bright, bright], 1), bright.amax((1, 2, 3))[:, None].expand(-1, 2)
+        )
 
 
 def test_a_forward_pass_alone_is_enough():
@@ -50,6 +54,8 @@ def test_every_model_is_a_segmenter(name):
 
 
 def test_a_compiled_model_stays_itself():
-    model = torch.compile(build_model(Model(encoder=ENCODER, encoder_weights=None, test_scale=1.25), 3))
+    model = torch.compile(
+        build_model(Model(encoder=ENCODER, encoder_weights=None, test_scale=1.25), 3)
+    )
     assert as_segmenter(model) is model
     assert model.test_scale == 1.25

@@ -8,15 +8,21 @@ import pytest
 import torch
 
 from cfnseg.config import Loss
-from cfnseg.engine.loss import batch_loss
+from cfnseg.models.backbone import constant_padding
 from cfnseg.models.cfn import CFN
 from cfnseg.models.fusion import FUSIONS
-from cfnseg.models.same import constant_padding
+from cfnseg.training.loss import batch_loss
 from tests.conftest import ENCODER
 
 LITE = "tf_efficientnet_lite0"
-HEADS = [(ENCODER, order, fusion, True) for order, fusion in itertools.product(("eflp", "eplf"), FUSIONS)]
-OTHERS = [(ENCODER, "eflp", "lc", False), (LITE, "eflp", "lc", True), ("resnet18", "eplf", "lc", False)]
+HEADS = [
+    (ENCODER, order, fusion, True) for order, fusion in itertools.product(("eflp", "eplf"), FUSIONS)
+]
+OTHERS = [
+    (ENCODER, "eflp", "lc", False),
+    (LITE, "eflp", "lc", True),
+    ("resnet18", "eplf", "lc", False),
+]
 
 
 @pytest.mark.parametrize("encoder, order, fusion, whole", [*HEADS, *OTHERS])
@@ -27,7 +33,10 @@ def test_training_is_one_graph(encoder, order, fusion, whole):
     def loss(images, mask, region):
         return batch_loss(net(images, region), mask, Loss(label_smoothing=0.1), weight, side=0.5)
 
-    batch = torch.randint(0, 256, (2, 3, 64, 80), dtype=torch.uint8), torch.randint(0, 5, (2, 64, 80), dtype=torch.uint8)
+    batch = (
+        torch.randint(0, 256, (2, 3, 64, 80), dtype=torch.uint8),
+        torch.randint(0, 5, (2, 64, 80), dtype=torch.uint8),
+    )
     torch._dynamo.reset()
     seen = torch._dynamo.explain(loss)(*batch, None if whole else torch.rand(2, 4))
     assert (seen.graph_count, seen.graph_break_count) == (1, 0), seen.break_reasons
@@ -49,7 +58,9 @@ def exported(net, kind, region):
     any_size = torch.export.Dim.DYNAMIC
     shapes = {0: any_size, 2: any_size, 3: any_size}, *([{0: any_size}] if region else [])
     began = time.perf_counter()
-    program = torch.export.export(Plain(net), example(2, 97, 131, kind, region), dynamic_shapes=shapes)
+    program = torch.export.export(
+        Plain(net), example(2, 97, 131, kind, region), dynamic_shapes=shapes
+    )
     seconds = time.perf_counter() - began
     file = io.BytesIO()
     torch.export.save(program, file)
@@ -63,9 +74,14 @@ def example(images, height, width, kind, region):
     return (image, torch.rand(images, 4).cumsum(1)) if region else (image,)
 
 
-@pytest.mark.parametrize("encoder, order, kind, region", [
-    (ENCODER, "eflp", torch.uint8, False), (ENCODER, "eplf", torch.float32, True),
-    pytest.param(LITE, "eflp", torch.float32, False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "encoder, order, kind, region",
+    [
+        (ENCODER, "eflp", torch.uint8, False),
+        (ENCODER, "eplf", torch.float32, True),
+        pytest.param(LITE, "eflp", torch.float32, False, marks=pytest.mark.slow),
+    ],
+)
 def test_an_exported_program_agrees_at_other_sizes_and_batches(encoder, order, kind, region):
     torch.manual_seed(0)
     net = CFN(encoder, 5, width=8, order=order, grid=(3, 4)).eval()
@@ -74,7 +90,9 @@ def test_an_exported_program_agrees_at_other_sizes_and_batches(encoder, order, k
     torch.nn.init.normal_(net.pixel.fusion.delta)
     program, seconds = exported(net, kind, region)
     assert seconds < 120
-    assert not [node for node in program.graph.nodes if "cfnseg" in str(node.target)]  # it loads without this package
+    assert not [
+        node for node in program.graph.nodes if "cfnseg" in str(node.target)
+    ]  # it loads without this package
     run = program.module()
     for images, size in itertools.product((1, 3), ((97, 131), (64, 80), (240, 322), (33, 96))):
         inputs = example(images, *size, kind, region)
@@ -82,7 +100,9 @@ def test_an_exported_program_agrees_at_other_sizes_and_batches(encoder, order, k
             found, expected = run(*inputs), net(*inputs)
         assert expected.pixel.abs().max() > 0.1
         torch.testing.assert_close(found, expected[:2], rtol=1e-4, atol=1e-4)
-    with pytest.raises((AssertionError, RuntimeError), match="33"):  # the smallest side of an exported program
+    with pytest.raises(
+        (AssertionError, RuntimeError), match="33"
+    ):  # the smallest side of an exported program
         run(*example(1, 64, 32, kind, region))
 
 

@@ -21,9 +21,14 @@ def test_a_batch_of_one(name):
     settings = settings_of(name)
     model = build_model(settings, 3)
     if name in NEED_TWO:
-        with pytest.raises(ValueError, match="more than 1 value per channel"):  # what training would have said
+        with pytest.raises(
+            ValueError, match="more than 1 value per channel"
+        ):  # what training would have said
             model.train()(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
-        with pytest.raises(UserError, match=f"model.name {name} with one image at a time: .* set --train.batch 2 or more") as error:
+        with pytest.raises(
+            UserError,
+            match=f"model.name {name} with one image at a time: .* set --train.batch 2 or more",
+        ) as error:
             try_model(model, settings, (64, 64), 1)
         assert error.value.code == 2
     else:

@@ -2,7 +2,11 @@
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -16,7 +20,11 @@ class NoCopies(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        devices = {x.device.type for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor) and x.ndim}
+        devices = {
+            x.device.type
+            for x in tree_leaves((args, kwargs, result))
+            if isinstance(x, torch.Tensor) and x.ndim
+        }
         assert len(devices) < 2, f"{func} copies between {devices}"
         return result
 
@@ -50,7 +58,10 @@ def test_loss_and_classes(fake, stride, dtype):
     total, amount, grad = lean.sums(logits, target, 255, weight, 0.1, True)
     assert total.shape == amount.shape == () and grad.shape == logits.shape
     each = lean.each(logits, target, 255, None, 0.0)
-    assert each.shape == target.shape and lean.each_backward(each, logits, target, 255, None, 0.0).shape == logits.shape
+    assert (
+        each.shape == target.shape
+        and lean.each_backward(each, logits, target, 255, None, 0.0).shape == logits.shape
+    )
     assert lean.argmax(logits, size).shape == target.shape
     assert all(x.shape == target.shape for x in lean.scores(logits, size))
     assert dense_ops.count(logits, target, 255).shape == (19, 19)

@@ -16,10 +16,19 @@ from tests.conftest import run_tool
 
 CPU = torch.device("cpu")
 LINE = "The lean version runs instead. To report this: python -m cfnseg check"
-FAULTS = {"raises": "raise RuntimeError('planted')", "is wrong": "plain(kernel, grid, *args, **constants); args[0].mul_(1.01)",
-          "kills its process": "os.abort()", "leaves": "os._exit(0)", "is right": "plain(kernel, grid, *args, **constants)"}
-REASONS = {"raises": "planted", "is wrong": "its result differs from the reference by ", "kills its process": "its test died (SIGABRT)",
-           "leaves": "its test ended without a verdict"}
+FAULTS = {
+    "raises": "raise RuntimeError('planted')",
+    "is wrong": "plain(kernel, grid, *args, **constants); args[0].mul_(1.01)",
+    "kills its process": "os.abort()",
+    "leaves": "os._exit(0)",
+    "is right": "plain(kernel, grid, *args, **constants)",
+}
+REASONS = {
+    "raises": "planted",
+    "is wrong": "its result differs from the reference by ",
+    "kills its process": "its test died (SIGABRT)",
+    "leaves": "its test ended without a verdict",
+}
 WORK = """
     import torch
     from cfnseg.ops import dispatch, lc_fuse, lc_fuse_reference
@@ -52,12 +61,14 @@ def _fresh(monkeypatch, tmp_path):
 @pytest.fixture
 def probed(monkeypatch):
     """Triton seems present; each examination returns the next of ``verdicts``."""
+
     def answer(*verdicts):
         left, asked = iter(verdicts), count(1)
         monkeypatch.setattr(proof, "missing", lambda device: "")
         monkeypatch.setattr(proof, "_key", lambda *what: {"what": str(what), "device": "a GPU"})
         monkeypatch.setattr(proof, "_examine", lambda *what: (next(left), next(asked))[0])
         return asked
+
     return answer
 
 
@@ -65,18 +76,23 @@ def lines(capsys):
     return [line for line in capsys.readouterr().err.splitlines() if line.startswith("cfnseg:")]
 
 
-@pytest.mark.parametrize("fault", [pytest.param(f, marks=[pytest.mark.slow] * (f in ("is right", "leaves"))) for f in FAULTS])
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(f, marks=[pytest.mark.slow] * (f in ("is right", "leaves"))) for f in FAULTS],
+)
 def test_planted_faults_in_the_interpreter(fault, tmp_path):
     """sitecustomize patches the launch in every process, also in the proof's child."""
     pytest.importorskip("triton")
-    (tmp_path / "sitecustomize.py").write_text(dedent(f"""
+    (tmp_path / "sitecustomize.py").write_text(
+        dedent(f"""
         import os
         from cfnseg.ops import dispatch
         plain = dispatch.launch
         def run(kernel, grid, *args, **constants):
             {FAULTS[fault]}
         dispatch.launch = run
-    """))
+    """)
+    )
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     env = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     done = run_tool("-c", dedent(WORK), env=env)
@@ -86,7 +102,10 @@ def test_planted_faults_in_the_interpreter(fault, tmp_path):
         assert done.stdout == "right, by triton\n" and not said
     else:
         assert done.stdout == "right, by lean\n" and len(said) == 1 and said[0].endswith(LINE)
-        assert "Triton's lc_fuse in float32 is not used on the interpreter: " in said[0] and REASONS[fault] in said[0]
+        assert (
+            "Triton's lc_fuse in float32 is not used on the interpreter: " in said[0]
+            and REASONS[fault] in said[0]
+        )
     assert len(list((tmp_path / "cache/cfnseg/proofs").glob("*.json"))) == 1
 
 
@@ -94,10 +113,14 @@ def test_a_verdict_is_asked_for_once_and_remembered(probed, capsys, monkeypatch)
     probed(("", True), ("it is wrong", True))
     assert all(proof.holds("lc_fuse", torch.float32, CPU) for _ in range(3))
     assert not any(proof.holds("lc_fuse", torch.bfloat16, CPU) for _ in range(3))
-    assert lines(capsys) == [f"cfnseg: Triton's lc_fuse in bfloat16 is not used on a GPU: it is wrong. {LINE}"]
+    assert lines(capsys) == [
+        f"cfnseg: Triton's lc_fuse in bfloat16 is not used on a GPU: it is wrong. {LINE}"
+    ]
     proof._verdict.cache_clear()  # a new process; _examine has no answer left
     dispatch.say.cache_clear()
-    assert proof.holds("lc_fuse", torch.float32, CPU) and not proof.holds("lc_fuse", torch.bfloat16, CPU)
+    assert proof.holds("lc_fuse", torch.float32, CPU) and not proof.holds(
+        "lc_fuse", torch.bfloat16, CPU
+    )
     assert len(lines(capsys)) == 1
     monkeypatch.setenv("RANK", "1")  # only rank 0 prints
     dispatch.say.cache_clear()
@@ -106,7 +129,9 @@ def test_a_verdict_is_asked_for_once_and_remembered(probed, capsys, monkeypatch)
 
 def test_what_may_pass_is_not_remembered_and_a_broken_record_is_none(probed):
     probed(("its test ran out of memory", False), ("", True), ("", True))
-    assert not proof.holds("lc_fuse", torch.float32, CPU) and not list(proof.folder().glob("*.json"))
+    assert not proof.holds("lc_fuse", torch.float32, CPU) and not list(
+        proof.folder().glob("*.json")
+    )
     proof._verdict.cache_clear()
     assert proof.holds("lc_fuse", torch.float32, CPU)
     (record,) = proof.folder().glob("*.json")
@@ -114,7 +139,10 @@ def test_what_may_pass_is_not_remembered_and_a_broken_record_is_none(probed):
         record.write_text(text)
         assert proof._read(record) is None
     proof._verdict.cache_clear()
-    assert proof.holds("lc_fuse", torch.float32, CPU) and json.loads(record.read_text())["reason"] == ""
+    assert (
+        proof.holds("lc_fuse", torch.float32, CPU)
+        and json.loads(record.read_text())["reason"] == ""
+    )
     assert not list(proof.folder().glob("*.tmp"))
 
 
@@ -134,7 +162,9 @@ def test_another_kernel_triton_or_gpu_asks_anew(monkeypatch, tmp_path):
 def test_a_cache_that_cannot_be_written(probed, capsys, tmp_path):
     probed(("", True))
     (tmp_path / "cache").write_text("a file")
-    assert not proof.holds("classes", torch.float32, CPU) and not proof.holds("lc_fuse", torch.float32, CPU)
+    assert not proof.holds("classes", torch.float32, CPU) and not proof.holds(
+        "lc_fuse", torch.float32, CPU
+    )
     (line,) = lines(capsys)
     assert str(tmp_path / "cache") in line and line.endswith(LINE)
 
@@ -144,7 +174,10 @@ def test_a_child_that_does_not_end_or_start(monkeypatch, tmp_path):
     script.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/pid\nwait\n")
     monkeypatch.setattr(proof, "SECONDS", 1)
     monkeypatch.setattr(sys, "executable", str(script))
-    assert proof._examine("lc_fuse", torch.float32, CPU) == ("its test could not start (Permission denied)", False)
+    assert proof._examine("lc_fuse", torch.float32, CPU) == (
+        "its test could not start (Permission denied)",
+        False,
+    )
     script.chmod(0o755)
     assert proof._examine("lc_fuse", torch.float32, CPU) == ("its test did not end in 1 s", False)
     with pytest.raises(ProcessLookupError):
@@ -177,10 +210,15 @@ def test_many_processes_prove_once(tmp_path):
     assert (tmp_path / "proofs").read_text() == "x"
 
 
-@pytest.mark.parametrize("found, part", [({"torch": "2.6.0+cu124", "triton": "3.2.0"}, "torch >= 2.7, and 2.6.0+cu124 is installed"),
-                                         ({"torch": "2.14.0", "triton": "3.2.0"}, "triton >= 3.3, and 3.2.0 is installed"),
-                                         ({"torch": "2.14.0"}, "triton is not installed"),
-                                         ({"torch": "2.7.0", "triton": "3.3.0"}, "needs CUDA, and the tensors are on cpu")])
+@pytest.mark.parametrize(
+    "found, part",
+    [
+        ({"torch": "2.6.0+cu124", "triton": "3.2.0"}, "torch >= 2.7, and 2.6.0+cu124 is installed"),
+        ({"torch": "2.14.0", "triton": "3.2.0"}, "triton >= 3.3, and 3.2.0 is installed"),
+        ({"torch": "2.14.0"}, "triton is not installed"),
+        ({"torch": "2.7.0", "triton": "3.3.0"}, "needs CUDA, and the tensors are on cpu"),
+    ],
+)
 def test_without_what_triton_needs_one_line_for_all_operations(found, part, monkeypatch, capsys):
     def version(name):
         if name not in found:
@@ -198,7 +236,11 @@ def test_the_lean_version_is_the_default_and_float64_has_no_kernels(monkeypatch,
     assert dispatch.version_for(torch.zeros(1, dtype=torch.float64), "lc_fuse") == "lean"
     monkeypatch.delenv("CFNSEG_OPS")
     for device in ("cpu", "cuda"):
-        values = torch.zeros(1) if device == "cpu" else torch._subclasses.FakeTensorMode().from_tensor(torch.zeros(1)).to("meta")
+        values = (
+            torch.zeros(1)
+            if device == "cpu"
+            else torch._subclasses.FakeTensorMode().from_tensor(torch.zeros(1)).to("meta")
+        )
         assert dispatch.version_for(values, "lc_fuse") == "lean"
     assert not lines(capsys)
 
@@ -206,7 +248,13 @@ def test_the_lean_version_is_the_default_and_float64_has_no_kernels(monkeypatch,
 def arguments():
     torch.manual_seed(0)
     maps = [torch.randn(2, 3, 6, 8, requires_grad=True)]
-    return maps, torch.randn(1, 3, 2, 2, requires_grad=True), torch.randn(3, 2, 2, requires_grad=True), None, (6, 8)
+    return (
+        maps,
+        torch.randn(1, 3, 2, 2, requires_grad=True),
+        torch.randn(3, 2, 2, requires_grad=True),
+        None,
+        (6, 8),
+    )
 
 
 @pytest.mark.parametrize("failing", ["forward", "backward"])
@@ -224,11 +272,19 @@ def test_a_kernel_that_raises_after_its_proof_is_off(failing, monkeypatch, capsy
         monkeypatch.setattr(kernels, name, planted if name == failing else getattr(lean, name))
     maps, weight, *rest = arguments()
     for _ in range(2):
-        grads = [torch.autograd.grad(f(maps, weight, *rest).square().sum(), (*maps, weight)) for f in (lc_fuse, lc_fuse_reference)]
+        grads = [
+            torch.autograd.grad(f(maps, weight, *rest).square().sum(), (*maps, weight))
+            for f in (lc_fuse, lc_fuse_reference)
+        ]
         torch.testing.assert_close(*grads)
     assert calls == [failing]
-    assert lines(capsys) == [f"cfnseg: Triton's lc_fuse failed on cpu: RuntimeError: planted. {LINE}"]
-    assert dispatch.version_for(weight, "lc_fuse") == "lean" and dispatch.version_for(weight, "classes") == "triton"
+    assert lines(capsys) == [
+        f"cfnseg: Triton's lc_fuse failed on cpu: RuntimeError: planted. {LINE}"
+    ]
+    assert (
+        dispatch.version_for(weight, "lc_fuse") == "lean"
+        and dispatch.version_for(weight, "classes") == "triton"
+    )
 
 
 def test_no_memory_and_wrong_arguments_are_no_fault_of_a_kernel(monkeypatch, capsys):

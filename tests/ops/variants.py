@@ -46,7 +46,11 @@ class Variant:
         self.factors = {"kernel": kernel.__name__, **dtypes, **constants, "special": str(kept)}
 
     def __str__(self) -> str:
-        shown = {k: str(v).removeprefix("torch.") for k, v in self.factors.items() if k not in ("kernel", "special")}
+        shown = {
+            k: str(v).removeprefix("torch.")
+            for k, v in self.factors.items()
+            if k not in ("kernel", "special")
+        }
         return f"{self.factors['kernel']}({', '.join(f'{k}={v}' for k, v in shown.items())})"
 
 
@@ -65,7 +69,9 @@ def special(arg) -> object:
 def odd(values: Tensor) -> Tensor:
     """A copy at an address that is no multiple of 16."""
     order = sorted(range(values.ndim), key=values.stride, reverse=True)
-    memory = torch.empty(values.numel() + 1, dtype=values.dtype)[1:].view([values.shape[i] for i in order])
+    memory = torch.empty(values.numel() + 1, dtype=values.dtype)[1:].view(
+        [values.shape[i] for i in order]
+    )
     return memory.permute([order.index(i) for i in range(values.ndim)]).copy_(values.detach())
 
 
@@ -88,49 +94,97 @@ def record() -> list[Variant]:
 
 def fusions() -> Iterator:
     """Fusions of even and odd maps, and of sides of 1."""
-    shapes = [((32, 32), True, 128, (16, 16), True), ((32, 32), True, 64, (1, 1), True), ((17, 13), True, 150, (6, 8), False),
-              ((32, 32), False, 32, (6, 8), True), ((1, 1), True, 1, (1, 1), False), ((33, 31), False, 100, (3, 1), False),
-              ((7, 33), False, 3, (2, 3), True), ((48, 64), False, 64, (1, 1), True), ((15, 20), True, 48, (6, 8), True)]
-    for (size, first, k, grid, aligned), s, dtype, relu, own in itertools.product(shapes, BRANCHES, FLOATS, (True, False), (True, False)):
-        def work(size=size, first=first, k=k, grid=grid, aligned=aligned, s=s, dtype=dtype, relu=relu, own=own) -> None:
-            maps = [torch.zeros(2, k, *(-(-n >> i + (not first)) or 1 for n in size), dtype=dtype) for i in range(s)]
+    shapes = [
+        ((32, 32), True, 128, (16, 16), True),
+        ((32, 32), True, 64, (1, 1), True),
+        ((17, 13), True, 150, (6, 8), False),
+        ((32, 32), False, 32, (6, 8), True),
+        ((1, 1), True, 1, (1, 1), False),
+        ((33, 31), False, 100, (3, 1), False),
+        ((7, 33), False, 3, (2, 3), True),
+        ((48, 64), False, 64, (1, 1), True),
+        ((15, 20), True, 48, (6, 8), True),
+    ]
+    for (size, first, k, grid, aligned), s, dtype, relu, own in itertools.product(
+        shapes, BRANCHES, FLOATS, (True, False), (True, False)
+    ):
+
+        def work(
+            size=size,
+            first=first,
+            k=k,
+            grid=grid,
+            aligned=aligned,
+            s=s,
+            dtype=dtype,
+            relu=relu,
+            own=own,
+        ) -> None:
+            maps = [
+                torch.zeros(2, k, *(-(-n >> i + (not first)) or 1 for n in size), dtype=dtype)
+                for i in range(s)
+            ]
             maps = [m.contiguous(memory_format=torch.channels_last) for m in maps]
             maps = [(m if aligned else odd(m)).requires_grad_() for m in maps]
-            weight, bias = torch.zeros(s, k, *grid, requires_grad=True), torch.zeros(k, *grid, requires_grad=True)
+            weight, bias = (
+                torch.zeros(s, k, *grid, requires_grad=True),
+                torch.zeros(k, *grid, requires_grad=True),
+            )
             region = torch.tensor([[0.1, 0.1, 0.8, 0.8]] * 2) if own else None
             out = lc_fuse(maps, weight, bias, region, size, relu)
             grad = torch.zeros_like(out)
             out.backward(grad if aligned else odd(grad))
+
         yield work
 
 
 def dense() -> Iterator[tuple[Tensor, tuple[int, int]]]:
     """Logits and the image's size."""
-    shapes = [((16, 16), 16), ((5, 3), 19), ((1, 1), 2), ((16, 32), 160), ((7, 16), 1), ((3, 5), 300)]
-    for (cells, count), stride, dtype, last in itertools.product(shapes, (1, 2, 4, 8, 16, 32), FLOATS, (True, False)):
+    shapes = [
+        ((16, 16), 16),
+        ((5, 3), 19),
+        ((1, 1), 2),
+        ((16, 32), 160),
+        ((7, 16), 1),
+        ((3, 5), 300),
+    ]
+    for (cells, count), stride, dtype, last in itertools.product(
+        shapes, (1, 2, 4, 8, 16, 32), FLOATS, (True, False)
+    ):
         logits = torch.zeros(2, count, *cells, dtype=dtype)
         if last:
-            logits = odd(logits.contiguous(memory_format=torch.channels_last)) if count == 19 else logits.contiguous(
-                memory_format=torch.channels_last)
+            logits = (
+                odd(logits.contiguous(memory_format=torch.channels_last))
+                if count == 19
+                else logits.contiguous(memory_format=torch.channels_last)
+            )
         yield logits, tuple(n * stride for n in cells)
 
 
 def losses() -> Iterator:
     """Every form of the loss of `dense` logits."""
     for (logits, size), kind, reduction, wanted in itertools.product(
-            dense(), (torch.uint8, torch.int32), ("mean", "none"), (True, False)):
+        dense(), (torch.uint8, torch.int32), ("mean", "none"), (True, False)
+    ):
+
         def work(logits=logits, size=size, kind=kind, reduction=reduction, wanted=wanted) -> None:
             values = logits.detach().requires_grad_(wanted)
-            loss = dense_cross_entropy(values, torch.zeros(2, *size, dtype=kind), reduction=reduction)
+            loss = dense_cross_entropy(
+                values, torch.zeros(2, *size, dtype=kind), reduction=reduction
+            )
             if wanted:
                 loss.sum().backward()
+
         yield work
 
 
 def classes() -> Iterator:
     """Class maps and scores of `dense` logits."""
     for logits, size in dense():
-        yield lambda logits=logits, size=size: (dense_argmax(logits, size), dense_scores(logits, size))
+        yield lambda logits=logits, size=size: (
+            dense_argmax(logits, size),
+            dense_scores(logits, size),
+        )
 
 
 def covering(variants: list[Variant]) -> list[tuple[int, Variant]]:
@@ -139,13 +193,21 @@ def covering(variants: list[Variant]) -> list[tuple[int, Variant]]:
     They hold every specialisation, and every pair of a flag, dtype or target, and of a flag and a
     size.
     """
+
     def needs(target: int, variant: Variant) -> set[tuple]:
-        fixed = [(k, v) for k, v in variant.factors.items() if k not in ("kernel", "special")] + [("target", target)]
+        fixed = [(k, v) for k, v in variant.factors.items() if k not in ("kernel", "special")] + [
+            ("target", target)
+        ]
         size = [type(value) is int and key != "target" for key, value in fixed]
-        pairs = [(a, b) for (a, i), (b, j) in itertools.combinations(zip(fixed, size), 2)
-                 if not (i or j) or isinstance((b if i else a)[1], bool)]
+        pairs = [
+            (a, b)
+            for (a, i), (b, j) in itertools.combinations(zip(fixed, size), 2)
+            if not (i or j) or isinstance((b if i else a)[1], bool)
+        ]
         name = variant.factors["kernel"]
-        return {(name, *pair) for pair in pairs} | {(name, one) for one in (*fixed, ("special", variant.factors["special"]))}
+        return {(name, *pair) for pair in pairs} | {
+            (name, one) for one in (*fixed, ("special", variant.factors["special"]))
+        }
 
     left = {(target, i): needs(target, v) for i, v in enumerate(variants) for target in TARGETS}
     missing, chosen = set().union(*left.values()), []
@@ -180,8 +242,16 @@ def compile_for(target: int, variant: Variant) -> dict[str, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])
         file.flush()
-        text = subprocess.run([folder / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-    return {"registers": int(re.search(r"REG:(\d+)", text)[1]), "spills": int(re.search(r"LOCAL:(\d+)", text)[1])}
+        text = subprocess.run(
+            [folder / "cuobjdump", "-res-usage", file.name],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    return {
+        "registers": int(re.search(r"REG:(\d+)", text)[1]),
+        "spills": int(re.search(r"LOCAL:(\d+)", text)[1]),
+    }
 
 
 def main(every: bool, part: int, parts: int, targets: list[int]) -> None:
@@ -196,4 +266,9 @@ def main(every: bool, part: int, parts: int, targets: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] == "every", int(sys.argv[2]), int(sys.argv[3]), [int(t) for t in sys.argv[4].split(",")])
+    main(
+        sys.argv[1] == "every",
+        int(sys.argv[2]),
+        int(sys.argv[3]),
+        [int(t) for t in sys.argv[4].split(",")],
+    )

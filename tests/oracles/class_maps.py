@@ -33,7 +33,9 @@ def splits(draw) -> Split:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     present = rng.integers(0, classes, rng.integers(1, classes + 1))
     truths, predictions = [], []
-    for shape in draw(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=4)):
+    for shape in draw(
+        st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=4)
+    ):
         truth, prediction = (rng.choice(present, shape).astype(np.uint8) for _ in range(2))
         truth[rng.random(shape) < rng.choice([0.0, 0.3, 1.0])] = IGNORE
         truths.append(truth)
@@ -44,10 +46,14 @@ def splits(draw) -> Split:
 def counts_of_images(split: Split) -> np.ndarray:
     """Our (images, 3, C) counts."""
     classes, truths, predictions = split
-    return np.stack([counts_of(confusion_matrix(*pair, classes)) for pair in zip(truths, predictions)])
+    return np.stack(
+        [counts_of(confusion_matrix(*pair, classes)) for pair in zip(truths, predictions)]
+    )
 
 
 def flat(split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Truth and prediction of every counted pixel, (N,) int64, for scorers without an ignored id."""
-    truth, prediction = (np.concatenate([image.ravel() for image in images]).astype(np.int64) for images in split[1:])
+    truth, prediction = (
+        np.concatenate([image.ravel() for image in images]).astype(np.int64) for images in split[1:]
+    )
     return truth[truth != IGNORE], prediction[truth != IGNORE]

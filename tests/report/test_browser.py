@@ -1,42 +1,62 @@
-"""The report in a real browser, at phone and desktop width, in light and dark: it sorts, toggles, fits, and fetches nothing."""
+"""The report in a real browser: it sorts, toggles, fits, follows the scheme, fetches nothing."""
 
 import json
 import re
 import shutil
 
 import pytest
-from test_report import LABELS, evaluation, pictures
+from test_segmentation_report import LABELS, evaluation, pictures
 
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.report.segmentation_report import write_report
 
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 PHONE, DESKTOP = (390, 844), (1280, 900)
 # what the screen says about the page; colours as "rgb(r, g, b)"
 LOOK = """
 const seen = (element) => element.getClientRects().length > 0;
-return {width: document.scrollingElement.scrollWidth, paper: getComputedStyle(document.body).backgroundColor,
+return {width: document.scrollingElement.scrollWidth,
+  paper: getComputedStyle(document.body).backgroundColor,
   ink: getComputedStyle(document.body).color,
-  empty: [...document.querySelectorAll("img")].filter((img) => !img.complete || !img.naturalWidth).length,
-  cells: [...document.querySelectorAll(".heatmap text")].filter(seen).map((text) => text.textContent),
-  shown: [...document.querySelectorAll(".stack img:not(.photo)")].filter((img) => getComputedStyle(img).visibility === "visible")
+  empty: [...document.querySelectorAll("img")]
+    .filter((img) => !img.complete || !img.naturalWidth).length,
+  cells: [...document.querySelectorAll(".heatmap text")].filter(seen)
+    .map((text) => text.textContent),
+  shown: [...document.querySelectorAll(".stack img:not(.photo)")]
+    .filter((img) => getComputedStyle(img).visibility === "visible")
     .map((img) => img.className)};
 """
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e '.[dev]'")
-    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is not installed: pip install -e '.[dev]'"
+    )
+    chromium, driver = (
+        shutil.which("chromium") or shutil.which("google-chrome"),
+        shutil.which("chromedriver"),
+    )
     if not chromium or not driver:
-        pytest.skip("no chromium and chromedriver on the PATH (Debian: apt-get install chromium-driver)")
+        pytest.skip(
+            "no chromium and chromedriver on the PATH (Debian: apt-get install chromium-driver)"
+        )
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    found.get("about:blank")  # ends what the start page still loads
     yield found
     found.quit()
 
@@ -50,21 +70,35 @@ def page(tmp_path_factory):
 
 
 def opened(browser, page, size, dark=False):
-    """The page on a screen of ``size`` in CSS pixels, as `LOOK` sees it; fails if it fetches or complains of anything."""
+    """`LOOK` on a screen of ``size`` in CSS pixels; fails if the page fetches or logs anything."""
     from selenium.webdriver.common.by import By
 
     for kind in ("browser", "performance"):
         browser.get_log(kind)
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-        "width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE})
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {
-        "features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE},
+    )
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
+    )
     browser.get(page.as_uri())
-    assert browser.get_log("browser") == []  # an error of the script, or something that the page's policy refused
+    assert (
+        browser.get_log("browser") == []
+    )  # no error of the script, nothing that the page's policy refused
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    fetched = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    fetched = [
+        m["params"]["request"]["url"]
+        for m in messages
+        if m["method"] == "Network.requestWillBeSent"
+    ]
     assert fetched and all(url.startswith("data:") or url == page.as_uri() for url in fetched)
-    assert browser.find_element(By.CSS_SELECTOR, "meta[http-equiv]").get_attribute("content").startswith("default-src 'none'")
+    assert (
+        browser.find_element(By.CSS_SELECTOR, "meta[http-equiv]")
+        .get_attribute("content")
+        .startswith("default-src 'none'")
+    )
     return browser.execute_script(LOOK)
 
 
@@ -79,18 +113,29 @@ def test_it_fits_and_follows_the_scheme(browser, page, size):
     light, dark = opened(browser, page, size), opened(browser, page, size, dark=True)
     for look in (light, dark):
         assert look["width"] <= size[0] and look["empty"] == 0
-    assert light["paper"] == "rgb(255, 255, 255)" and sum(map(int, re.findall(r"\d+", dark["paper"]))) < 120
+    assert (
+        light["paper"] == "rgb(255, 255, 255)"
+        and sum(map(int, re.findall(r"\d+", dark["paper"]))) < 120
+    )
     assert sum(map(int, re.findall(r"\d+", dark["ink"]))) > 600
     assert [h.text for h in browser.find_elements("tag name", "h2")] == [
-        "Classes", "Images", "Confusion", "Boundaries, sizes and calibration", "Details"]
+        "Classes",
+        "Images",
+        "Confusion",
+        "Boundaries, sizes and calibration",
+        "Details",
+    ]
 
 
 def test_a_heading_sorts(browser, page):
     opened(browser, page, DESKTOP)
 
     def column(n):
-        return browser.execute_script("const body = document.querySelector('table.sortable tbody');"
-                                      "return [...body.rows].map((row) => Number(row.cells[arguments[0]].dataset.value))", n)
+        return browser.execute_script(
+            "const body = document.querySelector('table.sortable tbody');"
+            "return [...body.rows].map((row) => Number(row.cells[arguments[0]].dataset.value))",
+            n,
+        )
 
     assert column(0) == [0, 1, 2, 3, 4]
     for n in (1, 2, 6):
@@ -103,6 +148,20 @@ def test_a_heading_sorts(browser, page):
     assert column(0) == [0, 1, 2, 3, 4]
 
 
+def test_tables_say_that_they_scroll(browser, page):
+    hints = """return [...document.querySelectorAll(".swipe")]
+      .filter((hint) => hint.getClientRects().length)
+      .map((hint) => [hint, hint.nextElementSibling])
+      .map(([hint, box]) => [hint.textContent.trim(), box.scrollWidth > box.clientWidth]);"""
+    opened(browser, page, PHONE)
+    found = browser.execute_script(hints)
+    assert found[0] == ["Swipe sideways for more columns →", True] and all(
+        scrolls for _, scrolls in found
+    )
+    opened(browser, page, DESKTOP)
+    assert browser.execute_script(hints) == []
+
+
 @pytest.mark.parametrize("size", [PHONE, DESKTOP])
 def test_views_toggle(browser, page, size):
     assert opened(browser, page, size)["shown"] == ["prediction"] * 8
@@ -110,22 +169,35 @@ def test_views_toggle(browser, page, size):
         assert press(browser, f".gallery .views [data-view={view}]")["shown"] == [view] * 8
     assert press(browser, ".gallery .views [data-view=image]")["shown"] == []
     press(browser, ".gallery .views [data-view=prediction]")
-    assert press(browser, ".stack")["shown"] == ["errors"] + ["prediction"] * 7  # a tap steps one image on
+    assert (
+        press(browser, ".stack")["shown"] == ["errors"] + ["prediction"] * 7
+    )  # a tap steps one image on
     shares = opened(browser, page, size)["cells"]
     counts = press(browser, ".confusion [data-mode=count]")["cells"]
-    assert len(shares) == len(counts) == 16 and all(int(text) <= 100 for text in shares) and all("k" in c or int(c) > 100 for c in counts)
+    assert (
+        len(shares) == len(counts) == 16
+        and all(int(text) <= 100 for text in shares)
+        and all("k" in c or int(c) > 100 for c in counts)
+    )
     assert press(browser, ".confusion [data-mode=share]")["cells"] == shares
 
 
 def test_a_cell_says_its_numbers(browser, page):
     opened(browser, page, PHONE)
-    browser.execute_script("document.querySelector('.heatmap g').dispatchEvent(new Event('click', {bubbles: true}))")
-    assert re.match(r"road as road: [\d,]+ px, [\d.]+ % of the row", browser.find_element("css selector", ".readout").text)
+    browser.execute_script(
+        "document.querySelector('.heatmap g').dispatchEvent(new Event('click', {bubbles: true}))"
+    )
+    assert re.match(
+        r"road as road: [\d,]+ px, [\d.]+ % of the row",
+        browser.find_element("css selector", ".readout").text,
+    )
 
 
 def test_many_classes_fit(browser, tmp_path):
     found = pictures(4, 270, 480, 150)
-    labels = LabelMap([Label(i, f"a class of some name {i}", (i, 255 - i, 128)) for i in range(150)])
+    labels = LabelMap(
+        [Label(i, f"a class of some name {i}", (i, 255 - i, 128)) for i in range(150)]
+    )
     write_report(tmp_path, evaluation(found, 150, model=False), labels, found.__getitem__)
     look = opened(browser, tmp_path / "report.html", PHONE)
     assert look["width"] <= PHONE[0] and look["empty"] == 0

@@ -37,13 +37,34 @@ from cfnseg.errors import UserError, first_line
 from cfnseg.storage import write_atomic
 
 # COCO's names of VOC's classes 1 to 20
-AS_VOC = ["airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-          "dining table", "dog", "horse", "motorcycle", "person", "potted plant", "sheep", "couch",
-          "train", "tv"]
+AS_VOC = [
+    "airplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "dining table",
+    "dog",
+    "horse",
+    "motorcycle",
+    "person",
+    "potted plant",
+    "sheep",
+    "couch",
+    "train",
+    "tv",
+]
 OTHER = 183  # the stuff annotations' category for all things
 
 
-def draw(annotations: list[dict], size: tuple[int, int], ids: dict[int, int], ground: int) -> np.ndarray:
+def draw(
+    annotations: list[dict], size: tuple[int, int], ids: dict[int, int], ground: int
+) -> np.ndarray:
     """One image's annotations as a mask.
 
     Args:
@@ -83,13 +104,21 @@ def why_undrawn(annotation: dict, height: int, width: int) -> str:
     counts = shape["counts"]
     if isinstance(counts, list):
         legal = all(isinstance(n, int) and n >= 0 for n in counts)
-        return "" if legal and sum(counts) == height * width else "run lengths that do not fill the image"
+        return (
+            ""
+            if legal and sum(counts) == height * width
+            else "run lengths that do not fill the image"
+        )
     return ""
 
 
 def _is_polygon(part: object) -> bool:
-    return (isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0
-            and all(isinstance(x, int | float) and math.isfinite(x) for x in part))
+    return (
+        isinstance(part, list)
+        and len(part) >= 6
+        and len(part) % 2 == 0
+        and all(isinstance(x, int | float) and math.isfinite(x) for x in part)
+    )
 
 
 def _encoded(segmentation: list | dict, height: int, width: int) -> dict:
@@ -111,8 +140,11 @@ def label_map(name: str, categories: list[dict]) -> tuple[LabelMap, dict[int, in
     if name == "coco_voc":
         own = {c["name"]: c["id"] for c in categories}
         return voc.LABELS, {own[n]: i for i, n in enumerate(AS_VOC, 1)}, 0
-    labels = [Label(c["id"], c["name"], voc.color(c["id"]))
-              for c in sorted(categories, key=lambda c: c["id"]) if c["id"] != OTHER]
+    labels = [
+        Label(c["id"], c["name"], voc.color(c["id"]))
+        for c in sorted(categories, key=lambda c: c["id"])
+        if c["id"] != OTHER
+    ]
     background = [Label(0, "background", voc.color(0))] if name == "coco" else []
     return LabelMap(background + labels), {x.id: x.id for x in labels}, 0 if background else IGNORE
 
@@ -133,14 +165,18 @@ def convert(root: Path, split: str, name: str) -> None:
     out = root / "masks" / name
     kinds = ["instances", "stuff"] if name == "coco_stuff" else ["instances"]
     remedy = f"Get it with: python tools/prepare_data.py {name} --root {root}"
-    files = [existing(root / "annotations" / f"{kind}_{split}2017.json", f"COCO's {kind}", remedy)
-             for kind in kinds]
+    files = [
+        existing(root / "annotations" / f"{kind}_{split}2017.json", f"COCO's {kind}", remedy)
+        for kind in kinds
+    ]
     source = " or ".join(map(str, files))
     sets = [_read(path) for path in files]
     try:
         labels, ids, ground = label_map(name, [c for s in sets for c in s.dataset["categories"]])
     except (KeyError, ValueError) as error:
-        raise UserError(f"{source}: these are not COCO's categories ({first_line(error)})") from None
+        raise UserError(
+            f"{source}: these are not COCO's categories ({first_line(error)})"
+        ) from None
     text = json.dumps(labels.to_dict())
     write_atomic(out / "labels.json", lambda temporary: temporary.write_text(text))
     jobs = []
@@ -158,15 +194,24 @@ def convert(root: Path, split: str, name: str) -> None:
         for why, found in undrawn.items():
             left_out.setdefault(why, []).extend(found)
     if left_out:
-        reasons = ", ".join(f"{len(found):,} with {why} (first: annotation {min(found)})"
-                            for why, found in sorted(left_out.items()))
+        reasons = ", ".join(
+            f"{len(found):,} with {why} (first: annotation {min(found)})"
+            for why, found in sorted(left_out.items())
+        )
         count = sum(map(len, left_out.values()))
-        note(f"{' and '.join(map(str, files))}: {count:,} {'objects are' if count > 1 else 'object is'} "
-             f"left out: {reasons}")
+        note(
+            f"{' and '.join(map(str, files))}: {count:,} {'objects are' if count > 1 else 'object is'} "
+            f"left out: {reasons}"
+        )
 
 
-def _draw_file(source: str, labels: LabelMap, ids: dict[int, int], ground: int,
-               job: tuple[Path, list[dict], tuple[int, int]]) -> dict[str, list[int]]:
+def _draw_file(
+    source: str,
+    labels: LabelMap,
+    ids: dict[int, int],
+    ground: int,
+    job: tuple[Path, list[dict], tuple[int, int]],
+) -> dict[str, list[int]]:
     """Draw and write one image's mask. Returns the ids of annotations left out, by reason."""
     target, annotations, size = job
     undrawn: dict[str, list[int]] = {}
@@ -177,8 +222,10 @@ def _draw_file(source: str, labels: LabelMap, ids: dict[int, int], ground: int,
         mask = labels.encode(draw(annotations, size, ids, ground))
         write_atomic(target, lambda temporary: labels.write(temporary, mask))
     except Exception as error:  # pycocotools raises Exception itself
-        raise UserError(f"{source}: the annotations of {target.stem} cannot be drawn "
-                        f"({type(error).__name__}: {first_line(error)})") from None
+        raise UserError(
+            f"{source}: the annotations of {target.stem} cannot be drawn "
+            f"({type(error).__name__}: {first_line(error)})"
+        ) from None
     return undrawn
 
 
@@ -187,4 +234,6 @@ def _read(path: Path) -> COCO:
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
             return COCO(str(path))
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise UserError(f"{path}: no COCO annotations ({type(error).__name__}: {first_line(error)})") from None
+        raise UserError(
+            f"{path}: no COCO annotations ({type(error).__name__}: {first_line(error)})"
+        ) from None

@@ -30,12 +30,17 @@ def download_voc(root: Path, aug: bool) -> None:
             fetch(Archive(known["url"], known["filename"], digest=f"md5:{known['md5']}"), root)
             VOCSegmentation(str(root), year="2012", download=True)
         if aug and not _complete(voc.pairs_aug, root, "train"):
-            fetch(Archive(SBDataset.url, SBDataset.filename, digest=f"md5:{SBDataset.md5}"), root / "sbd")
+            fetch(
+                Archive(SBDataset.url, SBDataset.filename, digest=f"md5:{SBDataset.md5}"),
+                root / "sbd",
+            )
             SBDataset(str(root / "sbd"), mode="segmentation", download=True)
     except (OSError, RuntimeError, tarfile.TarError) as error:
-        raise UserError(f"{root}: torchvision could not unpack the download ({first_line(error)}). "
-                        f"Unpack VOCtrainval_11-May-2012.tar in {root} and SBD's benchmark.tgz in {root} "
-                        "by hand") from None
+        raise UserError(
+            f"{root}: torchvision could not unpack the download ({first_line(error)}). "
+            f"Unpack VOCtrainval_11-May-2012.tar in {root} and SBD's benchmark.tgz in {root} "
+            "by hand"
+        ) from None
 
 
 def _complete(read: Callable, root: Path, *splits: str) -> bool:
@@ -58,25 +63,32 @@ def download_cityscapes(root: Path) -> None:
 
 
 def _download_zips(root: Path, names: list[str]) -> None:
-    by_hand = ("By hand: register at https://www.cityscapes-dataset.com (free for research), "
-               f"save {' and '.join(names)} in {root}, and run the same command again")
+    by_hand = (
+        "By hand: register at https://www.cityscapes-dataset.com (free for research), "
+        f"save {' and '.join(names)} in {root}, and run the same command again"
+    )
     try:
         from cityscapesscripts.download import downloader
     except ImportError:
-        raise UserError("Cityscapes' downloader is not installed: pip install -e \".[cityscapes]\". "
-                        f"{by_hand}") from None
+        raise UserError(
+            f'Cityscapes\' downloader is not installed: pip install -e ".[cityscapes]". {by_hand}'
+        ) from None
     part = root / "part"  # the downloader names files before they are complete
     try:
         part.mkdir(parents=True, exist_ok=True)
         session = downloader.login()
         for name in names:
-            downloader.download_packages(session=session, package_names=[name],
-                                         destination_path=str(part), resume=True)
+            downloader.download_packages(
+                session=session, package_names=[name], destination_path=str(part), resume=True
+            )
             (part / name).replace(root / name)
     except EOFError:
-        raise UserError("Cityscapes asks for a name and a password: run this in a terminal. "
-                        f"{by_hand}") from None
+        raise UserError(
+            f"Cityscapes asks for a name and a password: run this in a terminal. {by_hand}"
+        ) from None
     except Exception as error:  # it raises Exception itself, and what requests raises
-        raise UserError(f"the Cityscapes download failed ({first_line(error)}). The same command continues "
-                        f"what lies in {part}; remove that folder to start afresh. {by_hand}") from None
+        raise UserError(
+            f"the Cityscapes download failed ({first_line(error)}). The same command continues "
+            f"what lies in {part}; remove that folder to start afresh. {by_hand}"
+        ) from None
     part.rmdir()

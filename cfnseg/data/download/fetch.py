@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from cfnseg.errors import UserError, first_line
 
@@ -57,17 +64,25 @@ def fetch(archive: Archive, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         _transfer(archive, part)
     except urllib.error.HTTPError as error:
-        raise UserError(f"{archive.url}: the server answered {error.code} {error.reason}. {by_hand}") from None
+        raise UserError(
+            f"{archive.url}: the server answered {error.code} {error.reason}. {by_hand}"
+        ) from None
     except (OSError, http.client.HTTPException) as error:
         kept = ""
         if part.is_file():
-            kept = f"; {part} keeps {part.stat().st_size / 1e6:.1f} MB, the same command continues it"
+            kept = (
+                f"; {part} keeps {part.stat().st_size / 1e6:.1f} MB, the same command continues it"
+            )
         reason = getattr(error, "reason", None) or first_line(error)
-        raise UserError(f"the download of {archive.url} failed ({reason}){kept}. {by_hand}") from None
+        raise UserError(
+            f"the download of {archive.url} failed ({reason}){kept}. {by_hand}"
+        ) from None
     if fault := _fault(archive, part):
         part.unlink()
-        raise UserError(f"what {archive.url} sent {fault}; it was removed. "
-                        f"Run the same command again, or: {by_hand}")
+        raise UserError(
+            f"what {archive.url} sent {fault}; it was removed. "
+            f"Run the same command again, or: {by_hand}"
+        )
     part.replace(target)
     return target
 
@@ -79,7 +94,9 @@ def _fault(archive: Archive, path: Path) -> str:
     if archive.digest:
         kind, expected = archive.digest.split(":")
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+            found = hashlib.file_digest(
+                file, lambda: hashlib.new(kind, usedforsecurity=False)
+            ).hexdigest()
         if found != expected:
             return f"has the {kind.upper()} {found}, published is {expected}"
     return ""
@@ -87,8 +104,13 @@ def _fault(archive: Archive, path: Path) -> str:
 
 def _transfer(archive: Archive, part: Path) -> None:
     """Fill ``part``; retry while attempts add bytes, else raise the last OSError."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-               TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(archive.name, total=archive.size or None)
         while True:

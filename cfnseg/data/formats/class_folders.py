@@ -17,8 +17,9 @@ from cfnseg.data.formats import cifar
 from cfnseg.data.labels import ClassNames
 from cfnseg.errors import UserError
 
-LAYOUT = ("Expected <split>/<class>/<image> in a folder or a zip; "
-          "set --data.root (evaluation: --root).")
+LAYOUT = (
+    "Expected <split>/<class>/<image> in a folder or a zip; set --data.root (evaluation: --root)."
+)
 USUAL_ROOT = {"cifar10": "data/cifar10", "cifar100": "data/cifar100", "image_folder": "data/images"}
 
 
@@ -33,8 +34,13 @@ class ImageSet:
             for loader processes that are not forked.
     """
 
-    def __init__(self, names: list[str], targets: np.ndarray, labels: ClassNames,
-                 image: Callable[[int], np.ndarray]) -> None:
+    def __init__(
+        self,
+        names: list[str],
+        targets: np.ndarray,
+        labels: ClassNames,
+        image: Callable[[int], np.ndarray],
+    ) -> None:
         self.names, self.labels, self.image = names, labels, image
         self.targets = np.asarray(targets, np.int64)
 
@@ -49,8 +55,10 @@ class ImageSet:
         for i, name in enumerate(self.names):
             image = self.image(i)
             if image.shape[:2] != size:
-                raise UserError(f"{name} is {image.shape[1]}x{image.shape[0]}, CIFAR's images are "
-                                f"{size[1]}x{size[0]}; use --data.name image_folder for other data")
+                raise UserError(
+                    f"{name} is {image.shape[1]}x{image.shape[0]}, CIFAR's images are "
+                    f"{size[1]}x{size[0]}; use --data.name image_folder for other data"
+                )
             images[i] = image
         return ImageSet(self.names, self.targets, self.labels, images.__getitem__)
 
@@ -59,8 +67,9 @@ def _image_of(image: Callable[[int], np.ndarray], indices: np.ndarray, i: int) -
     return image(int(indices[i]))
 
 
-def open_images(name: str, root: str, split: str, download: bool = False,
-                classes: list[str] | None = None) -> ImageSet:
+def open_images(
+    name: str, root: str, split: str, download: bool = False, classes: list[str] | None = None
+) -> ImageSet:
     """One split of a classification data set.
 
     Args:
@@ -77,8 +86,9 @@ def open_images(name: str, root: str, split: str, download: bool = False,
             that is not an image.
     """
     if name not in USUAL_ROOT:
-        raise UserError(f"data.name {name!r} has no image labels; there are {', '.join(USUAL_ROOT)}",
-                        code=2)
+        raise UserError(
+            f"data.name {name!r} has no image labels; there are {', '.join(USUAL_ROOT)}", code=2
+        )
     path = Path(root or USUAL_ROOT[name]).expanduser()
     if download and name == "image_folder":
         raise UserError("data.download: image_folder cannot be downloaded", code=2)
@@ -94,16 +104,21 @@ def open_images(name: str, root: str, split: str, download: bool = False,
         own = cifar.demand_classes(name, own, path)
     _demand_known(own, classes, path, split)
     order = classes or own
-    found = ImageSet([member.split("/", 1)[1] for member in members],
-                     [order.index(member.split("/")[1]) for member in members],
-                     ClassNames(order), functools.partial(_load, path, members))
+    found = ImageSet(
+        [member.split("/", 1)[1] for member in members],
+        [order.index(member.split("/")[1]) for member in members],
+        ClassNames(order),
+        functools.partial(_load, path, members),
+    )
     return found if name == "image_folder" else found.in_memory((32, 32))
 
 
 def _demand_known(own: list[str], classes: list[str] | None, path: Path, split: str) -> None:
     if classes is not None and (more := sorted(set(own) - set(classes))):
-        raise UserError(f"{path}, split {split}: {', '.join(more[:5])} is not among the {len(classes)} "
-                        f"classes that were trained on, {', '.join(classes[:5])}...")
+        raise UserError(
+            f"{path}, split {split}: {', '.join(more[:5])} is not among the {len(classes)} "
+            f"classes that were trained on, {', '.join(classes[:5])}..."
+        )
 
 
 def _members(path: Path, split: str) -> list[str]:
@@ -120,13 +135,19 @@ def _members(path: Path, split: str) -> list[str]:
         everything = [p.relative_to(path).as_posix() for p in inside]
         top = {p.name for p in path.iterdir()}
     parts = sorted(name.split("/") for name in everything)
-    chosen = ["/".join(p) for p in parts if p[0] == split and len(p) >= 3 and not any(map(is_hidden, p))]
+    chosen = [
+        "/".join(p) for p in parts if p[0] == split and len(p) >= 3 and not any(map(is_hidden, p))
+    ]
     if not chosen:
-        raise UserError(f"0 images matched {split}/<class>/<image> in {path}; it has "
-                        f"{', '.join(sorted(top)[:8]) or 'nothing'}. {LAYOUT}")
+        raise UserError(
+            f"0 images matched {split}/<class>/<image> in {path}; it has "
+            f"{', '.join(sorted(top)[:8]) or 'nothing'}. {LAYOUT}"
+        )
     if other := [name for name in chosen if not name.lower().endswith(IMAGE_TYPES)]:
-        raise UserError(f"{path}, {other[0]}: no image ({len(other)} such files); "
-                        f"expected *{' *'.join(IMAGE_TYPES)}")
+        raise UserError(
+            f"{path}, {other[0]}: no image ({len(other)} such files); "
+            f"expected *{' *'.join(IMAGE_TYPES)}"
+        )
     return chosen
 
 
@@ -136,8 +157,15 @@ def _load(path: Path, members: list[str], i: int) -> np.ndarray:
     source = f"{path}, {members[i]}"
     try:
         data = _opened(path).read(members[i])
-    except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError,
-            KeyError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        zlib.error,
+        EOFError,
+        KeyError,
+    ) as error:
         raise UserError(f"{source}: {error}") from None
     return decode_image(data, source)
 
@@ -162,16 +190,22 @@ def hold_out_images(images: ImageSet, count: str) -> tuple[ImageSet, ImageSet]:
     """
     classes = len(images.labels)
     if not count.isdigit() or int(count) < classes:
-        raise UserError(f"data.holdout {count!r}: expected a number of images, {classes} or more "
-                        "(one of each class)", code=2)
+        raise UserError(
+            f"data.holdout {count!r}: expected a number of images, {classes} or more "
+            "(one of each class)",
+            code=2,
+        )
     rng = np.random.default_rng(0)
     held = []
     for c in range(classes):
         of_class = np.flatnonzero(images.targets == c)
         wanted = int(count) // classes + (c < int(count) % classes)
         if wanted >= len(of_class):
-            raise UserError(f"data.holdout {count}: class {images.labels.names[c]} has only "
-                            f"{len(of_class)} images", code=2)
+            raise UserError(
+                f"data.holdout {count}: class {images.labels.names[c]} has only "
+                f"{len(of_class)} images",
+                code=2,
+            )
         held.append(rng.permutation(of_class)[:wanted])
     taken = np.sort(np.concatenate(held))
     return images.subset(np.setdiff1d(np.arange(len(images.names)), taken)), images.subset(taken)

@@ -7,8 +7,10 @@ from pathlib import Path
 from cfnseg.data.files import existing, paired
 from cfnseg.data.labels import LabelMap, read_classes
 
-LAYOUT = ("Expected <root>/images/<split>/*.jpg, <root>/labels/<split>/*.png and <root>/classes.txt; "
-          "set --data.root (evaluation: --root).")
+LAYOUT = (
+    "Expected <root>/images/<split>/*.jpg, <root>/labels/<split>/*.png and <root>/classes.txt; "
+    "set --data.root (evaluation: --root)."
+)
 
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:

@@ -35,8 +35,16 @@ REACH = {"disc": 0.85, "square": 1.0, "triangle": 1.15, "star": 1.2, "ring": 1.1
 
 # Pairs of colours that a texture mixes. Both backgrounds also use SHARED_LOOKS: there only place
 # separates them.
-SKY_LOOKS = [((74, 138, 214), (186, 216, 242)), ((232, 142, 92), (250, 212, 150)), ((38, 44, 84), (86, 84, 130))]
-GROUND_LOOKS = [((66, 112, 54), (128, 160, 78)), ((112, 82, 56), (156, 122, 88)), ((176, 92, 62), (206, 132, 92))]
+SKY_LOOKS = [
+    ((74, 138, 214), (186, 216, 242)),
+    ((232, 142, 92), (250, 212, 150)),
+    ((38, 44, 84), (86, 84, 130)),
+]
+GROUND_LOOKS = [
+    ((66, 112, 54), (128, 160, 78)),
+    ((112, 82, 56), (156, 122, 88)),
+    ((176, 92, 62), (206, 132, 92)),
+]
 SHARED_LOOKS = [
     ((146, 149, 153), (196, 198, 201)),  # overcast sky or pale concrete
     ((198, 178, 142), (228, 212, 182)),  # haze or sand
@@ -108,19 +116,41 @@ def render(seed: int, size: tuple[int, int] = (192, 256)) -> tuple[np.ndarray, n
         centres.append(centre)
         raw_id = int(rng.integers(FIRST_SHAPE, len(CLASSES)))
         radius = max(length * unit, 3.5)
-        _paint(rng, image, mask, raw_id, _polygons(rng, CLASSES[raw_id][1], centre, radius), light, unit)
+        _paint(
+            rng,
+            image,
+            mask,
+            raw_id,
+            _polygons(rng, CLASSES[raw_id][1], centre, radius),
+            light,
+            unit,
+        )
     if rng.random() < 0.2:  # something nobody labelled
         centre = _free_place(rng, centres, height, width)
-        _paint(rng, image, mask, VOID, _polygons(rng, "blob", centre, rng.uniform(10, 26) * unit), light, unit)
+        _paint(
+            rng,
+            image,
+            mask,
+            VOID,
+            _polygons(rng, "blob", centre, rng.uniform(10, 26) * unit),
+            light,
+            unit,
+        )
     return _expose(rng, image), mask
 
 
-def _background(rng: np.random.Generator, height: int, width: int, unit: float) -> tuple[np.ndarray, np.ndarray]:
+def _background(
+    rng: np.random.Generator, height: int, width: int, unit: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Sky over ground: image (H, W, 3) in 0..255 and mask (H, W) uint8 of SKY and GROUND."""
     x = np.arange(width) / width
     horizon = np.full(width, rng.uniform(0.32, 0.66))
     for amplitude, waves in ((0.05, 1.5), (0.02, 5.0)):
-        horizon += amplitude * rng.random() * np.sin(2 * np.pi * (waves * rng.uniform(0.5, 1.5) * x + rng.random()))
+        horizon += (
+            amplitude
+            * rng.random()
+            * np.sin(2 * np.pi * (waves * rng.uniform(0.5, 1.5) * x + rng.random()))
+        )
     below = np.arange(height)[:, None] >= np.rint(horizon * height)[None, :]
     # one side is brighter, either one: the horizon is visible, but brightness reveals no side
     contrast = rng.uniform(0.07, 0.17) * (1 if rng.random() < 0.5 else -1)
@@ -129,25 +159,36 @@ def _background(rng: np.random.Generator, height: int, width: int, unit: float) 
         pool = looks + SHARED_LOOKS
         low, high = pool[int(rng.integers(len(pool)))]
         kind = rng.choice(["plain", "gradient", "noise", "noise", "stripes"])
-        sides.append(_mix(low, high, _texture(rng, kind, height, width, rng.uniform(10, 40) * unit)) * factor)
+        sides.append(
+            _mix(low, high, _texture(rng, kind, height, width, rng.uniform(10, 40) * unit)) * factor
+        )
     image = np.where(below[..., None], sides[1], sides[0])
     return image, np.where(below, np.uint8(GROUND), np.uint8(SKY))
 
 
-def _free_place(rng: np.random.Generator, taken: list[np.ndarray], height: int, width: int) -> np.ndarray:
+def _free_place(
+    rng: np.random.Generator, taken: list[np.ndarray], height: int, width: int
+) -> np.ndarray:
     """The one of three random points (x, y) that is farthest from those taken, to limit overlap."""
-    points = (0.05 + 0.9 * rng.random((3, 2))) * (width, height)  # not at the rim: a sliver has no shape
+    points = (0.05 + 0.9 * rng.random((3, 2))) * (
+        width,
+        height,
+    )  # not at the rim: a sliver has no shape
     if not taken:
         return points[0]
     gaps = np.square(points[:, None] - np.array(taken)[None]).sum(-1).min(1)
     return points[int(gaps.argmax())]
 
 
-def _polygons(rng: np.random.Generator, name: str, centre: np.ndarray, radius: float) -> list[np.ndarray]:
+def _polygons(
+    rng: np.random.Generator, name: str, centre: np.ndarray, radius: float
+) -> list[np.ndarray]:
     """The outlines (K, 2) of x, y of a shape, randomly stretched and turned; a ring's hole is last."""
 
     def around(corners: int, radii: float | np.ndarray = 1.0) -> np.ndarray:
-        angle = 2 * np.pi * (np.arange(corners) + 0.5) / corners  # half a step: a stretched square is a rectangle
+        angle = (
+            2 * np.pi * (np.arange(corners) + 0.5) / corners
+        )  # half a step: a stretched square is a rectangle
         return np.stack([np.cos(angle), np.sin(angle)], 1) * np.reshape(radii, (-1, 1))
 
     def cross() -> np.ndarray:
@@ -167,11 +208,20 @@ def _polygons(rng: np.random.Generator, name: str, centre: np.ndarray, radius: f
     angle = rng.uniform(0, 2 * np.pi)
     rotate = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     stretch = np.array([1.0, rng.uniform(0.78, 1.0)])
-    return [outline * stretch @ rotate * radius * REACH.get(name, 1.0) + centre for outline in outlines]
+    return [
+        outline * stretch @ rotate * radius * REACH.get(name, 1.0) + centre for outline in outlines
+    ]
 
 
-def _paint(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, raw_id: int,
-           outlines: list[np.ndarray], light: float, unit: float) -> None:
+def _paint(
+    rng: np.random.Generator,
+    image: np.ndarray,
+    mask: np.ndarray,
+    raw_id: int,
+    outlines: list[np.ndarray],
+    light: float,
+    unit: float,
+) -> None:
     """Paint one textured, lit object, its shadow and its void outline, in place."""
     low, high = outlines[0].min(0), outlines[0].max(0)
     towards = np.array([np.cos(light), np.sin(light)])
@@ -186,7 +236,9 @@ def _paint(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, raw_id
 
     def fill(offset: np.ndarray) -> np.ndarray:
         cover = np.zeros((bottom - top, right - left), np.uint8)
-        cv2.fillPoly(cover, [_fixed(o - (left, top) + offset) for o in outlines], 255, shift=FRACTION_BITS)
+        cv2.fillPoly(
+            cover, [_fixed(o - (left, top) + offset) for o in outlines], 255, shift=FRACTION_BITS
+        )
         return cover[max(-top, 0) :, max(-left, 0) :][: shape[0], : shape[1]]
 
     shadow = cv2.blur(fill(shift), (5, 5)).astype(np.float32) / 255
@@ -197,7 +249,14 @@ def _paint(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, raw_id
     image[box] *= 1 - rng.uniform(0.15, 0.45) * shadow[..., None]
     np.copyto(image[box], skin, where=cover[..., None])
     np.copyto(mask[box], np.uint8(raw_id), where=cover)
-    cv2.polylines(mask, [_fixed(o) for o in outlines], True, VOID, max(1, round(2 * unit)), shift=FRACTION_BITS)
+    cv2.polylines(
+        mask,
+        [_fixed(o) for o in outlines],
+        True,
+        VOID,
+        max(1, round(2 * unit)),
+        shift=FRACTION_BITS,
+    )
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
@@ -217,7 +276,9 @@ def _mix(low: tuple[float, ...], high: tuple[float, ...], field: np.ndarray) -> 
     return start + (end - start) * field[..., None]
 
 
-def _texture(rng: np.random.Generator, kind: str, height: int, width: int, period: float) -> np.ndarray:
+def _texture(
+    rng: np.random.Generator, kind: str, height: int, width: int, period: float
+) -> np.ndarray:
     """A pattern (H, W) in 0..1 with details about ``period`` pixels wide."""
     period = max(period, 2.0)
     if kind == "plain":
@@ -248,8 +309,12 @@ def _ramp(height: int, width: int, angle: float) -> np.ndarray:
 def _expose(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """The scene as a camera records it: uneven light, soft lens, noisy sensor; (H, W, 3) uint8."""
     height, width = image.shape[:2]
-    light = rng.uniform(0.75, 1.05) + rng.uniform(0, 0.2) * _ramp(height, width, rng.uniform(0, 2 * np.pi))
-    lit = np.clip(image * light[..., None], 0, 255).astype(np.uint8)  # OpenCV's blur is bit-exact for uint8
+    light = rng.uniform(0.75, 1.05) + rng.uniform(0, 0.2) * _ramp(
+        height, width, rng.uniform(0, 2 * np.pi)
+    )
+    lit = np.clip(image * light[..., None], 0, 255).astype(
+        np.uint8
+    )  # OpenCV's blur is bit-exact for uint8
     soft = cv2.GaussianBlur(lit, (3, 3), rng.uniform(0.4, 0.9))
     # the sum of two uniform bytes is nearly normal, and cheaper
     grain = rng.integers(0, 256, (2, *image.shape), np.uint8).astype(np.float32).sum(0) - 255

@@ -8,11 +8,33 @@ from cfnseg.data.files import existing, nonempty, partners, read_text
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.errors import UserError
 
-NAMES = ["background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
-         "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
-         "train", "tvmonitor"]
-REMEDY = ("Get it with: python tools/prepare_data.py voc (or voc_aug), or --data.download True; or set "
-          "--data.root (evaluation: --root) to the folder that has VOCdevkit/.")
+NAMES = [
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
+REMEDY = (
+    "Get it with: python tools/prepare_data.py voc (or voc_aug), or --data.download True; or set "
+    "--data.root (evaluation: --root) to the folder that has VOCdevkit/."
+)
 
 
 def color(index: int) -> tuple[int, int, int]:
@@ -34,7 +56,9 @@ def _home(root: Path) -> Path:
     for home in (root / "VOCdevkit" / "VOC2012", root / "VOC2012", root):
         if (home / "ImageSets" / "Segmentation").is_dir():
             return home
-    return existing(root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation", "PASCAL VOC 2012", REMEDY)
+    return existing(
+        root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation", "PASCAL VOC 2012", REMEDY
+    )
 
 
 def _listed(path: Path) -> list[str]:
@@ -44,24 +68,35 @@ def _listed(path: Path) -> list[str]:
     for number, line in enumerate(lines, 1):
         name, *more = line.split() or [""]
         if more in (["1"], ["0"], ["-1"]):
-            raise UserError(f"{path}, line {number}: a list of one class, with 1, 0 or -1 after each "
-                            "name; take a list of names alone, such as train or val")
+            raise UserError(
+                f"{path}, line {number}: a list of one class, with 1, 0 or -1 after each "
+                "name; take a list of names alone, such as train or val"
+            )
         if more or name in names:
-            raise UserError(f"{path}, line {number}: expected one name that is in no other line, "
-                            f"got {line!r}")
+            raise UserError(
+                f"{path}, line {number}: expected one name that is in no other line, got {line!r}"
+            )
         if name:
             names[name] = None
     return list(names)
 
 
-def _paired(home: Path, names: list[str], masks: Path, suffix: str, source: Path) -> list[tuple[Path, Path]]:
+def _paired(
+    home: Path, names: list[str], masks: Path, suffix: str, source: Path
+) -> list[tuple[Path, Path]]:
     images = home / "JPEGImages"
     pictures, drawn = partners(names, images, ".jpg"), partners(names, masks, suffix)
-    missing = [path for n in names for path, found in ((images / f"{n}.jpg", pictures),
-                                                       (masks / f"{n}{suffix}", drawn)) if n not in found]
+    missing = [
+        path
+        for n in names
+        for path, found in ((images / f"{n}.jpg", pictures), (masks / f"{n}{suffix}", drawn))
+        if n not in found
+    ]
     if missing:
-        raise UserError(f"{source} names {len(names)} images, {len(missing)} files are missing, "
-                        f"first {missing[0]}. {REMEDY}")
+        raise UserError(
+            f"{source} names {len(names)} images, {len(missing)} files are missing, "
+            f"first {missing[0]}. {REMEDY}"
+        )
     return [(pictures[n], drawn[n]) for n in names]
 
 
@@ -73,7 +108,9 @@ def images(root: Path, split: str) -> list[Path]:
     """Image paths of train, val, trainval or test (VOC2012test.tar). UserError if files are missing."""
     home = _home(root)
     source = _list_file(home, split)
-    return [image for image, _ in _paired(home, _listed(source), home / "JPEGImages", ".jpg", source)]
+    return [
+        image for image, _ in _paired(home, _listed(source), home / "JPEGImages", ".jpg", source)
+    ]
 
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:

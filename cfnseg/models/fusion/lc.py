@@ -7,53 +7,40 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cfnseg.models.fusion.norm import build_norm, finish
+from cfnseg.models.fusion.base import Fusion
 from cfnseg.ops import lc_fuse
 
 
-class LocallyConnectedFusion(nn.Module):
-    """f[k,i,j] = ReLU(sum_s w[s,k,i,j] U_s[k,i,j] + b[k,i,j]): a weight per branch and channel at every pixel.
+class LocallyConnectedFusion(Fusion):
+    """f[k,i,j] = ReLU(sum_s w[s,k,i,j] U_s[k,i,j] + b[k,i,j]).
 
-    The weights live on a grid over the full image and are read at each cell's place in it, so crops, whole images and
-    windows agree: grid (1, 1) is the image-level fusion's weight per channel, grid (h, w) with the whole image is one
-    unshared weight per pixel, anything between is a low-rank locally-connected layer with hat bases (Elsayed et al. 2020).
-    A weight is ``start`` + a delta that starts at 0, so weight decay pulls towards equal fusion. Source: MMM 2017 slides and
-    the authors' configuration for the image level; the grid is our construction.
+    The weights lie on a grid over the full image. Each cell reads them at its own place, so crops,
+    windows and whole images agree. Grid (1, 1) is one weight per channel, as in the image head. A
+    grid of the map's size is one unshared weight per cell. Anything between is a low-rank
+    locally-connected layer with hat bases (Elsayed et al. 2020).
 
-    Args:
-        branches: S.
-        width: K (EFLP), or C where class scores are fused (EPLF).
-        grid: (gh, gw).
-        start: "sum" (every weight starts at 1) or "mean" (1/S).
-        norm: "none", "channel" or "single" batch norm after the sum; with the authors' "single" there is no bias.
-        relu: ReLU at the end; False for class scores, which may be negative.
+    A weight is ``start`` + delta, and delta starts at 0: weight decay pulls towards equal fusion.
+
+    Arguments as `Fusion`. Source: MMM 2017 slides and the authors' configuration for the image
+    head; the grid is our construction.
     """
 
-    def __init__(self, branches: int, width: int, grid: tuple[int, int] = (1, 1), start: str = "sum", norm: str = "none",
-                 relu: bool = True) -> None:
-        super().__init__()
-        self.start = 1.0 if start == "sum" else 1.0 / branches
+    def __init__(
+        self, branches: int, width: int, grid: tuple[int, int] = (1, 1), **settings
+    ) -> None:
+        super().__init__(branches, width, **settings)
         self.delta = nn.Parameter(torch.zeros(branches, width, *grid))
-        self.bias = None if norm == "single" else nn.Parameter(torch.zeros(width, *grid))
-        self.norm = build_norm(norm, width)
-        self.relu = relu
+        self.bias = nn.Parameter(torch.zeros(width, *grid)) if self.biased else None
 
     def forward(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
-        """Fuse.
-
-        Args:
-            branches: S maps (N, K, h_s, w_s), the finest first.
-            region: (N, 4) x0, y0, x1, y1 of the finest map in the full image; None = the whole image.
-
-        Returns:
-            (N, K, h, w), the finest map's size.
-        """
+        """See `Fusion.forward`."""
+        size = tuple(branches[0].shape[-2:])
         plain = isinstance(self.norm, nn.Identity)
         weight, bias = self.grids()
-        size = tuple(branches[0].shape[-2:])
         fused = lc_fuse(branches, weight, bias, region, size, relu=self.relu and plain)
-        return fused if plain else finish(fused, self.norm, self.relu)
+        return fused if plain else self.finish(fused)
 
     def grids(self) -> tuple[Tensor, Tensor]:
-        """Weight (S, K, gh, gw) and bias (K, gh, gw) as they lie over the full image."""
-        return self.delta + self.start, torch.zeros_like(self.delta[0]) if self.bias is None else self.bias
+        """Weight (S, K, gh, gw) and bias (K, gh, gw) over the full image."""
+        bias = torch.zeros_like(self.delta[0]) if self.bias is None else self.bias
+        return self.delta + self.start, bias

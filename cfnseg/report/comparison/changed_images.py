@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from cfnseg.data.formats.class_folders import ImageSet, open_images
 from cfnseg.data.labels import IGNORE, LabelMap
 from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.drawing import View, changes, fitted, mask_picture, photo, shrink
-from cfnseg.engine.checkpoint import check_labels, load
-from cfnseg.engine.evaluate import predicted
-from cfnseg.engine.inference import Inference
-from cfnseg.engine.predict import pick_device
 from cfnseg.errors import UserError
+from cfnseg.evaluation.segmentation import predicted
+from cfnseg.inference.predictor import pick_device
+from cfnseg.inference.settings import Inference
+from cfnseg.models.weights import check_labels, load
 from cfnseg.report.comparison.sides import Side
 
 SIDES = (560, 400, 280, 160)  # longest sides to try, in pixels
@@ -28,122 +29,112 @@ SIDES = (560, 400, 280, 160)  # longest sides to try, in pixels
 CLOSE = 0.01
 
 Predict = Callable[[Dataset, int], np.ndarray]
+# RGB (H, W, 3) uint8, truth (H, W) uint8 train ids, and the predictions that were found, by A or B
+Shown = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 
-@dataclass(frozen=True)
-class Shown:
-    """RGB (H, W, 3) uint8, truth and both predictions (H, W) uint8 train ids; None = not found."""
-
-    name: str
-    image: np.ndarray
-    truth: np.ndarray
-    a: np.ndarray | None
-    b: np.ndarray | None
-
-
-@dataclass
-class Pictures:
-    """The images to show, and a line for each that is missing."""
-
-    shown: list[Shown] = field(default_factory=list)
-    labels: LabelMap | None = None
-    missing: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Strip:
-    """One image of the page.
-
-    Attributes:
-        row: of compare.json.
-        views: its pictures.
-        fixed, broken: share of the counted pixels in 0..1 that A has wrong and B right, and the
-            reverse; None if unknown.
-    """
-
-    row: dict[str, Any]
-    views: list[View]
-    fixed: float | None
-    broken: float | None
-
-
-def strips(shown: list[Shown], rows: dict[str, dict[str, Any]], labels: LabelMap) -> list[Strip]:
-    """A strip for each image.
+def strips(
+    shown: dict[str, Shown], rows: dict[str, dict[str, Any]], labels: LabelMap
+) -> list[dict[str, Any]]:
+    """The pictures of each image, as the page shows them.
 
     Args:
-        shown: the images.
-        rows: the row of compare.json of each image, by name.
+        shown: the images by name.
+        rows: of compare.json, by name.
         labels: the classes, for their colours.
+
+    Returns:
+        row, views, and as shares of the counted pixels in 0..1 fixed (A wrong, B right) and broken
+        (A right, B wrong), or None if a prediction is missing.
     """
-    return fitted(lambda side: [strip(picture, rows[picture.name], labels, side)
-                                for picture in shown],
-                  SIDES, lambda drawn: sum(len(v.picture or "") for s in drawn for v in s.views))
+    return fitted(
+        lambda side: [
+            {"row": rows[name], **_strip(*found, labels, side)} for name, found in shown.items()
+        ],
+        SIDES,
+        lambda drawn: sum(len(v.picture or "") for s in drawn for v in s["views"]),
+    )
 
 
-def strip(picture: Shown, row: dict[str, Any], labels: LabelMap, side: int) -> Strip:
-    """One strip with its longest side at most ``side`` pixels."""
-    image, truth, change, shares = shrink(picture.image, side), picture.truth, None, (None, None)
-    masks = [None if mask is None else mask_picture(shrink(mask, side, ids=True), labels)
-             for mask in (truth, picture.a, picture.b)]
-    if picture.a is not None and picture.b is not None:
-        counted, right, now = truth != IGNORE, truth == picture.a, truth == picture.b
-        both = counted & now & ~right, counted & right & ~now
-        shares = tuple(float(mask.sum() / max(1, counted.sum())) for mask in both)
-        small = (shrink(mask.astype(np.uint8), side, ids=True) > 0 for mask in both)
-        change = changes(image, *small)
-    headings = ("image", "truth", "A", "B", "B fixes and breaks")
-    views = [View(heading, view, "not available", image.shape[1], image.shape[0])
-             for heading, view in zip(headings, (photo(image), *masks, change))]
-    return Strip(row, views, *shares)
+def _strip(
+    image: np.ndarray, truth: np.ndarray, masks: dict[str, np.ndarray], labels: LabelMap, side: int
+) -> dict[str, Any]:
+    small = shrink(image, side)
+    pictures = {
+        "image": photo(small),
+        "truth": None,
+        "A": None,
+        "B": None,
+        "B fixes and breaks": None,
+    }
+    for heading, mask in {"truth": truth, **masks}.items():
+        pictures[heading] = mask_picture(shrink(mask, side, ids=True), labels)
+    found: dict[str, Any] = {"fixed": None, "broken": None}
+    if len(masks) == 2:
+        counted, old, new = truth != IGNORE, truth == masks["A"], truth == masks["B"]
+        both = {"fixed": counted & new & ~old, "broken": counted & old & ~new}
+        found = {key: float(mask.sum() / max(1, counted.sum())) for key, mask in both.items()}
+        pictures["B fixes and breaks"] = changes(
+            small, *(shrink(mask.astype(np.uint8), side, ids=True) > 0 for mask in both.values())
+        )
+    return {
+        "views": [
+            View(heading, picture, "not available", small.shape[1], small.shape[0])
+            for heading, picture in pictures.items()
+        ],
+        **found,
+    }
 
 
-def find_pictures(a: Side, b: Side, names: list[str]) -> Pictures:
-    """The images ``names`` of two segmentations; ``missing`` has the reason for each failure."""
-    found = Pictures()
-    try:
+def find_pictures(
+    a: Side, b: Side, names: list[str]
+) -> tuple[dict[str, Shown], LabelMap | None, list[str]]:
+    """The images ``names`` of two segmentations, their labels, and why something is missing."""
+    missing: list[str] = []
+    with _noted(missing, "No picture"):
         data = _first_that_opens(a, b, names, open_dataset)
-    except UserError as error:
-        found.missing.append(f"No picture: {error}")
-        return found
-    found.labels = data.labels
-    predict: dict[str, Predict] = {}
-    for letter, side in (("A", a), ("B", b)):
-        try:
+    if missing:
+        return {}, None, missing
+    sides, predict, shown = {"A": a, "B": b}, {}, {}
+    for letter, side in sides.items():
+        with _noted(missing, f"No prediction of {letter}"):
             predict[letter] = predictor_of(side, data)
-        except UserError as error:
-            found.missing.append(f"No prediction of {letter}: {error}")
     for name in names:
-        index = data.names.index(name)
-        try:
+        index, masks = data.names.index(name), {}
+        with _noted(missing, f"No picture of {name}"):
             image, truth = read_sample(data, index)
             _check_truth(truth, a.images[name]["counts"][1])
-        except UserError as error:
-            found.missing.append(f"No picture of {name}: {error}")
-            continue
-        masks: dict[str, np.ndarray | None] = {"A": None, "B": None}
-        for letter, again in predict.items():
-            counts = (a if letter == "A" else b).images[name]["counts"]
-            try:
-                masks[letter] = _as_counted(again(data, index), truth, counts)
-            except UserError as error:
-                found.missing.append(f"No prediction of {letter} for {name}: {error}")
-        found.shown.append(Shown(name, image, truth, masks["A"], masks["B"]))
-    return found
+            shown[name] = image, truth, masks
+        for letter in predict if name in shown else ():
+            with _noted(missing, f"No prediction of {letter} for {name}"):
+                counts = sides[letter].images[name]["counts"]
+                masks[letter] = _as_counted(predict[letter](data, index), truth, counts)
+    return shown, data.labels, missing
+
+
+@contextlib.contextmanager
+def _noted(missing: list[str], what: str) -> Iterator[None]:
+    """Turn a UserError into a line of ``missing``."""
+    try:
+        yield
+    except UserError as error:
+        missing.append(f"{what}: {error}")
 
 
 def find_images(a: Side, b: Side, names: list[str]) -> tuple[dict[str, np.ndarray], list[str]]:
     """RGB (H, W, 3) uint8 by name of two classifications, and the reasons where there is none."""
-    if not names:
-        return {}, []
-    try:
-        data = _first_that_opens(a, b, names, functools.partial(open_images, classes=a.classes))
-        return {name: data.image(data.names.index(name)) for name in names}, []
-    except UserError as error:
-        return {}, [f"No picture: {error}"]
+    found: dict[str, np.ndarray] = {}
+    missing: list[str] = []
+    with _noted(missing, "No picture"):
+        opener = functools.partial(open_images, classes=a.classes)
+        data = _first_that_opens(a, b, names, opener) if names else None
+        found = {name: data.image(data.names.index(name)) for name in names}
+    return found, missing
 
 
-def _first_that_opens(a: Side, b: Side, names: list[str],
-                      opener: Callable[[str, str, str], Any]) -> Dataset | ImageSet:
+def _first_that_opens(
+    a: Side, b: Side, names: list[str], opener: Callable[[str, str, str], Any]
+) -> Dataset | ImageSet:
     """The data set with ``names`` by either side's report or its run's settings."""
     reasons = []
     for name, root, split in dict.fromkeys(place for side in (a, b) for place in _places(side)):
@@ -168,10 +159,16 @@ def _places(side: Side) -> list[tuple[str, str, str]]:
     A run scores its own data; a report may name another root.
     """
     facts, data = side.facts, side.settings.get("data")
-    own = [(data["name"], data["root"], data["train_split" if data["holdout"] else "val_split"])
-           ] if data else []
-    named = [(facts["data"], facts.get("root", ""), facts["split"])
-             ] if {"data", "split"} <= facts.keys() else []
+    own = (
+        [(data["name"], data["root"], data["train_split" if data["holdout"] else "val_split"])]
+        if data
+        else []
+    )
+    named = (
+        [(facts["data"], facts.get("root", ""), facts["split"])]
+        if {"data", "split"} <= facts.keys()
+        else []
+    )
     return named + own if "root" in facts else own + named
 
 
@@ -200,14 +197,17 @@ def predictor_of(side: Side, data: Dataset) -> Predict:
     loaded = load(weights)
     check_labels(loaded, data.labels, weights, "the data")
     model = loaded.model.to(pick_device("auto"))
-    settings = {f.name: ast.literal_eval(facts[f.name]) for f in fields(Inference) if f.name in facts}
+    settings = {
+        f.name: ast.literal_eval(facts[f.name]) for f in fields(Inference) if f.name in facts
+    }
     return lambda data, index: predicted(model, data, index, Inference(**settings))[2]
 
 
 def _check_truth(truth: np.ndarray, pixels: list[int]) -> None:
     if np.bincount(truth[truth != IGNORE], minlength=len(pixels)).tolist() != pixels:
-        raise UserError("its truth is not the one that was scored; other data, or its mask has "
-                        "changed since")
+        raise UserError(
+            "its truth is not the one that was scored; other data, or its mask has changed since"
+        )
 
 
 def _as_counted(prediction: np.ndarray, truth: np.ndarray, counts: list[list[int]]) -> np.ndarray:
@@ -216,6 +216,8 @@ def _as_counted(prediction: np.ndarray, truth: np.ndarray, counts: list[list[int
     gap = np.abs(np.bincount(right, minlength=len(counts[0])) - counts[0]).sum()
     share = gap / max(1, sum(counts[1]))
     if share > CLOSE:
-        raise UserError("its weights or masks have changed since: the pixels that are right differ "
-                        f"by {share:.1%} of the image")
+        raise UserError(
+            "its weights or masks have changed since: the pixels that are right differ "
+            f"by {share:.1%} of the image"
+        )
     return prediction

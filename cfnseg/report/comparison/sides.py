@@ -24,6 +24,10 @@ class Side:
         content: what it holds.
         run: the run folder that made it, or None.
         settings: the content of the run's config.json; {} without a run.
+        level: "pixel" or "image", as model.level.
+        facts: what was scored, by the report.
+        classes: their names, in the order of train ids.
+        images: the report's row of each image, by name.
     """
 
     name: str
@@ -31,26 +35,10 @@ class Side:
     content: dict[str, Any]
     run: Path | None
     settings: dict[str, Any]
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What was scored, by the report."""
-        return self.content.get("facts", {})
-
-    @property
-    def level(self) -> str:
-        """ "pixel" or "image", as model.level."""
-        return "image" if "top1_error" in self.content else "pixel"
-
-    @property
-    def classes(self) -> list[str]:
-        """Their names, in the order of train ids."""
-        return [row["name"] for row in self.content["classes"]]
-
-    @property
-    def images(self) -> dict[str, dict[str, Any]]:
-        """The report's row of each image, by name."""
-        return {row["name"]: row for row in self.content["images"]}
+    level: str
+    facts: dict[str, str]
+    classes: list[str]
+    images: dict[str, dict[str, Any]]
 
 
 def read_side(path: Path) -> Side:
@@ -67,14 +55,22 @@ def read_side(path: Path) -> Side:
         if report is None:
             near = ", ".join(sorted(p.name + "/" * p.is_dir() for p in path.iterdir())[:8])
             raise UserError(
-                f"{path} has neither report/report.json nor report.json; it has {near or 'nothing'}."
-                f" A run writes its report when it ends. {AGAIN}")
+                f"{path} has neither report/report.json nor report.json; it has "
+                f"{near or 'nothing'}. A run writes its report when it ends. {AGAIN}"
+            )
     content = _read_json(report)
     _check(report, content)
-    run, settings = _run_of(path, report, content.get("facts", {}))
-    folder = report.resolve().parent
-    name = folder.parent.name if folder.name == "report" else folder.name
-    return Side(name, report, content, run, settings)
+    folder, facts = report.resolve().parent, content.get("facts", {})
+    return Side(
+        folder.parent.name if folder.name == "report" else folder.name,
+        report,
+        content,
+        *_run_of(path, report, facts),
+        "image" if "top1_error" in content else "pixel",
+        facts,
+        [row["name"] for row in content["classes"]],
+        {row["name"]: row for row in content["images"]},
+    )
 
 
 def _read_json(path: Path) -> Any:
@@ -93,12 +89,14 @@ def _check(path: Path, content: Any) -> None:
     except (TypeError, KeyError, AttributeError):
         complete = False
     if not complete:
-        raise UserError(f"{path} is no report of cfnseg: expected classes and images, each with a "
-                        f"name. {AGAIN}")
+        raise UserError(
+            f"{path} is no report of cfnseg: expected classes and images, each with a name. {AGAIN}"
+        )
     if lacking:
         raise UserError(
             f"{path} does not say what was counted in each image ({lacking[0]} has no "
-            f"{', '.join(sorted(needed))}): it is of an older cfnseg. {AGAIN}")
+            f"{', '.join(sorted(needed))}): it is of an older cfnseg. {AGAIN}"
+        )
 
 
 def _run_of(path: Path, report: Path, facts: dict[str, str]) -> tuple[Path | None, dict[str, Any]]:
@@ -125,22 +123,34 @@ def match(a: Side, b: Side) -> list[str]:
             other truths.
     """
     if a.level != b.level:
-        raise UserError(f"{a.report} is of {KINDS[a.level]}, {b.report} of {KINDS[b.level]}; "
-                        "compare two of one kind", code=2)
+        raise UserError(
+            f"{a.report} is of {KINDS[a.level]}, {b.report} of {KINDS[b.level]}; "
+            "compare two of one kind",
+            code=2,
+        )
     if a.classes != b.classes:
-        raise UserError(f"the classes differ: {_other_classes(a, b)}; scores compare only over the "
-                        "same classes", code=2)
+        raise UserError(
+            f"the classes differ: {_other_classes(a, b)}; scores compare only over the "
+            "same classes",
+            code=2,
+        )
     rows, others = a.images, b.images
     names = sorted(rows.keys() & others.keys())
     if not names:
-        have = [f"{side.report} ({len(r)} images, first {next(iter(r), 'none')})"
-                for side, r in ((a, rows), (b, others))]
-        raise UserError(f"{' and '.join(have)} have no image in common; score both on the same "
-                        "split", code=2)
+        have = [
+            f"{side.report} ({len(r)} images, first {next(iter(r), 'none')})"
+            for side, r in ((a, rows), (b, others))
+        ]
+        raise UserError(
+            f"{' and '.join(have)} have no image in common; score both on the same split", code=2
+        )
     if other := [n for n in names if _truth(rows[n], a.level) != _truth(others[n], a.level)]:
-        raise UserError(f"the truth of {len(other)} of {len(names)} images differs between "
-                        f"{a.report} and {b.report}, first {other[0]}; score both against the same "
-                        "truth", code=2)
+        raise UserError(
+            f"the truth of {len(other)} of {len(names)} images differs between "
+            f"{a.report} and {b.report}, first {other[0]}; score both against the same "
+            "truth",
+            code=2,
+        )
     return names
 
 
@@ -152,8 +162,12 @@ def _other_classes(a: Side, b: Side) -> str:
     lists = a.classes, b.classes
     only = [[name for name in ours if name not in theirs] for ours, theirs in (lists, lists[::-1])]
     if not any(only):
-        place, one, two = next((i, *pair) for i, pair in enumerate(zip(*lists)) if pair[0] != pair[1])
+        place, one, two = next(
+            (i, *pair) for i, pair in enumerate(zip(*lists)) if pair[0] != pair[1]
+        )
         return f"class {place} is {one!r} in {a.report} and {two!r} in {b.report}"
     return " and ".join(
         f"{', '.join(map(repr, names[:5]))}{' ...' * (len(names) > 5)} only in {side.report}"
-        for names, side in zip(only, (a, b)) if names)
+        for names, side in zip(only, (a, b))
+        if names
+    )

@@ -54,5 +54,6 @@ for (const box of all(".scroll")) {
     box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
   };
   box.addEventListener("scroll", mark, {passive: true});
+  mark();
   new ResizeObserver(mark).observe(box);
 }

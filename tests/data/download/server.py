@@ -36,7 +36,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         ends = self.server.ends.get(self.path) or [None]
         end = ends.pop(0)
-        self.wfile.write(data[start:None if end is None else start + end])
+        self.wfile.write(data[start : None if end is None else start + end])
         return None
 
     def log_message(self, *args: object) -> None:
@@ -46,7 +46,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def serving():
     server = Server()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    ).start()
     try:
         yield server
     finally:

@@ -36,14 +36,27 @@ def test_a_file_is_fetched_once(server, tmp_path):
 
 def test_a_broken_line_is_continued_at_once(server, tmp_path):
     server.ends["/x.zip"] = [1 << 20, 1 << 20]
-    assert fetch(Archive(server.url("/x.zip"), "x.zip", 0, "sha256:" + hashlib.sha256(DATA).hexdigest()), tmp_path).read_bytes() == DATA
-    assert server.asked == [("/x.zip", None), ("/x.zip", "bytes=1048576-"), ("/x.zip", "bytes=2097152-")]
+    assert (
+        fetch(
+            Archive(server.url("/x.zip"), "x.zip", 0, "sha256:" + hashlib.sha256(DATA).hexdigest()),
+            tmp_path,
+        ).read_bytes()
+        == DATA
+    )
+    assert server.asked == [
+        ("/x.zip", None),
+        ("/x.zip", "bytes=1048576-"),
+        ("/x.zip", "bytes=2097152-"),
+    ]
 
 
 def test_a_line_that_brings_nothing_more_leaves_its_part_for_the_next_call(server, tmp_path):
     archive = Archive(server.url("/x.zip"), "x.zip", len(DATA), MD5)
     server.ends["/x.zip"] = [500_000, 0]
-    with pytest.raises(UserError, match=r"ended after 500000 of 3145728 bytes.*x\.zip\.part keeps 0\.5 MB.*By hand: get http"):
+    with pytest.raises(
+        UserError,
+        match=r"ended after 500000 of 3145728 bytes.*x\.zip\.part keeps 0\.5 MB.*By hand: get http",
+    ):
         fetch(archive, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["x.zip.part"]
     assert fetch(archive, tmp_path).read_bytes() == DATA
@@ -58,7 +71,9 @@ def test_a_server_without_ranges_starts_afresh(server, tmp_path):
 
 def test_a_part_that_was_whole_is_taken(server, tmp_path):
     (tmp_path / "x.zip.part").write_bytes(DATA)
-    assert fetch(Archive(server.url("/x.zip"), "x.zip", len(DATA), MD5), tmp_path).read_bytes() == DATA
+    assert (
+        fetch(Archive(server.url("/x.zip"), "x.zip", len(DATA), MD5), tmp_path).read_bytes() == DATA
+    )
 
 
 def test_a_server_that_tells_no_length(server, tmp_path):
@@ -66,8 +81,14 @@ def test_a_server_that_tells_no_length(server, tmp_path):
     assert fetch(Archive(server.url("/x.zip"), "x.zip"), tmp_path).read_bytes() == DATA
 
 
-@pytest.mark.parametrize("size, digest, said", [(0, "md5:" + "0" * 32, "has the MD5"), (0, "sha256:" + "0" * 64, "has the SHA256"),
-                                                (7, "", "has 3145728 bytes, published are 7")])
+@pytest.mark.parametrize(
+    "size, digest, said",
+    [
+        (0, "md5:" + "0" * 32, "has the MD5"),
+        (0, "sha256:" + "0" * 64, "has the SHA256"),
+        (7, "", "has 3145728 bytes, published are 7"),
+    ],
+)
 def test_another_file_than_published_is_removed(server, tmp_path, size, digest, said):
     with pytest.raises(UserError, match=f"{said}.* it was removed"):
         fetch(Archive(server.url("/x.zip"), "x.zip", size, digest), tmp_path)
@@ -83,7 +104,10 @@ def test_a_file_put_there_by_hand_is_compared_and_kept(server, tmp_path):
 
 
 def test_no_such_file_and_no_server(server, tmp_path):
-    with pytest.raises(UserError, match=r"nowhere\.zip: the server answered 404 .* By hand: get .*save it as .*x\.zip"):
+    with pytest.raises(
+        UserError,
+        match=r"nowhere\.zip: the server answered 404 .* By hand: get .*save it as .*x\.zip",
+    ):
         fetch(Archive(server.url("/nowhere.zip"), "x.zip"), tmp_path)
     server.shutdown()
     server.server_close()
@@ -102,14 +126,22 @@ def packed(path, members):
 def test_unpacking_places_files_and_leaves_whole_ones_alone(tmp_path):
     archive = packed(tmp_path / "a.zip", {"a/b/x.txt": "xx", "a/y.txt": "yyy", "z.txt": "z"})
     (tmp_path / "out" / "b").mkdir(parents=True)
-    (tmp_path / "out" / "b" / "x.txt").write_text("XX")  # its size is right: it is not written again
+    (tmp_path / "out" / "b" / "x.txt").write_text(
+        "XX"
+    )  # its size is right: it is not written again
     (tmp_path / "out" / "y.txt").write_text("y")  # half of it
     unpack(archive, tmp_path / "out", lambda name: name[2:] if name.startswith("a/") else None)
-    found = {str(p.relative_to(tmp_path / "out")): p.read_text() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    found = {
+        str(p.relative_to(tmp_path / "out")): p.read_text()
+        for p in (tmp_path / "out").rglob("*")
+        if p.is_file()
+    }
     assert found == {"b/x.txt": "XX", "y.txt": "yyy"}
 
 
-@pytest.mark.parametrize("name", ["../evil.txt", "a/../../evil.txt", "/evil.txt", "C:/evil.txt", "a\\..\\evil.txt"])
+@pytest.mark.parametrize(
+    "name", ["../evil.txt", "a/../../evil.txt", "/evil.txt", "C:/evil.txt", "a\\..\\evil.txt"]
+)
 def test_names_that_lead_out_of_the_folder(tmp_path, name):
     archive = packed(tmp_path / "a.zip", {"good.txt": "x", name: "x"})
     with pytest.raises(UserError, match="leads out of its folder; nothing of it was unpacked"):
@@ -135,7 +167,9 @@ def test_damaged_zips(tmp_path):
     data = bytearray(buffer.getvalue())
     data[data.index(b"AAAA") + 500] = 66
     (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(UserError, match=r"a\.zip is damaged or no zip \(Bad CRC-32 for file 'x\.bin'"):
+    with pytest.raises(
+        UserError, match=r"a\.zip is damaged or no zip \(Bad CRC-32 for file 'x\.bin'"
+    ):
         unpack(tmp_path / "a.zip", tmp_path / "out")
     assert not (tmp_path / "out" / "x.bin").exists()
     (tmp_path / "a.zip").write_bytes(data[:-40])
@@ -145,6 +179,8 @@ def test_damaged_zips(tmp_path):
 
 def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):
     archive = packed(tmp_path / "a.zip", {"x.txt": "x" * 100})
-    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda path: type("usage", (), {"free": 10})())
+    monkeypatch.setattr(
+        unpacking.shutil, "disk_usage", lambda path: type("usage", (), {"free": 10})()
+    )
     with pytest.raises(UserError, match=r"unpacks to .* GB free"):
         unpack(archive, tmp_path / "out")

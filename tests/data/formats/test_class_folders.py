@@ -53,15 +53,25 @@ def test_folder_and_zip_are_the_same(folder, archive, name):
 
 def test_zip_read_by_several_processes(archive):
     images = open_images("image_folder", str(archive), "train")
-    got = {int(i): int(x[0, 0, 0]) for index, batch in labelled_images(images, ImageTransform(Data(crop=(32, 32)), False), 3, workers=2)
-           for i, x in zip(index, batch)}
+    got = {
+        int(i): int(x[0, 0, 0])
+        for index, batch in labelled_images(
+            images, ImageTransform(Data(crop=(32, 32)), False), 3, workers=2
+        )
+        for i, x in zip(index, batch)
+    }
     assert got == {i: 10 * int(images.targets[i]) + i % 4 for i in range(40)}
 
 
 def test_shares_of_processes_cover_every_image_once(archive):
     images = open_images("image_folder", str(archive), "train")
     transform = ImageTransform(Data(crop=(32, 32)), False)
-    seen = [int(i) for rank in range(3) for index, _ in labelled_images(images, transform, 7, 0, rank, 3) for i in index]
+    seen = [
+        int(i)
+        for rank in range(3)
+        for index, _ in labelled_images(images, transform, 7, 0, rank, 3)
+        for i in index
+    ]
     assert sorted(seen) == list(range(40))
 
 
@@ -108,7 +118,9 @@ def test_a_class_keeps_its_id_where_another_split_lacks_some(folder):
     train = open_images("image_folder", str(folder), "train")
     test = open_images("image_folder", str(folder), "test", classes=train.labels.names)
     assert test.targets.tolist() == [3, 9] and test.labels.names == train.labels.names
-    with pytest.raises(UserError, match="split train: airplane, automobile, .* is not among the 2 classes"):
+    with pytest.raises(
+        UserError, match="split train: airplane, automobile, .* is not among the 2 classes"
+    ):
         open_images("image_folder", str(folder), "train", classes=["cat", "truck"])
 
 
@@ -121,7 +133,10 @@ def test_hidden_folders_links_and_deeper_folders(folder, tmp_path):
     (tmp_path / "elsewhere" / "a.png").write_bytes(png(2))
     (folder / "train" / "zebra").symlink_to(tmp_path / "elsewhere")
     images = open_images("image_folder", str(folder), "train")
-    assert images.labels.names == [*CIFAR10_CLASSES, "zebra"] and len(images.names) == len(set(images.names)) == 42
+    assert (
+        images.labels.names == [*CIFAR10_CLASSES, "zebra"]
+        and len(images.names) == len(set(images.names)) == 42
+    )
     assert "cat/more/0001.png" in images.names
 
 
@@ -133,7 +148,14 @@ def test_corrupt_member_of_a_zip(archive):
     data[start + 100 : start + 2000] = b"\xff" * 1900
     archive.write_bytes(data)
     with pytest.raises(UserError, match=r"d.zip, train/cat/0099.png"):
-        list(labelled_images(open_images("image_folder", str(archive), "train"), ImageTransform(Data(crop=(32, 32)), False), 8, 1))
+        list(
+            labelled_images(
+                open_images("image_folder", str(archive), "train"),
+                ImageTransform(Data(crop=(32, 32)), False),
+                8,
+                1,
+            )
+        )
 
 
 def test_cifar_of_another_size(folder):
@@ -177,9 +199,15 @@ def test_files_of_torchvision(tmp_path, monkeypatch):
     monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *a: True)
     images = open_images("cifar10", str(tmp_path), "train")
-    assert len(images.names) == 20 and images.labels.names == CIFAR10_CLASSES and len(set(images.names)) == 20
+    assert (
+        len(images.names) == 20
+        and images.labels.names == CIFAR10_CLASSES
+        and len(set(images.names)) == 20
+    )
     data = pickle.loads((base / "data_batch_1").read_bytes())["data"]
-    assert (images.image(1) == data[1].reshape(3, 32, 32).transpose(1, 2, 0)).all() and images.targets[1] == 3
+    assert (
+        images.image(1) == data[1].reshape(3, 32, 32).transpose(1, 2, 0)
+    ).all() and images.targets[1] == 3
     assert len(open_images("cifar10", str(tmp_path), "test").names) == 4
     with pytest.raises(UserError, match="no split 'val'"):
         open_images("cifar10", str(tmp_path), "val")
@@ -189,7 +217,9 @@ def test_hold_out_takes_the_same_share_of_every_class(folder):
     images = open_images("cifar10", str(folder), "train")
     rest, held = hold_out_images(images, "20")
     assert (np.bincount(held.targets) == 2).all() and (np.bincount(rest.targets) == 2).all()
-    assert not set(rest.names) & set(held.names) and sorted(rest.names + held.names) == sorted(images.names)
+    assert not set(rest.names) & set(held.names) and sorted(rest.names + held.names) == sorted(
+        images.names
+    )
     assert hold_out_images(images, "20")[1].names == held.names
     assert (held.image(3) // 10 == held.targets[3]).all()
     for count in ("0006R0", "9", "40"):
@@ -213,7 +243,9 @@ def test_any_size_becomes_the_crop_and_a_seed_gives_one_sample(size, scale):
     make = ImageTransform(settings, True)
     assert make(image, 0, "a", 5).image.shape == (3, 32, 48)
     assert (make(image, 0, "a", 5).image == make(image, 0, "a", 5).image).all()
-    assert any((make(image, 0, "a", 5).image != make(image, 0, "a", s).image).any() for s in (6, 7, 8))
+    assert any(
+        (make(image, 0, "a", 5).image != make(image, 0, "a", s).image).any() for s in (6, 7, 8)
+    )
     assert ImageTransform(settings, False)(image, 0, "a").image.shape == (3, 32, 48)
 
 

@@ -51,13 +51,19 @@ def test_voc_aug_adds_sbd_without_the_validation_images(voc):
     (sbd / "val.txt").write_text("v\n")
     data = open_dataset("voc_aug", str(voc), "train")
     assert data.names == ["a", "b", "s"]
-    assert [np.unique(read_truth(data, i)).item() for i in range(3)] == [15, 15, 7]  # VOC's own mask wins
+    assert [np.unique(read_truth(data, i)).item() for i in range(3)] == [
+        15,
+        15,
+        7,
+    ]  # VOC's own mask wins
     assert open_dataset("voc_aug", str(voc), "val").names == ["v"]
 
 
 def test_voc_that_is_not_there(tmp_path):
     (tmp_path / "VOCdevkit" / "VOC2007").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"not found at .*VOC2012.* has VOC2007/.*--data\.download True"):
+    with pytest.raises(
+        UserError, match=r"not found at .*VOC2012.* has VOC2007/.*--data\.download True"
+    ):
         open_dataset("voc", str(tmp_path), "train")
 
 
@@ -72,9 +78,13 @@ def test_download_that_fails_says_what_to_do(tmp_path, monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(urllib.request, "urlopen", fail)
-    with pytest.raises(UserError, match=r"no route to host.*By hand: get .*VOCtrainval_11-May-2012\.tar"):
+    with pytest.raises(
+        UserError, match=r"no route to host.*By hand: get .*VOCtrainval_11-May-2012\.tar"
+    ):
         open_dataset("voc", str(tmp_path), "train", download=True)
-    with pytest.raises(UserError, match=r"get cityscapes with: python tools/prepare_data\.py cityscapes"):
+    with pytest.raises(
+        UserError, match=r"get cityscapes with: python tools/prepare_data\.py cityscapes"
+    ):
         open_dataset("cityscapes", str(tmp_path), "train", download=True)
 
 

@@ -1,1 +1,0 @@
-"""Comparing systems: a list of configs, trained and scored with seeds, and one table of them."""

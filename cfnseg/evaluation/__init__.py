@@ -1,0 +1,1 @@
+"""Inference over a split, and what is counted."""

@@ -1,0 +1,176 @@
+"""From an image to a mask and the classes in it; evaluation and inference share this code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from cfnseg.data.labels import LabelMap
+from cfnseg.errors import UserError
+from cfnseg.inference.settings import PLAIN, Inference
+from cfnseg.inference.windows import device_of, strips
+from cfnseg.models.segmenter import as_segmenter
+from cfnseg.models.weights import Weights, load
+
+
+class Segmented(NamedTuple):
+    """One image, segmented; tensors are on the model's device.
+
+    Attributes:
+        mask: (H, W) uint8 train ids.
+        confidence: (H, W) float32 softmax probability of each pixel's class, or None if it was not
+            asked for.
+        presence: (C,) float64 probability of each class to be anywhere in the image.
+        loss: sum of the cross-entropy over the pixels of the truth that count; 0 without one.
+    """
+
+    mask: Tensor
+    confidence: Tensor | None
+    presence: Tensor
+    loss: float
+
+
+@torch.inference_mode()
+def segment(
+    model: nn.Module,
+    image: Tensor,
+    inference: Inference = PLAIN,
+    *,
+    truth: Tensor | None = None,
+    confidence: bool = False,
+) -> Segmented:
+    """Segment one image of any size, in memory that hardly grows with it beyond what is returned.
+
+    Args:
+        model: a segmentation model in eval mode, or any module that `as_segmenter` takes.
+        image: (3, H, W) uint8 RGB; it may stay on the CPU, crops go to the model's device by
+            themselves.
+        inference: windows, scales, mirroring.
+        truth: (H, W) train ids, 255 = ignore, for the loss.
+        confidence: give each pixel's probability too.
+    """
+    model = as_segmenter(model)
+    size, device = tuple(image.shape[-2:]), device_of(model, image)
+    mask = torch.empty(size, dtype=torch.uint8, device=device)
+    sure = torch.empty(size, device=device) if confidence else None
+    loss = 0.0
+    for strip in strips(model, image, inference):
+        if sure is None:
+            mask[strip.rows] = strip.classes()
+        else:
+            mask[strip.rows], sure[strip.rows] = strip.scores()
+        if truth is not None:
+            loss += float(strip.cross_entropy(truth))
+    return Segmented(mask, sure, strip.image[0].double().sigmoid(), loss)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called "auto" (CUDA where there is one), "cpu" or "cuda".
+
+    UserError for another or one that is not there.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device {name!r} is unknown; there are auto, cpu and cuda", code=2)
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device is available; use --device cpu", code=2)
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A model's result for one image.
+
+    Attributes:
+        mask: (H, W) uint8 train ids; `LabelMap.decode` gives raw ids.
+        confidence: (H, W) float32 softmax probability of each pixel's class.
+        present: {class name: probability that the class is anywhere in the image}, the most likely
+            first.
+    """
+
+    mask: np.ndarray
+    confidence: np.ndarray
+    present: dict[str, float]
+
+
+class Predictor:
+    """A trained model that takes arrays and gives arrays.
+
+    Args:
+        weights: a weights file, or what `cfnseg.load` gave.
+        device: "auto" (CUDA where there is one), "cpu" or "cuda".
+        inference: windows, scales, mirroring, precision.
+        compile: torch.compile the network: slow for the first images and for each new size, faster
+            afterwards on a GPU.
+
+    Raises:
+        UserError: the weights cannot be used.
+
+    Example:
+        >>> import cfnseg
+        >>> predict = cfnseg.Predictor("runs/example/best.safetensors", device="cpu")
+        >>> result = predict(cfnseg.read_image("photo.jpg"))  # (192, 256, 3) uint8
+        >>> result.mask.shape, result.mask.dtype.name, len(result.present)
+        ((192, 256), 'uint8', 8)
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | Weights,
+        device: str = "auto",
+        inference: Inference = PLAIN,
+        compile: bool = False,
+    ) -> None:
+        loaded = weights if isinstance(weights, Weights) else load(weights)
+        if loaded.settings.level != "pixel":
+            raise UserError(f"{weights} is a classification model and makes no masks", code=2)
+        self.device = pick_device(device)
+        model = loaded.model.to(self.device, memory_format=torch.channels_last).eval()
+        self.model = torch.compile(model) if compile else model
+        self.labels: LabelMap = loaded.labels
+        self.inference = inference
+
+    def __call__(self, image: np.ndarray | Image.Image) -> Prediction:
+        """Predict one image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, any H, W >= 1; or a PIL image, seen as RGB and upright by
+                its EXIF orientation.
+
+        Raises:
+            ValueError: another kind, shape or dtype.
+        """
+        if isinstance(image, Image.Image) and not image.mode.startswith(
+            ("I", "F")
+        ):  # whose conversion would cut values off
+            image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        fits = (
+            isinstance(image, np.ndarray)
+            and image.ndim == 3
+            and image.shape[2] == 3
+            and image.dtype == np.uint8
+        )
+        if not fits or 0 in image.shape:
+            raise ValueError(
+                f"image: expected an array (H, W, 3) uint8 RGB with H, W >= 1, or a PIL image, got {_described(image)}"
+            )
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        result = segment(self.model, tensor, self.inference, confidence=True)
+        order = sorted(zip(self.labels.names, result.presence.tolist()), key=lambda pair: -pair[1])
+        return Prediction(result.mask.cpu().numpy(), result.confidence.cpu().numpy(), dict(order))
+
+
+def _described(image: object) -> str:
+    """What the caller gave in place of an image, and how to make it one."""
+    if isinstance(image, str | Path):
+        return f"the path {str(image)!r}; cfnseg.data.files.read_image reads it"
+    if isinstance(image, Image.Image):
+        return f"a PIL image of mode {image.mode}"
+    if not isinstance(image, np.ndarray):
+        return f"{type(image).__module__}.{type(image).__qualname__}"
+    return f"{image.shape} {image.dtype}"

@@ -1,0 +1,1 @@
+"""Measurements: ablations, cost, speed, and encoders over the stages of a frozen net."""

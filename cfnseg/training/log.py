@@ -1,0 +1,202 @@
+"""The run's record: `log.jsonl`, and what a person sees while it runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cfnseg.errors import UserError, first_line
+from cfnseg.progress import Progress
+from cfnseg.storage import write_atomic
+from cfnseg.training.record import Read
+
+
+class RunLog:
+    """Rows of `log.jsonl`, and the progress display of a run.
+
+    Args:
+        path: the file; appended to row by row.
+        total: steps of the whole run.
+        start, validated: steps that are done and validated. Rows of later steps are dropped first:
+            a resumed run does them again.
+        active: False in processes that only compute; every call then does nothing.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        total: int,
+        start: int = 0,
+        validated: int = 0,
+        active: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path, self.active = path, active
+        if not active:
+            return
+        rows = [r for r in read_log(path) if r["step"] <= (validated if "val_loss" in r else start)]
+        write_atomic(
+            path,
+            lambda temporary: temporary.write_text("".join(json.dumps(r) + "\n" for r in rows)),
+        )
+        self.console = Console(soft_wrap=True)
+        self.progress = Progress("step", total, console=self.console, lasting=True, clock=clock)
+        self.clock, self.validation = clock, 0.0  # seconds that the last validation took
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a row (with its ``step``); numbers that are not finite become null, as JSON has
+        none."""
+        if not self.active:
+            return
+        clean = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
+        }
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(clean) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"{self.path} could not be written ({first_line(error)}); the last checkpoint is intact"
+            ) from None
+
+    def say(self, text: str) -> None:
+        """A line for the person."""
+        if self.active:
+            self.console.print(text, markup=False, highlight=False)
+
+    def step(
+        self,
+        step: int,
+        epoch: float,
+        read: Read,
+        rate: float,
+        batch: int,
+        waiting: float,
+        validations: int,
+    ) -> None:
+        """Show that ``step`` steps are done; a line each 10 s where there is no terminal.
+
+        The ETA counts the validations to come and the report, each as long as the last validation.
+
+        Args:
+            step, epoch: done so far.
+            read: the last step whose loss is known.
+            rate: the last step's learning rate.
+            batch: images a step.
+            waiting: share of time, 0..1, spent waiting for data so far.
+            validations: how many are to come.
+        """
+        if not self.active:
+            return
+        pace = self.progress.mark(step)
+        speed = f"  {batch * pace:.1f} images/s" if pace else ""
+        text = (
+            f"epoch {epoch:.2f}  loss {read.loss:.4f}  lr {rate:.2e}{speed}  waiting {waiting:.1%}"
+        )
+        later = self.validation * (validations + 1)
+        self.progress.show(step, text, pace, later, "" if self.validation else " + validation")
+
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        """Time a validation, which is no training time."""
+        if not self.active:
+            yield
+            return
+        began = self.clock()
+        with self.progress.pause():
+            yield
+        self.validation = self.clock() - began
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the terminal as it was."""
+        if self.active:
+            self.progress.__exit__(*error)
+
+
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a `log.jsonl`; none if it is missing. What a crash left at its end, of any bytes,
+    is left out.
+
+    Raises UserError for a line that is no row and has rows below it.
+    """
+    path = Path(path)
+    rows: list[dict[str, Any]] = []
+    broken = 0
+    for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], 1):
+        if not line.strip():
+            continue
+        row = _row(line)
+        if row is None:
+            broken = broken or number
+        elif broken:
+            raise UserError(
+                f"{path}, line {broken}: expected a JSON object with a step, got something else, and rows follow. "
+                "Delete the line, or restore the file"
+            )
+        else:
+            rows.append(row)
+    return rows
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The row that a line holds, or None."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # neither JSON nor UTF-8
+        return None
+    step = row.get("step") if isinstance(row, dict) else None
+    return row if isinstance(step, int) and not isinstance(step, bool) else None
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and machine of a run, for `config.json`."""
+    import platform
+    import subprocess
+
+    import timm
+    import torch
+
+    from cfnseg import __version__
+
+    home = Path(__file__).parents[2]
+    git = subprocess.run(
+        ["git", "-C", str(home), "rev-parse", "--verify", "-q", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    dirty = subprocess.run(
+        ["git", "-C", str(home), "status", "--porcelain", "-uno"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {os.cpu_count()} cores"
+    )
+    return {
+        "cfnseg": __version__,
+        "commit": git.stdout.strip() or None,
+        "changed_since_commit": bool(dirty.stdout.strip()),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "command": " ".join(sys.argv),
+    }
