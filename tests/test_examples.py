@@ -50,13 +50,9 @@ def trained(tmp_path_factory):
     return folder
 
 
-# the models' own branch has CFN's example
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=False)] * (name == "CFN"))
-        for name in sorted({*cfnseg.__all__} - SECTIONS - {"train"})
-    ],
+    [name for name in sorted({*cfnseg.__all__} - SECTIONS - {"train"})],
 )
 def test_the_example_of(name, trained, monkeypatch):
     monkeypatch.chdir(trained)

@@ -27,6 +27,19 @@ class Dataset(Protocol):
     Attributes:
         labels: its classes.
         names: a name per image, unique in the split.
+
+    Example:
+        >>> import cfnseg, numpy
+        >>> class Halves:
+        ...     labels = cfnseg.LabelMap([cfnseg.Label(0, "left", (0, 0, 0)), cfnseg.Label(1, "right", (255, 0, 0))])
+        ...     names = ["a", "b"]
+        ...     def image(self, index):
+        ...         return numpy.full((64, 64, 3), 40 * index, numpy.uint8)
+        ...     def ids(self, index):
+        ...         return numpy.repeat(numpy.array([[0, 1]], numpy.uint8), 32, 1).repeat(64, 0)
+        >>> model = cfnseg.CFN("test_efficientnet", 2, width=8)
+        >>> int(cfnseg.evaluate(model, Halves(), workers=0).confusion.sum())
+        8192
     """
 
     labels: LabelMap

@@ -19,7 +19,13 @@ IGNORE = 255  # the train id of pixels that are not counted
 
 @dataclass(frozen=True)
 class Label:
-    """One class: its raw id in mask files (0..255), its name and its colour (r, g, b in 0..255)."""
+    """One class: its raw id in mask files (0..255), its name and its colour (r, g, b in 0..255).
+
+    Example:
+        >>> import cfnseg
+        >>> cfnseg.Label(7, "road", (128, 64, 128)).name
+        'road'
+    """
 
     id: int
     name: str
@@ -38,6 +44,12 @@ class LabelMap:
 
     Raises:
         ValueError: an id twice or outside 0..255, or more than 255 classes.
+
+    Example:
+        >>> import cfnseg, numpy
+        >>> labels = cfnseg.LabelMap([cfnseg.Label(7, "road", (128, 64, 128))])
+        >>> labels.encode(numpy.array([[7, 255]], numpy.uint8)).tolist()  # train ids
+        [[0, 255]]
     """
 
     def __init__(

@@ -105,46 +105,48 @@ def _difference(runs: list[dict[str, Any]], reference: list[dict[str, Any]]) -> 
 
 
 def _plot(path: Path, results: Results) -> None:
-    """Dots in the order of their scores: score, with its interval over seeds, and costs.
+    """Dots, best system first: score with its interval over seeds, and costs.
 
-    The score's axis ends where the seeds' scores end, as the interval of two seeds may be wide.
+    The axis of scores ends where the seeds' scores end: an interval of two seeds may be wide.
     """
-    from scipy import stats
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     metric = next(iter(results.runs.values()))[0]["metric"]
-    order = sorted(results.runs, key=lambda name: _scores(results.runs[name]).mean())
-    if metric == "miou":
-        order.reverse()
-    families = [_family(results.runs[name]) for name in order]
+    scores = {name: 100 * _scores(runs) for name, runs in results.runs.items()}
+    order = sorted(scores, key=lambda name: scores[name].mean(), reverse=metric == "miou")
+    families = {name: _family(results.runs[name]) for name in order}
+    ends = np.concatenate([*scores.values()])
     with figure(path, 12, 1.6 + 0.26 * len(order), columns=1 + len(COSTS)) as axes:
-        for row, (name, family) in enumerate(zip(order, families)):
-            scores, style = 100 * _scores(results.runs[name]), {"color": FAMILIES[family]}
-            axes[0].plot(scores, [row] * len(scores), "|", ms=9, alpha=0.6, **style)
-            axes[0].plot(scores.mean(), row, "o", **style)
+        for row, name in enumerate(order):
+            color = FAMILIES[families[name]]
+            mean, *interval = seed_difference(scores[name], np.zeros_like(scores[name]))
+            axes[0].plot(interval, [row, row], color=color, alpha=0.6)
+            axes[0].plot(scores[name], [row] * len(scores[name]), "|", ms=9, color=color, alpha=0.6)
+            axes[0].plot(mean, row, "o", color=color)
             for axis, key in zip(axes[1:], COSTS):
                 if name in results.costs:
-                    axis.plot(results.costs[name][key], row, "o", **style)
-        limits = axes[0].get_xlim()
-        for row, (name, family) in enumerate(zip(order, families)):
-            scores = 100 * _scores(results.runs[name])
-            if len(scores) > 1:
-                interval = stats.t.interval(0.95, len(scores) - 1, scores.mean(), stats.sem(scores))
-                axes[0].plot(interval, [row, row], color=FAMILIES[family], alpha=0.6)
-        axes[0].set_xlim(limits)
+                    axis.plot(results.costs[name][key], row, "o", color=color)
+        margin = 0.05 * np.ptp(ends) + 0.1
+        axes[0].set_xlim(ends.min() - margin, ends.max() + margin)
         axes[0].set_yticks(range(len(order)), order)
         axes[0].invert_yaxis()
         axes[0].set_xlabel(f"{TITLES[metric]} (%): mean, seeds, 95 % interval over seeds")
+        axes[0].grid()
         for axis, (key, title) in zip(axes[1:], COSTS.items()):
-            values = [cost[key] for cost in results.costs.values()]
-            if values and max(values) > 2 * np.median(values):
-                axis.set_xscale("log")
+            values = [cost[key] for cost in results.costs.values()] or [1]
+            if max(values) > 2 * np.median(values):
                 title += " (log axis)"
+                axis.set_xscale("log")
+                axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+                axis.xaxis.set_major_formatter("{x:g}")
+                axis.xaxis.set_minor_formatter(NullFormatter())
+            else:
+                axis.set_xlim(0, 1.1 * max(values))
             axis.set_xlabel(title)
-        for axis in axes:
             axis.grid()
         for family, color in FAMILIES.items():
-            if family in families:
-                axes[0].plot([], [], "o", color=color, label=family)
+            if family in families.values():
+                axes[0].plot([], [], "o", color=color, label=family.replace("cfn", "CFN"))
         axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(FAMILIES))
 
 

@@ -28,6 +28,11 @@ class Output(NamedTuple):
             Classification: single-label.
         side: logits for the training loss alone, shaped like ``pixel`` (classification: like
             ``image``), each at its own stride.
+
+    Example:
+        >>> import cfnseg, torch
+        >>> cfnseg.Output(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3)).side
+        ()
     """
 
     pixel: Tensor | None
