@@ -47,11 +47,19 @@ def trained(monkeypatch, tmp_path, handlers):
     return configs
 
 
+IMPORTED = """
+import sys
+from cfnseg.cli import main
+sys.argv = ["cfnseg", *{}]
+try:
+    main()
+finally:
+    assert not {} & set(sys.modules)
+"""
+
+
 def test_help_imports_nothing_heavy():
-    code = (
-        "import sys\nfrom cfnseg.cli import main\nsys.argv = ['cfnseg', '--help']\ntry:\n    main()\nfinally:\n"
-        "    assert not {'torch', 'tyro', 'numpy', 'rich'} & set(sys.modules), sys.modules.keys()"
-    )
+    code = IMPORTED.format(["--help"], {"torch", "tyro", "numpy", "rich"})
     before = os.times()
     done = run_tool("-c", code)
     assert (done.returncode, done.stderr) == (0, "")
@@ -65,11 +73,7 @@ def test_help_imports_nothing_heavy():
 
 def test_help_on_a_command_imports_no_torch():
     for words in (["train", "--help"], ["eval", "--help"], ["infer", "--help"], ["recipes"]):
-        code = (
-            f"import sys\nfrom cfnseg.cli import main\nsys.argv = ['cfnseg', *{words}]\ntry:\n    main()\nfinally:\n"
-            "    assert 'torch' not in sys.modules"
-        )
-        done = run_tool("-c", code)
+        done = run_tool("-c", IMPORTED.format(words, {"torch"}))
         assert (done.returncode, done.stderr) == (0, ""), words
         assert "cfn" in done.stdout
 
@@ -306,11 +310,9 @@ def test_eval_knows_classification_by_the_file(tmp_path):
 
 def test_every_tool_is_three_lines():
     for path in (REPO / "tools").glob("*.py"):
-        body = re.sub(r'^""".*?"""\n', "", path.read_text(), flags=re.S).split("\n\n")
-        assert re.fullmatch(
-            r'\n?from cfnseg\.cli import run\n\nif __name__ == "__main__":\n    run\("\w+"(, "\w+")?\)\n',
-            "\n\n".join(body).lstrip("\n"),
-        ), path
+        body = re.sub(r'^""".*?"""\n', "", path.read_text(), flags=re.S)
+        main = r'if __name__ == "__main__":\n    run\("\w+"(, "\w+")?\)\n'
+        assert re.fullmatch(rf"\nfrom cfnseg\.cli import run\n\n{main}", body), path
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
