@@ -237,8 +237,7 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
     if download:
         if not name.startswith("voc"):
             raise UserError(
-                f"data.download fetches VOC and SBD alone; get {name} with: "
-                f"python tools/prepare_data.py {name}",
+                f"data.download fetches VOC and SBD alone; get {name} with: cfnseg prepare {name}",
                 code=2,
             )
         download_voc(path, aug=name == "voc_aug")

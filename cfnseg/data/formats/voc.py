@@ -32,7 +32,7 @@ NAMES = [
     "tvmonitor",
 ]
 REMEDY = (
-    "Get it with: python tools/prepare_data.py voc (or voc_aug), or --data.download True; or set "
+    "Get it with: cfnseg prepare voc (or voc_aug), or --data.download True; or set "
     "--data.root (evaluation: --root) to the folder that has VOCdevkit/."
 )
 

@@ -126,7 +126,7 @@ def voc_server(server, monkeypatch, official):
 def test_voc_and_sbd(voc_server, tmp_path, capsys):
     prepare("voc", str(tmp_path))
     assert (
-        f"train: python tools/train_seg.py configs/voc_cfn.py --data.name voc --data.root {tmp_path}"
+        f"train: cfnseg train voc_cfn --data.name voc --data.root {tmp_path}"
         in capsys.readouterr().out
     )
     assert [path for path, _ in voc_server.asked] == ["/voc.tar"]
