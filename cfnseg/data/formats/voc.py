@@ -46,7 +46,8 @@ def color(index: int) -> tuple[int, int, int]:
     for bit in range(8):
         for c in range(3):
             channels[c] |= (index >> (3 * bit + c) & 1) << (7 - bit)
-    return tuple(channels)
+    red, green, blue = channels
+    return red, green, blue
 
 
 LABELS = LabelMap(Label(i, name, color(i)) for i, name in enumerate(NAMES))
