@@ -13,10 +13,10 @@ import pytest
 
 from cfnseg import cli, commands, shipped
 from cfnseg.cli import BENCH, COMMANDS, call, dispatch, function_of, split_recipe
-from cfnseg.config import load_config
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
 from cfnseg.models.weights import save_weights
+from cfnseg.shipped import load_config
 from cfnseg.streams import own_command
 from tests.conftest import ENCODER, REPO, run_tool
 
