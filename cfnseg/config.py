@@ -1,22 +1,43 @@
 """Every setting of a run, as nested frozen dataclasses.
 
-A file in ``configs/`` builds one ``config``; ``dataclasses.replace`` derives one from another; the command line overrides
-single fields (``--optim.lr 0.02``). Nothing else configures a run.
+A file in ``configs/`` builds one ``config``. ``dataclasses.replace`` derives one from another.
+The command line overrides single fields (``--optim.lr 0.02``). Nothing else configures a run.
+
+A field's annotation holds its `Rule`; `check` adds the rules over several fields.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from cfnseg.errors import UserError
-from cfnseg.shipped import find_recipe
+from cfnseg.errors import Rule, UserError, check_rules, demand
+
+SegmentationData = Literal[
+    "voc",
+    "voc_aug",
+    "cityscapes",
+    "camvid",
+    "coco",
+    "coco_voc",
+    "coco_stuff",
+    "ade20k",
+    "folder",
+    "shapes",
+]
+ClassificationData = Literal["cifar10", "cifar100", "image_folder"]
+
+
+FromZero = Annotated[int, Rule(lambda n: n >= 0, "0 or more")]
+FromOne = Annotated[int, Rule(lambda n: n >= 1, "1 or more")]
+NotNegative = Annotated[float, Rule(lambda x: x >= 0, "0 or more")]
+Positive = Annotated[float, Rule(lambda x: x > 0, "above 0")]
+Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "0 to 1")]
+BelowOne = Annotated[float, Rule(lambda x: 0 <= x < 1, "0 up to below 1")]
 
 
 @dataclass(frozen=True)
@@ -37,9 +58,9 @@ class Model:
     "package:<PyPI package>"."""
     strides: tuple[int, ...] = (4, 8, 16, 32)
     """Output strides of the encoder stages with a side branch; (32,) alone is the plain net."""
-    width: int = 128
+    width: FromOne = 128
     """K, the channels of every side branch."""
-    kernel: int = 1
+    kernel: Annotated[int, Rule(lambda n: n in (1, 3), "1 or 3")] = 1
     """Classification: size of the side branches' convolution, 1, or 3 (the authors' CIFAR-100
     net)."""
     order: str = "eflp"
@@ -47,7 +68,9 @@ class Model:
     fusion: str = "lc"
     """lc (locally connected), sum, conv (one weight per branch), adaptive (weights from the input),
     or the control shuffled (lc with permuted positions)."""
-    grid: tuple[int, int] = (6, 8)
+    grid: Annotated[
+        tuple[int, int], Rule(lambda grid: min(grid) >= 1, "two numbers of 1 or more")
+    ] = (6, 8)
     """Rows and columns of the locally-connected weights over the full image; (1, 1): one weight per
     channel."""
     start: Literal["sum", "mean"] = "sum"
@@ -55,9 +78,9 @@ class Model:
     fusion_norm: Literal["none", "channel", "single"] = "none"
     """Batch norm between the fusion's sum and its ReLU: per channel, or one for all channels
     (single, the authors' ImageNet net)."""
-    dropout: float = 0.1
+    dropout: BelowOne = 0.1
     """Dropout before the pixel head and the image head."""
-    test_scale: float = 1.0
+    test_scale: Annotated[float, Rule(lambda x: 0.25 <= x <= 4, "0.25 to 4")] = 1.0
     """Factor on image sides at validation, evaluation and inference; masks keep the image's size.
     Best near the mean of data.scale. Time grows with its square."""
 
@@ -66,24 +89,11 @@ class Model:
 class Data:
     """Where images come from and how a training sample is made of one."""
 
-    name: Literal[
-        "voc",
-        "voc_aug",
-        "cityscapes",
-        "camvid",
-        "coco",
-        "coco_voc",
-        "coco_stuff",
-        "ade20k",
-        "folder",
-        "shapes",
-        "cifar10",
-        "cifar100",
-        "image_folder",
-    ] = "shapes"
-    """The data set. voc_aug is VOC 2012 train + SBD without VOC's val; coco has 80 things and background, coco_voc VOC's 21
-    classes, coco_stuff 80 things and 91 stuffs; folder is images/, labels/ and classes.txt. At image level: cifar10, cifar100
-    (torchvision's files, or as next), image_folder (<split>/<class>/<image>, a folder or a zip)."""
+    name: Literal[SegmentationData, ClassificationData] = "shapes"
+    """The data set. voc_aug is VOC 2012 train + SBD without VOC's val; coco has 80 things and
+    background, coco_voc VOC's 21 classes, coco_stuff 80 things and 91 stuffs; folder is images/,
+    labels/ and classes.txt. Classification: cifar10, cifar100 (torchvision's files, or as next),
+    image_folder (<split>/<class>/<image>, a folder or a zip)."""
     root: str = ""
     """The data set's folder, or zip ("" = data/<its usual name>)."""
     train_split: str = "train"
@@ -91,19 +101,24 @@ class Data:
     val_split: str = "val"
     """The split that is validated on."""
     holdout: str = ""
-    """Hold out the training images whose name starts with this (image level: this many, the same share of every class):
-    train without them, validate on them and not on val_split."""
+    """Hold out the training images whose name starts with this (classification: this many, the same
+    share of every class): train without them, and validate on them in place of val_split."""
     download: bool = False
     """Fetch VOC 2012, SBD or CIFAR when they are missing."""
-    crop: tuple[int, int] = (256, 256)
+    crop: Annotated[
+        tuple[int, int], Rule(lambda crop: min(crop) >= 32, "32 or more in height and width")
+    ] = (256, 256)
     """Training crop, height and width in pixels; any size from 32 on."""
-    scale: tuple[float, float] = (0.5, 2.0)
+    scale: Annotated[
+        tuple[float, float],
+        Rule(lambda scale: 0 < scale[0] <= scale[1], "two factors above 0, the smaller first"),
+    ] = (0.5, 2.0)
     """Random resize before the crop, as a factor of the original size."""
     flip: bool = True
     """Mirror half of the training images."""
-    photometric: float = 0.5
+    photometric: Share = 0.5
     """Strength of the colour jitter, 0 (none) to 1."""
-    workers: int = 2
+    workers: FromZero = 2
     """Loader processes per training process (0 = load in the main process)."""
 
 
@@ -113,7 +128,7 @@ class Optim:
 
     name: Literal["sgd", "adamw"] = "sgd"
     """SGD with momentum, or AdamW."""
-    lr: float = 0.01
+    lr: Positive = 0.01
     """Learning rate of branches and heads for the whole batch."""
     momentum: float = 0.9
     """SGD's momentum (AdamW: beta 1)."""
@@ -123,37 +138,40 @@ class Optim:
     """Factor on ``lr`` for the encoder."""
     fusion_lr: float = 1.0
     """Factor on ``lr`` for the fusion weights (the authors': 0.1)."""
-    bias_lr: float = 1.0
+    bias_lr: Positive = 1.0
     """Factor on the learning rate of biases other than norms' (Caffe's habit, the authors': 2)."""
     schedule: Literal["poly", "step"] = "poly"
     """poly: (1 - progress) ** power. step: a tenth after each of ``drops``."""
-    drops: tuple[float, ...] = (1 / 3, 2 / 3)
+    drops: Annotated[
+        tuple[float, ...],
+        Rule(lambda drops: all(0 < d < 1 for d in drops), "shares of the run between 0 and 1"),
+    ] = (1 / 3, 2 / 3)
     """When the step schedule divides the learning rate by 10, as shares of the run."""
-    warmup: float = 0.02
+    warmup: Share = 0.02
     """Share of the run in which the learning rate rises linearly."""
     power: float = 0.9
     """Power of the polynomial decay."""
-    clip: float = 0.0
+    clip: NotNegative = 0.0
     """Largest gradient norm; 0 = no clipping."""
-    ema: float = 0.0
+    ema: BelowOne = 0.0
     """Decay of the moving average of the weights that is validated and kept; 0 = none."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What is minimised: pixel cross-entropy + ``image`` x multi-label cross-entropy of the image head."""
+    """What is minimised: pixel cross-entropy + ``image`` x multi-label loss of the image head."""
 
-    image: float = 0.1
+    image: NotNegative = 0.1
     """Weight of the image head's loss."""
     class_weights: Literal["none", "median"] = "none"
     """Median-frequency balancing after Eigen and Fergus 2015, counted on the training masks."""
     class_weight_power: float = 1.0
     """Exponent on the balancing weights; 0.5 softens them."""
-    ohem: float = 0.0
+    ohem: Share = 0.0
     """Keep only this share of the pixels, the hardest of a batch; 0 = all."""
-    side: float = 0.3
-    """Weight of each side output's loss, in the models that have some (hed; dsn, where it fades to 0 over the run)."""
-    label_smoothing: float = 0.0
+    side: NotNegative = 0.3
+    """Weight of each side output's loss, where a model has some (hed; dsn fades it to 0)."""
+    label_smoothing: BelowOne = 0.0
     """Share of the target spread over all classes."""
 
 
@@ -162,17 +180,20 @@ class Train:
     """Length, batch and hardware."""
 
     init: str = ""
-    """Fine-tune: start from this weights file of cfnseg, with every tensor whose name and shape fit. "" = from the encoder's."""
-    epochs: int = 40
+    """Fine-tune: start from this weights file of cfnseg, with every tensor whose name and shape
+    fit. "" = from the encoder's."""
+    epochs: FromOne = 40
     """Passes over the training split."""
-    batch: int = 8
-    """The total batch, shared by all processes. On the command line also auto: this batch, with accumulate found."""
-    accumulate: int = 1
-    """Parts of a process's batch that go through the network one after the other, where memory is short; the gradient is that
-    of the whole batch. Batch norm sees a part at a time. 0 = the fewest parts that fit the memory, found at the start."""
-    max_steps: int = 0
+    batch: FromOne = 8
+    """The total batch, shared by all processes. On the command line also auto: this batch, with
+    accumulate found."""
+    accumulate: Annotated[int, Rule(lambda n: n >= 0, "0 (find it) or more")] = 1
+    """Parts of a process's batch, one after the other through the network, where memory is short.
+    The gradient is the whole batch's; batch norm sees a part at a time. 0 = the fewest parts that
+    fit the memory, found at the start."""
+    max_steps: FromZero = 0
     """Stop after this many steps (0 = epochs decide); the schedule is fitted to it."""
-    seed: int = 0
+    seed: FromZero = 0
     """Seeds weights, data order and every sample's randomness."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Arithmetic of forward and backward."""
@@ -183,14 +204,14 @@ class Train:
     tf32: bool = True
     """On CUDA, multiply float32 matrices in TF32: 10 bits of mantissa, several times as fast."""
     cudnn_benchmark: bool = True
-    """On CUDA, let cuDNN time its algorithms for each new shape; two runs may then differ in rounding."""
+    """On CUDA, let cuDNN time its algorithms for each new shape; runs may differ in rounding."""
     channels_last: bool = False
     """Memory format of weights and images; the faster one on GPUs, and here on CPUs too."""
-    val_every: int = 1
+    val_every: FromOne = 1
     """Validate every this many epochs (always after the last)."""
-    save_every: int = 200
+    save_every: FromOne = 200
     """Write last.ckpt every this many steps, and after each epoch."""
-    log_every: int = 10
+    log_every: FromOne = 10
     """Read loss and gradient norm from the device, and agree on stopping, every this many steps."""
     patience: int = 0
     """Stop after this many validations without a better mIoU; 0 = never."""
@@ -227,155 +248,49 @@ class Config:
     """Where run folders live."""
 
 
-def load_module(path: str | Path) -> ModuleType:
-    """A config file, or a recipe by its name, as a module.
-
-    Raises UserError if there is no such file or it fails.
-    """
-    path = find_recipe(path)
-    if not path.is_file():
-        near = sorted(str(p) for p in Path("configs").glob("*_*.py"))
-        raise UserError(
-            f"no config file {path}" + (f"; there are {', '.join(near)}" if near else ""), code=2
-        )
-    spec = importlib.util.spec_from_file_location(f"cfnseg_config_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever a config file can do wrong
-        raise UserError(f"{path}: {type(error).__name__}: {error}", code=2) from None
-    return module
-
-
-def load_config(path: str | Path) -> Config:
-    """The ``config`` of a config file or a recipe, named after the file if it has no name.
-
-    Args:
-        path: a file, or the name of a recipe (`cfnseg.shipped.recipes`).
-
-    Raises:
-        UserError: there is no such file, or it defines no ``config`` of type Config.
-    """
-    config = getattr(load_module(path), "config", None)
-    if not isinstance(config, Config):
-        raise UserError(f"{path} defines no `config = cfnseg.config.Config(...)`", code=2)
-    return config if config.name else dataclasses.replace(config, name=Path(path).stem)
-
-
-IMAGE_LEVEL = ("cifar10", "cifar100", "image_folder")  # data sets with a label per image
-
-
 def check(config: Config) -> None:
-    """Raise UserError for the first value that no run could use, with the setting's name and what is expected."""
-    model, data, optim, loss, train = (
-        config.model,
-        config.data,
-        config.optim,
-        config.loss,
-        config.train,
+    """Raise UserError for the first value that no run could use, with what is expected."""
+    model, data, train = config.model, config.data, config.train
+    demand(
+        is_folder_name(config.name),
+        "name",
+        repr(config.name),
+        "the name of one folder: up to 200 bytes without / or \\, not . or ..",
     )
-    check_model(model)
-    rules = [
-        (
-            "name",
-            repr(config.name),
-            is_folder_name(config.name),
-            "the name of one folder: up to 200 bytes without / or \\, not . or ..",
-        ),
-        ("data.crop", data.crop, min(data.crop) >= 32, "32 or more in height and width"),
-        (
-            "data.scale",
-            data.scale,
-            0 < data.scale[0] <= data.scale[1],
-            "two factors above 0, the smaller first",
-        ),
-        ("data.photometric", data.photometric, 0 <= data.photometric <= 1, "0 to 1"),
-        ("data.workers", data.workers, data.workers >= 0, "0 or more"),
-        ("optim.lr", optim.lr, optim.lr > 0, "above 0"),
-        (
-            "data.name",
-            data.name,
-            (data.name in IMAGE_LEVEL) == (model.level == "image"),
-            f"one of {', '.join(IMAGE_LEVEL)}"
-            if model.level == "image"
-            else "a segmentation data set, or model.level image",
-        ),
-        ("optim.bias_lr", optim.bias_lr, optim.bias_lr > 0, "above 0"),
-        (
-            "optim.drops",
-            optim.drops,
-            all(0 < d < 1 for d in optim.drops),
-            "shares of the run between 0 and 1",
-        ),
-        ("optim.warmup", optim.warmup, 0 <= optim.warmup <= 1, "0 to 1"),
-        ("optim.clip", optim.clip, optim.clip >= 0, "0 or more"),
-        ("optim.ema", optim.ema, 0 <= optim.ema < 1, "0 up to below 1"),
-        ("loss.ohem", loss.ohem, 0 <= loss.ohem <= 1, "0 to 1"),
-        ("loss.image", loss.image, loss.image >= 0, "0 or more"),
-        ("loss.side", loss.side, loss.side >= 0, "0 or more"),
-        (
-            "loss.label_smoothing",
-            loss.label_smoothing,
-            0 <= loss.label_smoothing < 1,
-            "0 up to below 1",
-        ),
-        ("train.epochs", train.epochs, train.epochs >= 1, "1 or more"),
-        ("train.batch", train.batch, train.batch >= 1, "1 or more"),
-        ("train.accumulate", train.accumulate, train.accumulate >= 0, "0 (find it) or more"),
-        (
-            "train.accumulate",
-            train.accumulate,
-            train.accumulate == 1 or not loss.ohem,
-            "1 with loss.ohem, which chooses among the pixels of the whole batch",
-        ),
-        ("train.log_every", train.log_every, train.log_every >= 1, "1 or more"),
-        ("train.max_steps", train.max_steps, train.max_steps >= 0, "0 or more"),
-        ("train.seed", train.seed, train.seed >= 0, "0 or more"),
-        ("train.val_every", train.val_every, train.val_every >= 1, "1 or more"),
-        ("train.save_every", train.save_every, train.save_every >= 1, "1 or more"),
-    ]
-    _demand(rules)
+    for section in ("model", "data", "optim", "loss", "train"):
+        check_rules(getattr(config, section), (section + ".{}").format)
+    classes, images = typing.get_args(ClassificationData), model.level == "image"
+    demand(
+        (data.name in classes) == images,
+        "data.name",
+        data.name,
+        f"one of {', '.join(classes)}"
+        if images
+        else "a segmentation data set, or model.level image",
+    )
+    demand(
+        train.accumulate == 1 or not config.loss.ohem,
+        "train.accumulate",
+        train.accumulate,
+        "1 with loss.ohem, which chooses among the pixels of the whole batch",
+    )
     runs = Path(config.runs)
     try:
         free = all(p.is_dir() or not (p.exists() or p.is_symlink()) for p in (runs, *runs.parents))
         usable = config.runs and "\0" not in config.runs and free
     except OSError:  # a name that is too long, a folder that cannot be read
         usable = False
-    if not usable:
-        raise UserError(
-            f"runs is {config.runs[:200]!r}; expected a folder, or one that can be made", code=2
-        )
-
-
-def check_model(model: Model) -> None:
-    """Raise UserError for the first value of a model section that no model could use."""
-    _demand(
-        [
-            ("model.width", model.width, model.width >= 1, "1 or more"),
-            ("model.grid", model.grid, min(model.grid) >= 1, "two numbers of 1 or more"),
-            ("model.dropout", model.dropout, 0 <= model.dropout < 1, "0 up to below 1"),
-            ("model.test_scale", model.test_scale, 0.25 <= model.test_scale <= 4, "0.25 to 4"),
-            ("model.kernel", model.kernel, model.kernel in (1, 3), "1 or 3"),
-        ]
-    )
+    demand(usable, "runs", repr(config.runs[:200]), "a folder, or one that can be made")
 
 
 def is_folder_name(name: str) -> bool:
-    """Is ``name`` that of one folder on any system, and not of a folder above?"""
+    """Can ``name`` name one folder on any system? ``..`` and paths cannot."""
     return (
         name.strip() not in ("", ".", "..")
         and name.isprintable()
         and not set(name) & {"/", "\\"}
         and len(name.encode()) <= 200
     )
-
-
-def _demand(rules: list[tuple[str, Any, bool, str]]) -> None:
-    """UserError for the first (setting, value, does it fit, what is expected) that does not fit."""
-    for name, value, fits, expected in rules:
-        if not fits:
-            raise UserError(f"{name} is {value}; expected {expected}", code=2)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -387,25 +302,35 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type, values: dict[str, Any]) -> Any:
-    """The inverse of `to_dict` for one dataclass without nesting; unknown keys and values of another type raise UserError."""
+    """The inverse of `to_dict`.
+
+    Raises UserError for an unknown key or a value of another type.
+    """
     known = typing.get_type_hints(kind)
     if not isinstance(values, dict):
         raise UserError(f"{kind.__name__} settings are {str(values)[:80]!r}; expected an object")
     if unknown := sorted(set(values) - set(known)):
         raise UserError(
-            f"unknown {kind.__name__} setting {', '.join(unknown)[:200]}; this file needs a newer cfnseg"
+            f"unknown {kind.__name__} setting {', '.join(unknown)[:200]}; "
+            "this file needs a newer cfnseg"
         )
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    for key, value in given.items():
+    given = {}
+    for key, value in values.items():
+        if dataclasses.is_dataclass(known[key]):
+            value = from_dict(known[key], value)
+        elif isinstance(value, list):
+            value = tuple(value)
         if not _is_a(value, known[key]):
             raise UserError(
-                f"{kind.__name__} setting {key} is {str(value)[:80]!r}; expected {str(known[key]).replace('typing.', '')}"
+                f"{kind.__name__} setting {key} is {str(value)[:80]!r}; "
+                f"expected {str(known[key]).replace('typing.', '')}"
             )
+        given[key] = value
     return kind(**given)
 
 
 def _is_a(value: Any, hint: Any) -> bool:
-    """Is a value of the type that a field of these dataclasses has? A whole number is a float too, a bool is no number."""
+    """Does a value have a field's type? A whole number is a float too; a bool is no number."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return any(type(value) is type(p) and value == p for p in parts)
@@ -419,7 +344,10 @@ def _is_a(value: Any, hint: Any) -> bool:
     return type(value) is hint or (hint is float and type(value) is int)
 
 
-def config_from_dict(values: dict[str, Any]) -> Config:
-    """The inverse of `to_dict` for a whole config; unknown keys raise UserError."""
-    parts = {"model": Model, "data": Data, "optim": Optim, "loss": Loss, "train": Train}
-    return Config(**{k: from_dict(parts[k], v) if k in parts else v for k, v in values.items()})
+def __getattr__(name: str) -> Any:
+    """``load_config``, which configs of 0.1 import from here."""
+    if name != "load_config":
+        raise AttributeError(f"module 'cfnseg.config' has no attribute {name!r}")
+    from cfnseg.shipped import load_config
+
+    return load_config

@@ -1,10 +1,13 @@
-"""Mistakes that a user can fix, and the request to stop."""
+"""Mistakes that a user can fix, rules that values must follow, and the request to stop."""
 
 from __future__ import annotations
 
 import difflib
 import signal
-from collections.abc import Iterable
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 
 class UserError(Exception):
@@ -44,3 +47,30 @@ def unknown(setting: str, value: str, known: Iterable[str]) -> UserError:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type without one; libraries append advice."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value of a setting must be: a test, and the words for it in the error."""
+
+    fits: Callable[[Any], bool]
+    expected: str
+
+
+def check_rules(values: Any, named: Callable[[str], str]) -> None:
+    """Raise UserError for the first field of a dataclass that breaks its `Rule`.
+
+    Args:
+        values: the dataclass, with fields such as ``lr: Annotated[float, Rule(...)]``.
+        named: the name in the error for a field's name.
+    """
+    for name, hint in typing.get_type_hints(type(values), include_extras=True).items():
+        for rule in getattr(hint, "__metadata__", ()):
+            value = getattr(values, name)
+            demand(rule.fits(value), named(name), value, rule.expected)
+
+
+def demand(fits: object, name: str, value: object, expected: str) -> None:
+    """Raise UserError (usage) unless a value fits."""
+    if not fits:
+        raise UserError(f"{name} is {value}; expected {expected}", code=2)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import importlib.util
 import shutil
 from pathlib import Path
+from types import ModuleType
 
+from cfnseg.config import Config
 from cfnseg.errors import UserError, unknown
 
 PACKAGE = Path(__file__).parent
@@ -35,6 +39,42 @@ def find_recipe(name: str | Path) -> Path:
     if path.name not in recipes():
         raise unknown("recipe", str(name), recipes())
     return recipes()[path.name]
+
+
+def load_module(path: str | Path) -> ModuleType:
+    """A config file, or a recipe by its name, as a module.
+
+    Raises UserError if there is no such file or it fails.
+    """
+    path = find_recipe(path)
+    if not path.is_file():
+        near = sorted(str(p) for p in Path("configs").glob("*_*.py"))
+        raise UserError(
+            f"no config file {path}" + (f"; there are {', '.join(near)}" if near else ""), code=2
+        )
+    spec = importlib.util.spec_from_file_location(f"cfnseg_config_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a config file can do wrong
+        raise UserError(f"{path}: {type(error).__name__}: {error}", code=2) from None
+    return module
+
+
+def load_config(path: str | Path) -> Config:
+    """The ``config`` of a config file or a recipe, named after the file if it has no name.
+
+    Args:
+        path: a file, or the name of a recipe (`recipes`).
+
+    Raises:
+        UserError: there is no such file, or it defines no ``config`` of type Config.
+    """
+    config = getattr(load_module(path), "config", None)
+    if not isinstance(config, Config):
+        raise UserError(f"{path} defines no `config = cfnseg.config.Config(...)`", code=2)
+    return config if config.name else dataclasses.replace(config, name=Path(path).stem)
 
 
 def about(recipe: Path) -> str:

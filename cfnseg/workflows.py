@@ -94,18 +94,16 @@ def train(
         on_main = fabric.global_rank == 0
         together(fabric, lambda: on_main and held.enter_context(locked(folder / ".lock", busy)))
         try:
-            trained = Run(config, resume, fabric, data, model, loss, stopping).train()
+            best_file, validation = Run(config, resume, fabric, data, model, loss, stopping).train()
             with stopping:
                 best = together(
                     fabric,
-                    lambda: file_from_main(
-                        fabric, trained.weights, functools.partial(load, model=model)
-                    ),
+                    lambda: file_from_main(fabric, best_file, functools.partial(load, model=model)),
                 )
-                facts = _facts(config.data.name, "", best.score["split"], weights=trained.weights)
+                facts = _facts(config.data.name, "", best.score["split"], weights=best_file)
                 write = _score(
                     best,
-                    trained.validation,
+                    validation,
                     folder / "report",
                     facts,
                     run_folder=folder,

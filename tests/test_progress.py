@@ -79,7 +79,7 @@ def test_training_counts_training_time_and_knows_what_follows(tmp_path, clock):
     with log:
         for step in range(1, 41):
             clock.now += 2
-            log.step(step, step / 10, read, 0.01, 8, 0.0, validations=4 - (step - 1) // 10)
+            log.step(step, step / 10, read, 0.01, 8, validations=4 - (step - 1) // 10)
             if step % 10 == 0:
                 with log.validating():
                     clock.now += 60

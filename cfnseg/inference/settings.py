@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cfnseg.errors import UserError
+from cfnseg.errors import Rule, check_rules
 
 if TYPE_CHECKING:
     import torch  # takes seconds; --help should not
@@ -23,21 +23,32 @@ class Inference:
         UserError: a value that no image can be read with, by its option's name.
     """
 
-    window: tuple[int, int] | None = None
+    window: Annotated[
+        tuple[int, int] | None,
+        Rule(lambda w: w is None or min(w) >= 32, "height and width of 32 pixels or more"),
+    ] = None
     """Height and width of the windows in pixels of the image, 32 or more, rounded up to multiples
     of 32. None = an image up to ``max_pixels`` goes through whole, a larger one in windows of about
     1024 x 1024 for the network."""
-    overlap: float = 0.125
+    overlap: Annotated[
+        float, Rule(lambda x: 0 <= x < 1, "a share of the window, 0 up to below 1")
+    ] = 0.125
     """Share of a window that its neighbour sees as well, 0 up to below 1. Windows start at
     multiples of 32 pixels, so it is rounded up; only windows under 64 pixels can overlap less."""
-    batch: int = 1
+    batch: Annotated[int, Rule(lambda n: n >= 1, "1 or more")] = 1
     """Windows that go through the network at once: more memory, and on a GPU more speed."""
-    scales: tuple[float, ...] = (1.0,)
+    scales: Annotated[
+        tuple[float, ...],
+        Rule(
+            lambda scales: len(scales) > 0 and all(0.1 <= s <= 10 for s in scales),
+            "one or more factors of 0.1 to 10",
+        ),
+    ] = (1.0,)
     """Factors on the model's test_scale; the class probabilities of several are averaged, e.g. 0.75
     1 1.25."""
     flip: bool = False
     """Average with the mirrored image."""
-    max_pixels: int = 1024 * 2048
+    max_pixels: Annotated[int, Rule(lambda n: n >= 1, "1 or more")] = 1024 * 2048
     """The largest image, in pixels after scaling, that goes through whole where ``window`` is
     None."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
@@ -47,31 +58,7 @@ class Inference:
     """
 
     def __post_init__(self) -> None:
-        rules = [
-            (
-                "window",
-                self.window,
-                self.window is None or min(self.window) >= 32,
-                "height and width of 32 pixels or more",
-            ),
-            (
-                "overlap",
-                self.overlap,
-                0 <= self.overlap < 1,
-                "a share of the window, 0 up to below 1",
-            ),
-            ("batch", self.batch, self.batch >= 1, "1 or more"),
-            (
-                "scales",
-                self.scales,
-                len(self.scales) > 0 and all(0.1 <= s <= 10 for s in self.scales),
-                "one or more factors of 0.1 to 10",
-            ),
-            ("max-pixels", self.max_pixels, self.max_pixels >= 1, "1 or more"),
-        ]
-        for name, value, fits, expected in rules:
-            if not fits:
-                raise UserError(f"--{name} is {value}; expected {expected}", code=2)
+        check_rules(self, lambda name: f"--{name.replace('_', '-')}")
 
     def autocast(self, device: torch.device) -> AbstractContextManager:
         """The context of the network's forward pass; at 32-true the caller's own stays."""

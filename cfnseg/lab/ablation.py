@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cfnseg.config import Config, load_module, to_dict
+from cfnseg.config import Config, to_dict
 from cfnseg.errors import UserError, first_line, unknown
 from cfnseg.lab.worker import command
+from cfnseg.shipped import load_module
 
 # settings that change no result
 IGNORED = {

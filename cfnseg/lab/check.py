@@ -184,7 +184,11 @@ def _measure(rows: list[Row], case: Case, device: torch.device, bandwidth: float
         times = np.median(interleaved(works, ROUNDS, cuda), axis=0)
     moved = moved_bytes(case, dtype.itemsize)
     for row, peak, seconds in zip(rows, memory, times):
-        row.memory, row.seconds, row.share = peak, float(seconds), moved / float(seconds) / bandwidth
+        row.memory, row.seconds, row.share = (
+            peak,
+            float(seconds),
+            moved / float(seconds) / bandwidth,
+        )
 
 
 @contextmanager

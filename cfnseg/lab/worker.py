@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cfnseg.config import Config, config_from_dict, to_dict
+from cfnseg.config import Config, from_dict, to_dict
 from cfnseg.storage import write_atomic
 
 
@@ -43,7 +43,7 @@ def main(text: str) -> None:
 
     job = json.loads(text)
     threading.Thread(target=_stop_without, args=(job["parent"],), daemon=True).start()
-    config, cost = config_from_dict(job["config"]), job["cost"]
+    config, cost = from_dict(Config, job["config"]), job["cost"]
     found = cost_of(config, **cost) | cost if cost else score_of(config)
     text = json.dumps({"config": job["config"], **found}, separators=(",", ":"))
     write_atomic(job["out"], lambda path: path.write_text(text))

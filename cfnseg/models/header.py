@@ -6,9 +6,9 @@ import json
 import math
 from typing import Any, NamedTuple
 
-from cfnseg.config import Model, check_model, from_dict
+from cfnseg.config import Model, from_dict
 from cfnseg.data.labels import ClassNames, Label, LabelMap
-from cfnseg.errors import UserError, first_line
+from cfnseg.errors import UserError, check_rules, first_line
 
 LARGEST_CROP = 4096  # of classification, in pixels; a larger one only costs memory
 
@@ -44,7 +44,7 @@ def read_header(text: str) -> Header:
         raise UserError(f"the cfnseg header cannot be read ({first_line(error)[:200]})") from None
     header = _demand("the header", header, dict)
     settings = from_dict(Model, _demand("model", header.get("model"), dict))
-    check_model(settings)
+    check_rules(settings, "model.{}".format)
     labels = _demand("labels", header.get("labels"), dict)
     return Header(
         settings,

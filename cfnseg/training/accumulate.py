@@ -6,10 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from lightning.fabric import Fabric
+from torch import nn
 
 from cfnseg.config import Config
 from cfnseg.data.loader import Batch
 from cfnseg.errors import UserError
+from cfnseg.models.segmenter import as_segmenter
+from cfnseg.models.trial import rehearsal
+from cfnseg.training.hosts import gather, together
+from cfnseg.training.loss import side_weight
+from cfnseg.training.tasks import Task, forward
 
 
 def split(batch: dict[str, Any], parts: int) -> list[Batch]:
@@ -20,6 +27,22 @@ def split(batch: dict[str, Any], parts: int) -> list[Batch]:
     return [
         Batch({k: v[start:stop] for k, v in batch.items()}) for start, stop in zip(ends, ends[1:])
     ]
+
+
+def find_parts(network: nn.Module, config: Config, classes: int, task: Task, fabric: Fabric) -> int:
+    """`fewest_parts` of a process's batch, by trial steps; the same in every process."""
+    side = side_weight(as_segmenter(network), config.loss, 0.0)
+
+    def attempt(images: int) -> None:
+        with rehearsal(network) as trial, fabric.autocast():
+            # the optimizer's state needs room too
+            room = [torch.empty_like(p) for p in network.parameters() for _ in range(2)]
+            batch = random_batch(config, images, classes, fabric.device)
+            task.loss(forward(trial, batch), batch, side=side).backward()
+            del room
+
+    share = config.train.batch // fabric.world_size
+    return max(gather(fabric, together(fabric, lambda: fewest_parts(attempt, share))))
 
 
 def fewest_parts(attempt: Callable[[int], None], images: int) -> int:
@@ -42,8 +65,8 @@ def fewest_parts(attempt: Callable[[int], None], images: int) -> int:
         torch.cuda.empty_cache()
         if parts == images:
             raise UserError(
-                "one image at a time is too much for the device's memory; use a smaller --data.crop, "
-                "--train.precision bf16-mixed or a smaller encoder"
+                "one image at a time is too much for the device's memory; use a smaller "
+                "--data.crop, --train.precision bf16-mixed or a smaller encoder"
             )
         parts = min(2 * parts, images)
 

@@ -6,18 +6,22 @@ import hashlib
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cfnseg.config import Config, Data, Loss, Model, Optim, Train, to_dict
+from cfnseg.config import Data, Loss, Model, Optim, Train, to_dict
 from cfnseg.data.dataset import Dataset
 from cfnseg.data.formats.class_folders import ImageSet
-from cfnseg.errors import UserError
+from cfnseg.errors import UserError, first_line
+from cfnseg.models.weights import OWN
 from cfnseg.storage import load_plain, write_atomic
 
+if TYPE_CHECKING:
+    from cfnseg.training.run import Run
+
 SECTIONS = {"model": Model, "data": Data, "optim": Optim, "loss": Loss, "train": Train}
-# What may differ between a run and its continuation: none of it changes a weight of a step that was done.
+# What may differ between a run and its continuation: it changes no weight of a step that was done.
 FREE_TO_CHANGE = {
     "workers",
     "download",
@@ -65,28 +69,79 @@ def previous(folder: Path, resume: bool) -> dict[str, Any] | None:
         return saved
     if path.exists():
         raise UserError(
-            f"{folder} holds a run already; continue it with --resume, give this one a --name, or delete it",
+            f"{folder} holds a run already; continue it with --resume, give this one a --name, "
+            "or delete it",
             code=2,
         )
     return None
 
 
-def changed_settings(saved: dict[str, Any], config: Config) -> tuple[list[str], dict[str, Any]]:
-    """The settings that a resumed run must keep and does not, and the ``train`` section as it was.
+def checkpoint_of(run: Run) -> dict[str, Any]:
+    """All that `restore` needs to continue a run."""
+    return {
+        "model": run.network.state_dict(),
+        "ema": run.ema.state_dict() if run.ema else None,
+        "optimizer": run.optimizer.state_dict(),
+        "precision": run.fabric.strategy.precision.state_dict(),
+        "state": run.state,
+        "images": fingerprint(run.data),
+        "config": to_dict(run.config),
+    }
+
+
+def restore(run: Run, saved: dict[str, Any]) -> int:
+    """Put a run in the state that `checkpoint_of` saved; returns by how many steps it is longer now.
 
     A setting that the checkpoint's edition did not have was at its default.
+
+    Raises:
+        UserError: another run's checkpoint, a setting that may not change, or fewer steps in all
+            than are done.
     """
-    now = json.loads(json.dumps(to_dict(config)))
-    before = {
-        s: {f.name: f.default for f in fields(kind)} | saved[s] for s, kind in SECTIONS.items()
-    }
-    changed = [
-        f"{s}.{k}"
-        for s in SECTIONS
-        for k in now[s]
-        if json.loads(json.dumps(before[s][k])) != now[s][k] and k not in FREE_TO_CHANGE
-    ]
-    return changed, before["train"]
+    path = run.folder / "last.ckpt"
+    try:
+        before = {
+            section: {f.name: f.default for f in fields(kind)} | saved["config"][section]
+            for section, kind in SECTIONS.items()
+        }
+        now = to_dict(run.config)
+        changed = [
+            f"{section}.{name}"
+            for section, values in json.loads(json.dumps(before)).items()
+            for name in now[section]
+            if values[name] != now[section][name] and name not in FREE_TO_CHANGE
+        ]
+        if saved["images"] != fingerprint(run.data):
+            changed.append("the training images or classes")
+        theirs, ours = (
+            {k: v.shape for k, v in state.items()}
+            for state in (saved["model"], run.network.state_dict())
+        )
+        if run.config.model.name == OWN and theirs != ours and not changed:
+            changed.append("the model's parameters")
+        if changed:
+            raise UserError(
+                f"--resume: {', '.join(changed)} differs from the run in {run.folder}; "
+                "a resumed run keeps its settings"
+            )
+        run.network.load_state_dict(saved["model"])
+        if run.ema:
+            run.ema.load_state_dict(saved["ema"])
+        run.optimizer.load_state_dict(saved["optimizer"])
+        run.fabric.strategy.precision.load_state_dict(saved["precision"])
+        run.state |= saved["state"]
+        length = before["train"]["max_steps"] or before["train"]["epochs"] * run.per_epoch
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{path} is no checkpoint of this run ({type(error).__name__}: {first_line(error)})"
+        ) from None
+    if run.total < run.state["step"]:
+        raise UserError(
+            f"--resume: the run in {run.folder} has done {run.state['step']} steps; {run.total} are "
+            "fewer. Give --train.epochs or --train.max-steps at least as many",
+            code=2,
+        )
+    return run.total - length
 
 
 def fingerprint(data: Dataset | ImageSet) -> str:

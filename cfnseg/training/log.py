@@ -28,7 +28,7 @@ class RunLog:
         total: steps of the whole run.
         start, validated: steps that are done and validated. Rows of later steps are dropped first:
             a resumed run does them again.
-        active: False in processes that only compute; every call then does nothing.
+        active: False in processes that only compute; they write and show nothing.
         clock: seconds.
     """
 
@@ -41,22 +41,23 @@ class RunLog:
         active: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.path, self.active = path, active
-        if not active:
-            return
-        rows = [r for r in read_log(path) if r["step"] <= (validated if "val_loss" in r else start)]
-        write_atomic(
-            path,
-            lambda temporary: temporary.write_text("".join(json.dumps(r) + "\n" for r in rows)),
-        )
-        self.console = Console(soft_wrap=True)
-        self.progress = Progress("step", total, console=self.console, lasting=True, clock=clock)
-        self.clock, self.validation = clock, 0.0  # seconds that the last validation took
+        self.path = path if active else None
+        if active:
+            kept = [
+                r for r in read_log(path) if r["step"] <= (validated if "val_loss" in r else start)
+            ]
+            text = "".join(json.dumps(r) + "\n" for r in kept)
+            write_atomic(path, lambda temporary: temporary.write_text(text))
+        console = Console(soft_wrap=True) if active else Console(quiet=True, force_terminal=False)
+        self.console, self.clock = console, clock
+        self.progress = Progress("step", total, console=console, lasting=True, clock=clock)
+        self.validation = 0.0  # seconds that the last validation took
+        self.began, self.waited = clock(), 0.0
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row (with its ``step``); numbers that are not finite become null, as JSON has
         none."""
-        if not self.active:
+        if self.path is None:
             return
         clean = {
             k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
@@ -66,23 +67,16 @@ class RunLog:
                 file.write(json.dumps(clean) + "\n")
         except OSError as error:
             raise UserError(
-                f"{self.path} could not be written ({first_line(error)}); the last checkpoint is intact"
+                f"{self.path} could not be written ({first_line(error)}); "
+                "the last checkpoint is intact"
             ) from None
 
     def say(self, text: str) -> None:
         """A line for the person."""
-        if self.active:
-            self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False)
 
     def step(
-        self,
-        step: int,
-        epoch: float,
-        read: Read,
-        rate: float,
-        batch: int,
-        waiting: float,
-        validations: int,
+        self, step: int, epoch: float, read: Read, rate: float, batch: int, validations: int
     ) -> None:
         """Show that ``step`` steps are done; a line each 10 s where there is no terminal.
 
@@ -93,37 +87,44 @@ class RunLog:
             read: the last step whose loss is known.
             rate: the last step's learning rate.
             batch: images a step.
-            waiting: share of time, 0..1, spent waiting for data so far.
             validations: how many are to come.
         """
-        if not self.active:
-            return
         pace = self.progress.mark(step)
         speed = f"  {batch * pace:.1f} images/s" if pace else ""
         text = (
-            f"epoch {epoch:.2f}  loss {read.loss:.4f}  lr {rate:.2e}{speed}  waiting {waiting:.1%}"
+            f"epoch {epoch:.2f}  loss {read.loss:.4f}  lr {rate:.2e}{speed}"
+            f"  waiting {self.waiting_share:.1%}"
         )
         later = self.validation * (validations + 1)
         self.progress.show(step, text, pace, later, "" if self.validation else " + validation")
 
     @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time a wait for data."""
+        began = self.clock()
+        yield
+        self.waited += self.clock() - began
+
+    @property
+    def waiting_share(self) -> float:
+        """The share of the training time, 0..1, spent in `waiting`."""
+        return self.waited / max(self.clock() - self.progress.paused - self.began, 1e-9)
+
+    @contextmanager
     def validating(self) -> Iterator[None]:
         """Time a validation, which is no training time."""
-        if not self.active:
-            yield
-            return
         began = self.clock()
         with self.progress.pause():
             yield
         self.validation = self.clock() - began
 
     def __enter__(self) -> RunLog:
+        self.began = self.clock()
         return self
 
     def __exit__(self, *error: object) -> None:
         """Leave the terminal as it was."""
-        if self.active:
-            self.progress.__exit__(*error)
+        self.progress.__exit__(*error)
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
@@ -143,8 +144,8 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
             broken = broken or number
         elif broken:
             raise UserError(
-                f"{path}, line {broken}: expected a JSON object with a step, got something else, and rows follow. "
-                "Delete the line, or restore the file"
+                f"{path}, line {broken}: expected a JSON object with a step, got something else, "
+                "and rows follow. Delete the line, or restore the file"
             )
         else:
             rows.append(row)
@@ -171,19 +172,10 @@ def environment() -> dict[str, Any]:
 
     from cfnseg import __version__
 
-    home = Path(__file__).parents[2]
-    git = subprocess.run(
-        ["git", "-C", str(home), "rev-parse", "--verify", "-q", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    dirty = subprocess.run(
-        ["git", "-C", str(home), "status", "--porcelain", "-uno"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parents[2]), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
     device = (
         torch.cuda.get_device_name()
         if torch.cuda.is_available()
@@ -191,8 +183,8 @@ def environment() -> dict[str, Any]:
     )
     return {
         "cfnseg": __version__,
-        "commit": git.stdout.strip() or None,
-        "changed_since_commit": bool(dirty.stdout.strip()),
+        "commit": git("rev-parse", "--verify", "-q", "HEAD") or None,
+        "changed_since_commit": bool(git("status", "--porcelain", "-uno")),
         "torch": torch.__version__,
         "timm": timm.__version__,
         "python": platform.python_version(),

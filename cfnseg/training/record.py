@@ -41,11 +41,6 @@ class StepRecord:
         self.steps: list[tuple[int, list[str]]] = []
         self.reads = 0
 
-    @property
-    def full(self) -> bool:
-        """No further step fits."""
-        return len(self.steps) == self.every
-
     def add(self, step: int, loss: Tensor, norm: Tensor, stop: bool, names: list[str]) -> None:
         """Keep a step; nothing waits for the device.
 

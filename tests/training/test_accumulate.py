@@ -9,6 +9,7 @@ from torch import nn
 from cfnseg.config import Config
 from cfnseg.errors import UserError
 from cfnseg.training import run as engine
+from cfnseg.training import start
 from cfnseg.training.accumulate import fewest_parts, split
 from cfnseg.training.checkpoint import load_checkpoint
 from tests.conftest import changed
@@ -91,7 +92,7 @@ def test_not_even_one_image_fits():
 
 def short_of_memory(monkeypatch, images: int) -> None:
     """Make the tiny model's forward pass run out of memory on more than ``images`` images."""
-    forward = engine.build_model
+    forward = start.build_model
 
     def build(*args, **kwargs):
         model = forward(*args, **kwargs)
@@ -107,7 +108,7 @@ def short_of_memory(monkeypatch, images: int) -> None:
         model.forward = limited
         return model
 
-    monkeypatch.setattr(engine, "build_model", build)
+    monkeypatch.setattr(start, "build_model", build)
 
 
 def test_auto_keeps_the_total_batch(tiny, monkeypatch, capsys):

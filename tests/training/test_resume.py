@@ -111,11 +111,11 @@ def same_bits(ours: Path, theirs: Path) -> None:
 # the tool, with a signal to the whole process group (tool and loader processes) when a stage begins
 STAGED = """
 import functools, os, subprocess, sys
-import cfnseg.training.tasks, cfnseg.training.run, cfnseg.workflows
+import cfnseg.training.run, cfnseg.training.start, cfnseg.training.tasks, cfnseg.workflows
 from cfnseg.cli import run
 
 stage, number = sys.argv.pop(1), int(sys.argv.pop(1))
-places = {"start": (cfnseg.training.run, "build_model"), "epoch": (cfnseg.training.run.Run, "_step"),
+places = {"start": (cfnseg.training.start, "build_model"), "epoch": (cfnseg.training.run.Run, "_step"),
           "validation": (cfnseg.training.tasks, "evaluate"), "report": (cfnseg.workflows, "write_report")}
 
 def hit(function):

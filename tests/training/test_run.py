@@ -327,7 +327,7 @@ def test_two_runs_under_one_name(tiny):
                 workflows.train(config, resume)
         code = (
             "import sys; from cfnseg.workflows import train; from cfnseg.config import *; from cfnseg.errors import UserError\n"
-            "try: train(config_from_dict(eval(sys.argv[1])))\nexcept UserError as e: print(e)"
+            "try: train(from_dict(Config, eval(sys.argv[1])))\nexcept UserError as e: print(e)"
         )
         other = subprocess.run(
             [sys.executable, "-c", code, repr(to_dict(config))],

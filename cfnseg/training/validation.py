@@ -1,0 +1,61 @@
+"""Validation between steps: the score, the best weights so far, and pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from cfnseg.errors import UserError, first_line
+from cfnseg.models.weights import save_weights
+from cfnseg.training.hosts import from_main
+
+if TYPE_CHECKING:
+    from cfnseg.training.run import Run
+
+
+def validate(run: Run) -> None:
+    """Score the network that a run keeps, and write its weights if they are the best so far.
+
+    Raises:
+        UserError: out of memory, or a file that cannot be read or written.
+        Stopped: a process was asked to stop; all of them raise it.
+    """
+    data, state, step = run.config.data, run.state, run.state["step"]
+    epoch = step / run.per_epoch
+    try:
+        result = run.task.evaluate(
+            run.averaged,
+            run.val,
+            device=run.fabric.device,
+            rank=run.rank,
+            world=run.world,
+            precision=run.fabric.autocast,
+            stopping=run.stopping,
+            title="" if run.rank else "validate",
+        )
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"out of memory in validation after step {step} ({first_line(error)}); the training is "
+            "saved. Lower --model.test-scale in a new run, or use a GPU with more memory"
+        ) from None
+    better = result.headline > state["best"]
+    state |= {"validated": step, "since_best": 0 if better else state["since_best"] + 1}
+    if better:
+        state["best"] = result.headline
+
+    def keep() -> None:
+        if better:
+            score = {"data": data.name, "split": run.split, "images": len(result.names)}
+            score |= result.score()
+            if run.config.model.level == "image":
+                score |= {"crop": list(data.crop), "held_out": int(data.holdout or 0)}
+            score |= {"step": step, "steps": run.total, "seed": run.config.train.seed}
+            path = run.folder / "best.safetensors"
+            save_weights(path, run.averaged, run.config.model, run.data.labels, score)
+        if run.task.draw:
+            run.task.draw(run.averaged, run.val, run.folder / "pictures" / f"step_{step:06d}.jpg")
+
+    from_main(run.fabric, keep)
+    run.log.write({"step": step, "epoch": epoch, **result.log_row()})
+    run.log.say(f"epoch {epoch:.0f}  {result.line()}{'  best' if better else ''}")
