@@ -32,6 +32,7 @@ class Tool:
         cwd: working directory.
         env: variables added to this process's.
         new_session: lead a session and process group.
+        merged: stderr goes where stdout goes.
 
     Attributes:
         pid: of the process.
@@ -44,11 +45,14 @@ class Tool:
         cwd: Path = REPO,
         env: dict[str, str] | None = None,
         new_session: bool = False,
+        merged: bool = False,
     ) -> None:
         self.streams = tempfile.mkdtemp(prefix="tool-")
         places = [f"{self.streams}/{name}" for name in ("stdout", "stderr")]
         for place in places:
             Path(place).touch()
+        if merged:
+            places[1] = places[0]
         whole = {**os.environ, **(env or {})}
         self.process = CONTEXT.Process(
             target=_main, args=([str(a) for a in args], str(cwd), whole, places, new_session)
@@ -88,6 +92,8 @@ def _main(
     args: list[str], cwd: str, env: dict[str, str], places: list[str], new_session: bool
 ) -> None:
     """What the forked process does: become the command."""
+    # loader processes must be forked into this process group, not started by the fork server
+    multiprocessing.set_start_method(None, force=True)
     if new_session:
         os.setsid()
     for number, place in enumerate(places, 1):

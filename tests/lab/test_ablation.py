@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,16 +13,21 @@ from cfnseg.errors import UserError
 from cfnseg.lab.ablation import Results, Suite, finished, load_suite, run_suite
 from cfnseg.lab.ablation_table import table_of, write_table
 from cfnseg.training.checkpoint import load_checkpoint
-from tests.conftest import ENCODER, REPO, run_tool
+from tests import processes
+from tests.conftest import ENCODER, run_tool
 
 SUITE = """
 from dataclasses import replace
 from cfnseg.lab.ablation import Suite
 from cfnseg.config import Config, Data, Model, Optim, Train
 
-base = Config(model=Model(encoder={encoder!r}, encoder_weights=None, width=16, grid=(2, 3)),
-              data=Data(name="folder", crop=(64, 64), workers=0), optim=Optim(name="adamw", lr=3e-3),
-              train=Train(max_steps={steps}, batch=4, accelerator="cpu", save_every=5, pictures=0, val_every=1000))
+base = Config(
+    model=Model(encoder={encoder!r}, encoder_weights=None, width=16, grid=(2, 3)),
+    data=Data(name="folder", crop=(64, 64), workers=0),
+    optim=Optim(name="adamw", lr=3e-3),
+    train=Train(max_steps={steps}, batch=4, accelerator="cpu", save_every=5, pictures=0,
+                val_every=1000),
+)
 suite = Suite(reference="lc", size=(64, 64), classes=8, systems={{
     "lc": base, "sum": replace(base, model=replace(base.model, fusion="sum"))}})
 """
@@ -63,7 +66,6 @@ COST = {
 
 def command(suite: Path, root: Path, out: Path) -> list[str]:
     return [
-        sys.executable,
         "tools/benchmark.py",
         str(suite),
         "--seeds",
@@ -119,22 +121,17 @@ def test_killed_and_started_again_it_ends_with_the_same_table_and_trains_nothing
         (cut / "results" / f"{name}.json").write_bytes(
             (tmp_path / "whole" / "results" / f"{name}.json").read_bytes()
         )
-    process = subprocess.Popen(
-        command(suite, folder_data, cut),
-        cwd=REPO,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = processes.Tool(*command(suite, folder_data, cut))
     checkpoint = cut / "runs" / "sum-s0" / "last.ckpt"
     deadline = time.time() + 120
     while not checkpoint.exists() and time.time() < deadline:
         time.sleep(0.05)
     assert checkpoint.exists()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
     assert not (cut / "results" / "sum-s0.json").exists()
 
-    again = run_tool(*command(suite, folder_data, cut)[1:])
+    again = run_tool(*command(suite, folder_data, cut))
     assert again.returncode == 0, again.stderr
     assert "== lc" not in again.stdout and "resumed at step" in again.stdout
     assert without_times(cut) == without_times(tmp_path / "whole")
@@ -146,13 +143,8 @@ def test_killed_and_started_again_it_ends_with_the_same_table_and_trains_nothing
 @pytest.mark.slow
 def test_two_processes_share_the_runs(folder_data, tmp_path):
     suite, out = write_suite(tmp_path), tmp_path / "shared"
-    both = [
-        subprocess.Popen(
-            command(suite, folder_data, out), cwd=REPO, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    printed = [p.communicate(timeout=240)[0] for p in both]
+    both = [processes.Tool(*command(suite, folder_data, out)) for _ in range(2)]
+    printed = [p.communicate()[0] for p in both]
     assert [p.returncode for p in both] == [0, 0]
     begun = [line for text in printed for line in text.splitlines() if line.startswith("== ")]
     assert sorted(begun) == ["== lc-cost", "== lc-s0", "== sum-cost", "== sum-s0"]
@@ -245,14 +237,7 @@ def test_cost_of_another_size_is_refused(tmp_path):
 @pytest.mark.timeout(300)
 def test_ctrl_c_saves_before_it_stops(folder_data, tmp_path):
     suite, out = write_suite(tmp_path, steps=4000, save_every=10_000), tmp_path / "out"
-    process = subprocess.Popen(
-        command(suite, folder_data, out),
-        cwd=REPO,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = processes.Tool(*command(suite, folder_data, out), new_session=True)
     log = out / "runs" / "lc-s0" / "log.jsonl"
     deadline = time.time() + 120
     while time.time() < deadline and not (log.exists() and '"step": 10' in log.read_text()):

@@ -13,6 +13,7 @@ import torch
 
 from cfnseg.training.checkpoint import load_checkpoint
 from cfnseg.training.log import read_log
+from tests import processes
 from tests.conftest import ENCODER, REPO
 
 
@@ -34,7 +35,6 @@ def command(root: Path, runs: Path, *extra: str) -> list[str]:
     }
     flags = [str(part) for key, value in settings.items() for part in (f"--{key}", value)]
     return [
-        sys.executable,
         "tools/train_seg.py",
         "configs/shapes_cfn.py",
         *flags,
@@ -45,15 +45,8 @@ def command(root: Path, runs: Path, *extra: str) -> list[str]:
     ]
 
 
-def kill_after_a_save(args: list[str], runs: Path, number: int, after: int) -> subprocess.Popen:
-    process = subprocess.Popen(
-        args,
-        cwd=REPO,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def kill_after_a_save(args: list[str], runs: Path, number: int, after: int) -> processes.Tool:
+    process = processes.Tool(*args, new_session=True, merged=True)
     until = time.time() + 120
     checkpoint = runs / "shapes_cfn" / "last.ckpt"
     while time.time() < until and process.poll() is None:
@@ -67,7 +60,8 @@ def kill_after_a_save(args: list[str], runs: Path, number: int, after: int) -> s
 @pytest.fixture(scope="module")
 def uninterrupted(folder_data, tmp_path_factory):
     runs = tmp_path_factory.mktemp("whole")
-    subprocess.run(command(folder_data, runs), cwd=REPO, check=True, capture_output=True)
+    done = processes.run(*command(folder_data, runs))
+    assert done.returncode == 0, done.stderr
     return runs / "shapes_cfn"
 
 
@@ -84,13 +78,7 @@ def test_bit_identical_after_a_kill(folder_data, tmp_path, uninterrupted, number
         assert process.returncode == -signal.SIGKILL
     stopped = load_checkpoint(tmp_path / "shapes_cfn" / "last.ckpt")["state"]["step"]
     assert stopped < 18
-    done = subprocess.run(
-        command(folder_data, tmp_path, "--resume"),
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = processes.run(*command(folder_data, tmp_path, "--resume"))
     assert done.returncode == 0, done.stderr
     assert f"resumed at step {stopped} of 18" in done.stdout
     same_bits(tmp_path / "shapes_cfn", uninterrupted)
@@ -115,13 +103,18 @@ import cfnseg.training.run, cfnseg.training.start, cfnseg.training.tasks, cfnseg
 from cfnseg.cli import run
 
 stage, number = sys.argv.pop(1), int(sys.argv.pop(1))
-places = {"start": (cfnseg.training.start, "build_model"), "epoch": (cfnseg.training.run.Run, "_step"),
-          "validation": (cfnseg.training.tasks, "evaluate"), "report": (cfnseg.workflows, "write_report")}
+places = {
+    "start": (cfnseg.training.start, "build_model"),
+    "epoch": (cfnseg.training.run.Run, "_step"),
+    "validation": (cfnseg.training.tasks, "evaluate"),
+    "report": (cfnseg.workflows, "write_report"),
+}
 
 def hit(function):
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
-        subprocess.call(["kill", f"-{number}", "--", f"-{os.getpgrp()}"])  # not by the tool itself, which may end its workers
+        # not by the tool itself, which may end its workers
+        subprocess.call(["kill", f"-{number}", "--", f"-{os.getpgrp()}"])
         return function(*args, **kwargs)
     return wrapped
 
@@ -138,24 +131,15 @@ run("train")
 def test_a_signal_to_the_group_at_every_stage(
     folder_data, tmp_path, uninterrupted, number, workers
 ):
-    """No traceback, exit code 128 + signal, one last line; and the end is that of a run that nobody stopped."""
+    """No traceback, exit code 128 + signal, one last line; the run ends as an uninterrupted one."""
     script, last = tmp_path / "staged.py", tmp_path / "shapes_cfn" / "last.ckpt"
     script.write_text(STAGED)
     done = {}
     for stage in ("start", "epoch", "validation", "report", "end"):
         resume = ["--resume"] if last.exists() else []
-        args = command(folder_data, tmp_path, "--data.workers", str(workers), *resume)
-        args[1:2] = [str(script), stage, str(int(number))]
-        process = subprocess.Popen(
-            args,
-            cwd=REPO,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(REPO)},
-        )
-        output, _ = process.communicate(timeout=240)
+        _, *args = command(folder_data, tmp_path, "--data.workers", str(workers), *resume)
+        process = processes.Tool(script, stage, int(number), *args, new_session=True, merged=True)
+        output, _ = process.communicate()
         assert "Traceback" not in output and "Error" not in output, output
         assert process.returncode == (0 if stage == "end" else 128 + number), output
         if stage == "start":
@@ -174,14 +158,18 @@ def test_a_signal_to_the_group_at_every_stage(
 
 @pytest.mark.slow
 def test_twenty_random_stops(folder_data, tmp_path, uninterrupted):
-    """`timeout -s TERM` at random moments: minutes; python -m pytest -m slow tests/training/test_resume.py"""
+    """`timeout -s TERM` at random moments, those of the imports included, for minutes."""
     draw, last = random.Random(0), tmp_path / "shapes_cfn" / "last.ckpt"
     codes = []
     for _ in range(20):
         resume = ["--resume"] if last.exists() else []
         limit = ["timeout", "--preserve-status", "-s", "TERM", f"{draw.uniform(0.1, 14):.2f}"]
         done = subprocess.run(
-            [*limit, *command(folder_data, tmp_path, "--data.workers", "2", *resume)],
+            [
+                *limit,
+                sys.executable,
+                *command(folder_data, tmp_path, "--data.workers", "2", *resume),
+            ],
             cwd=REPO,
             text=True,
             stdout=subprocess.PIPE,
@@ -193,10 +181,7 @@ def test_twenty_random_stops(folder_data, tmp_path, uninterrupted):
         codes.append(done.returncode)
     print(codes)
     assert 143 in codes
-    subprocess.run(
-        command(folder_data, tmp_path, *(["--resume"] if last.exists() else [])),
-        cwd=REPO,
-        check=True,
-        capture_output=True,
-    )
+    resume = ["--resume"] if last.exists() else []
+    ended = processes.run(*command(folder_data, tmp_path, *resume))
+    assert ended.returncode == 0, ended.stderr
     same_bits(tmp_path / "shapes_cfn", uninterrupted)

@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from cfnseg.training.checkpoint import load_checkpoint
 from cfnseg.training.log import read_log
 from cfnseg.training.loss import batch_loss, classes_present, pixel_loss
 from cfnseg.training.optim import build_optimizer, schedule
-from tests.conftest import REPO, changed
+from tests.conftest import changed, run_tool
 
 
 def test_a_run_learns_and_leaves_what_the_design_promises(tiny):
@@ -301,7 +299,20 @@ def test_training_in_a_thread(tiny):
     assert (found[0] / "report" / "report.html").exists()
 
 
-def test_two_runs_under_one_name(tiny):
+SECOND = """
+import sys
+from cfnseg.config import Config, from_dict
+from cfnseg.errors import UserError
+from cfnseg.workflows import train
+
+try:
+    train(from_dict(Config, eval(sys.argv[1])))
+except UserError as error:
+    print(error)
+"""
+
+
+def test_two_runs_under_one_name(tiny, tmp_path):
     """The second is refused while the first is at it, and may go on afterwards."""
     inside, go_on = threading.Event(), threading.Event()
     config = changed(tiny, "train", max_steps=1)
@@ -325,17 +336,10 @@ def test_two_runs_under_one_name(tiny):
                 match=r"tiny is in use by another run; give this one a --name \(by this process",
             ):
                 workflows.train(config, resume)
-        code = (
-            "import sys; from cfnseg.workflows import train; from cfnseg.config import *; from cfnseg.errors import UserError\n"
-            "try: train(from_dict(Config, eval(sys.argv[1])))\nexcept UserError as e: print(e)"
-        )
-        other = subprocess.run(
-            [sys.executable, "-c", code, repr(to_dict(config))],
-            cwd=REPO,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        script = tmp_path / "second.py"
+        script.write_text(SECOND)
+        other = run_tool(script, repr(to_dict(config)))
+        assert other.returncode == 0, other.stderr
         assert re.search(r"tiny is in use by another run; .* \(by process \d+ on ", other.stdout), (
             other.stdout
         )
