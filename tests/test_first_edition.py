@@ -1,4 +1,4 @@
-"""Weights and a checkpoint that cfnseg 0.1.0 wrote (tests/first_edition): they load, score and resume.
+"""Weights and a checkpoint of cfnseg 0.1.0 (tests/first_edition) load, score and resume.
 
 Made by 0.1.0 at commit 16753bf: 450 of 600 steps on the built-in scenes, saved by its own code.
 """

@@ -1,4 +1,4 @@
-"""The package's order: import arrows point down and form no circle; file names are unique; files are short."""
+"""The package's order: import arrows point down, no circle, unique file names, short files."""
 
 import ast
 from collections import Counter

@@ -16,7 +16,7 @@ from tests.data.test_own_data import Scenes
 
 
 class Own(nn.Module):
-    """Twenty lines: colours normalised, two convolutions at stride 4, a head for pixels and one for the image."""
+    """Twenty lines: normalised colours, two convolutions at stride 4, a pixel and an image head."""
 
     def __init__(self, classes, width=8):
         super().__init__()
@@ -58,7 +58,8 @@ def test_all_three(config):
     path = run / "best.safetensors"
     with pytest.raises(
         UserError,
-        match=r"best.safetensors: its model is no code of cfnseg; give the model: cfnseg.load\(path, model\)$",
+        match=r"best.safetensors: its model is no code of cfnseg; "
+        r"give the model: cfnseg.load\(path, model\)$",
     ):
         cfnseg.load(path)
     loaded = cfnseg.load(path, Own(len(data[0].labels)))

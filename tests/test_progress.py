@@ -72,7 +72,7 @@ def test_a_terminal_has_a_bar_that_makes_room(clock):
 
 
 def test_training_counts_training_time_and_knows_what_follows(tmp_path, clock):
-    """The line after a validation has the rate of the steps before it, and the ETA the validations to come and the report."""
+    """After a validation the rate is still the steps'; the ETA has validations and the report."""
     log = RunLog(tmp_path / "log.jsonl", 40, clock=clock)
     log.console.file = io.StringIO()
     read = Read(1, 0.5, 1.0, False, [])
@@ -86,8 +86,8 @@ def test_training_counts_training_time_and_knows_what_follows(tmp_path, clock):
     lines = log.console.file.getvalue().splitlines()
     assert lines[0] == "step 1/40  epoch 0.10  loss 0.5000  lr 1.00e-02  waiting 0.0%"
     assert (
-        lines[1]
-        == "step 6/40  epoch 0.60  loss 0.5000  lr 1.00e-02  4.0 images/s  waiting 0.0%  ETA 0:01:08 + validation"
+        lines[1] == "step 6/40  epoch 0.60  loss 0.5000  lr 1.00e-02  "
+        "4.0 images/s  waiting 0.0%  ETA 0:01:08 + validation"
     )
     assert lines[2].startswith("step 11/40") and lines[2].endswith(
         "  4.0 images/s  waiting 0.0%  ETA 0:04:58"

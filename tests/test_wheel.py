@@ -85,7 +85,7 @@ def check_commands(site: Path, folder: Path) -> None:
 
 
 def test_the_wheels_layout(sources, tmp_path):
-    """What pyproject.toml tells the build, by hand."""
+    """The build's rules in pyproject.toml, by hand."""
     site, folder = tmp_path / "site", tmp_path / "empty"
     folder.mkdir()
     for package in WHEEL["packages"]:

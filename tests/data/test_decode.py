@@ -1,4 +1,4 @@
-"""Masks are read as they are stored, by training, scoring and the doctor alike; what has two meanings or is damaged is refused."""
+"""Training, scoring and the doctor read masks as stored; ambiguous or damaged ones are refused."""
 
 import struct
 import zlib

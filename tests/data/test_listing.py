@@ -1,4 +1,4 @@
-"""Which files of a folder are images: hidden ones, other suffixes, deeper folders, links that lead in a circle."""
+"""Which files of a folder are images: hidden files, suffixes, deeper folders, circular links."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Order and randomness by arithmetic: no number of workers or processes, and no restart, changes a sample."""
+"""Order and randomness: no number of workers or processes and no restart changes a sample."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Folders as people have them: names, suffixes, twins, lists and classes.txt in other encodings; each is read or named."""
+"""Real people's folders: names, suffixes, twins, lists, encodings; each is read or named."""
 
 import codecs
 import os
@@ -221,7 +221,8 @@ def test_train_ids_are_recognised(city):
     found, _ = find_masks(city / "pred", data.names)
     with pytest.raises(
         UserError,
-        match=r"hold train ids \(0 to 18; .*road is 7\): 4,096 pixels are right as train ids, 0 as raw ids",
+        match=r"hold train ids \(0 to 18; .*road is 7\): "
+        r"4,096 pixels are right as train ids, 0 as raw ids",
     ):
         evaluate_masks(data, found, workers=0)
     for i, path in enumerate(found):

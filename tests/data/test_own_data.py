@@ -57,7 +57,8 @@ def test_views():
         (
             "image",
             np.zeros((64, 80, 3), np.float32),
-            r"scene 1: the image is float32 of shape \(64, 80, 3\), expected .* \(H, W, 3\) of uint8",
+            r"scene 1: the image is float32 of shape \(64, 80, 3\), "
+            r"expected .* \(H, W, 3\) of uint8",
         ),
         ("image", np.zeros((64, 80), np.uint8), r"scene 1: the image is uint8 of shape \(64, 80\)"),
         ("image", None, "scene 1: the image is NoneType"),

@@ -1,4 +1,4 @@
-"""Archives for the servers, read back: the layout, the ids, and the score that Cityscapes' own evaluator gives them."""
+"""Archives for the servers, read back: layout, ids, and the score by Cityscapes' evaluator."""
 
 import hashlib
 import json
@@ -81,7 +81,7 @@ def test_voc_with_other_training_data(voc_test):
 
 
 @pytest.mark.parametrize(
-    "fault, said",
+    "fault, message",
     [
         (
             lambda f: (f / f"{NAMES[2]}.png").unlink(),
@@ -122,9 +122,9 @@ def test_voc_with_other_training_data(voc_test):
         ),
     ],
 )
-def test_what_a_server_would_refuse(voc_test, fault, said):
+def test_what_a_server_would_refuse(voc_test, fault, message):
     fault(voc_test / "masks")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         submission("voc", voc_test / "masks", str(voc_test))
     assert not (voc_test / "masks_voc_test.tgz").exists()
 
@@ -140,7 +140,7 @@ def test_every_fault_is_counted(voc_test):
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory):
-    """A val tree with all the files that lie beside labelIds, and predictions by train id, written as tools/infer.py does."""
+    """A val tree with all files next to labelIds; predictions by train id, as tools/infer.py."""
     root = tmp_path_factory.mktemp("city")
     rng = np.random.default_rng(1)
     for name in ("frankfurt_000000_000294", "frankfurt_000001_000538", "munster_000000_000019"):

@@ -21,7 +21,7 @@ def coordinates(height, width):
 @given(SIDE, SIDE, CROP, CROP, SCALE, st.integers(0, 2**32 - 1))
 @settings(max_examples=200, deadline=None)
 def test_image_mask_and_region_name_the_same_place(height, width, h, w, scale, seed):
-    """A bilinear or area sample of a ramp is its centre's place; a mask's id is the pixel under the centre."""
+    """A resized ramp holds its centre's place; a mask's id is the pixel under the centre."""
     data = Data(crop=(h, w), scale=(scale, scale), photometric=0.0, flip=False)
     image, *masks = coordinates(height, width)
     across, down = (TrainTransform(data, fill=(1, 2, 3))(image, mask, "x", seed) for mask in masks)
@@ -65,7 +65,7 @@ def test_mirroring_mirrors_image_mask_and_region(height, width, h, w, scale, see
 
 
 def weights(length, factor, first, count):
-    """(count, length) weights with which resized pixels from place ``first`` on see the source's: area or bilinear."""
+    """Area or bilinear weights (count, length) of the source in resized pixels from ``first``."""
     source = np.arange(length)
     if factor < 1:
         left = (first + np.arange(count)[:, None]) / factor
@@ -91,7 +91,7 @@ def weights(length, factor, first, count):
 def test_a_resized_window_is_the_window_of_the_resized_image(
     height, width, h, w, scale, place, seed
 ):
-    """Against the definition in float64: within 1 of 255, but where a growing window starts inside the image."""
+    """The definition in float64: within 1 of 255, except where a growing window starts inside."""
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     spans = [draw_span(n, c, scale, place) for n, c in zip((height, width), (h, w))]
     rows, columns = spans

@@ -76,7 +76,7 @@ def truncate(path: Path) -> None:
 
 
 def turned(root: Path) -> None:
-    """An image stored on its side, with the EXIF orientation that shows it upright, and a mask for it as it is stored."""
+    """An image stored on its side with an EXIF orientation, and a mask for it as it is stored."""
     path = image(root)
     upright = ids(path)
     path.unlink()

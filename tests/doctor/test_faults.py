@@ -1,4 +1,4 @@
-"""Every planted fault is found by its kind and file, nothing else is called an error, and the clean data set has no fault."""
+"""Each planted fault is found by kind and file, no other error is; clean data has no fault."""
 
 import json
 import shutil
@@ -198,13 +198,13 @@ ERRORS = {  # name: (kind, the file that is named, how it is planted, what the t
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_planted_errors(name, data, tmp_path):
-    kind, file, plant, said = ERRORS[name]
+    kind, file, plant, message = ERRORS[name]
     plant(data)
     report = examine(data, tmp_path / "out")
     assert kinds(report, "error") == {kind}, [f["title"] for f in report["findings"]]
     finding = next(f for f in report["findings"] if f["kind"] == kind)
     assert file in finding["files"]
-    assert said in f"{finding['title']} {finding['text']}"
+    assert message in f"{finding['title']} {finding['text']}"
     assert finding["fix"]
 
 

@@ -1,4 +1,4 @@
-"""What the doctor proposes works: a corrected classes.txt, or a fixed copy, has no fault and the same truth."""
+"""The doctor's proposals work: a corrected classes.txt or a fixed copy has the same truth."""
 
 import shutil
 
@@ -61,7 +61,7 @@ def test_a_void_line_ignores_an_unknown_id(data, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda text: text.replace("3 square", "3, square"), "line 4 cannot be read"),
         (lambda text: text.replace("3 square 60 165 75", "3 square"), "line 4 cannot be read"),
@@ -76,13 +76,13 @@ def test_a_void_line_ignores_an_unknown_id(data, tmp_path):  # noqa: F811
         (lambda text: "# nothing\n", "no usable classes.txt"),
     ],
 )
-def test_classes_txt_is_corrected(change, said, data, tmp_path):  # noqa: F811
+def test_classes_txt_is_corrected(change, message, data, tmp_path):  # noqa: F811
     before = truths(data)
     path = data / "classes.txt"
     path.write_text(change(path.read_text()))
     report = examine(data, tmp_path / "out")
     assert kinds(report, "error", "warning") == {"classes-file"}
-    assert any(said in f["title"] for f in report["findings"])
+    assert any(message in f["title"] for f in report["findings"])
     path.write_text(proposal(report))
     report = examine(data, tmp_path / "out")
     assert report["counts"]["error"] == report["counts"]["warning"] == 0, report["findings"]

@@ -13,7 +13,10 @@ def test_the_proposed_command_works(tmp_path):
     root.mkdir()
     p.make(root)
     p.change([p.mask(root)], p.colours)
-    call = f"python tools/doctor.py configs/shapes_cfn.py --data.name folder --data.root {root} --out {tmp_path / 'out'}"
+    call = (
+        "python tools/doctor.py configs/shapes_cfn.py --data.name folder "
+        f"--data.root {root} --out {tmp_path / 'out'}"
+    )
     finding = examine(root, tmp_path / "first", command=call)["findings"][0]
     done = run_tool(*shlex.split(finding["fix"][0])[1:])
     assert done.returncode == 1, done.stderr
@@ -26,12 +29,12 @@ def test_the_proposed_command_works(tmp_path):
 
 
 def test_usage_mistakes():
-    for options, said in (([], "which config?"), (["none.py"], "no config file")):
+    for options, message in (([], "which config?"), (["none.py"], "no config file")):
         done = run_tool("tools/doctor.py", *options)
         assert done.returncode == 2, done.stderr
         assert (
             done.stderr.startswith("error:")
-            and said in done.stderr
+            and message in done.stderr
             and "Traceback" not in done.stderr
         )
 

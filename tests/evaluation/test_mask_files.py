@@ -1,4 +1,4 @@
-"""Masks that any program wrote: their scores, and each mistake in them answered by one line, as a person meets it."""
+"""Mask files of any program: their scores, and one line for each mistake."""
 
 import json
 import runpy
@@ -86,7 +86,7 @@ def test_a_pixel_without_a_class_is_wrong(folder_data, masks, tool, tmp_path):
     assert before.counts[2, 2].sum() - after.counts[2, 2].sum() == lost.size
     hit = before.counts.sum(0)[0] - [
         (lost == label.id).sum() for label in data.labels.labels
-    ]  # all of these were right
+    ]  # all correct
     assert np.array_equal(after.counts.sum(0)[0], hit)
     assert np.array_equal(
         after.scores.iou,
@@ -134,14 +134,15 @@ def test_missing_twice_and_extra(tool, masks, tmp_path):
     status, out, _ = tool("--out", tmp_path / "report")
     assert status == 0
     assert (
-        f"note: 1 PNG file in {masks} belongs to no image of folder val and is not scored: other.png"
-        in out
+        f"note: 1 PNG file in {masks} belongs to no image of folder val and is not scored: "
+        "other.png" in out
     )
     shutil.copy(masks / "s01.png", masks / "s01_mask.png")
     status, _, err = tool()
     assert (status, err) == (
         1,
-        f"error: 1 image has two predictions in {masks}, first s01.png and s01_mask.png; keep one\n",
+        f"error: 1 image has two predictions in {masks}, "
+        "first s01.png and s01_mask.png; keep one\n",
     )
     (masks / "s01_mask.png").unlink()
     (masks / "s01.png").unlink()
@@ -149,7 +150,8 @@ def test_missing_twice_and_extra(tool, masks, tmp_path):
     status, _, err = tool()
     assert (status, err) == (
         1,
-        f"error: no prediction for 2 of 5 images: neither s01.png nor s01_mask.png in {masks}, which has 4 PNG "
+        f"error: no prediction for 2 of 5 images: neither s01.png nor s01_mask.png in {masks}, "
+        "which has 4 PNG "
         "files; also s04\n",
     )
     shutil.rmtree(masks)
@@ -165,7 +167,8 @@ def test_wrong_size_and_unknown_id(tool, masks):
     status, _, err = tool()
     assert (status, err) == (
         1,
-        f"error: {masks}/s03.png is 80x50, the truth is 80x64; masks are scored at the truth's size\n",
+        f"error: {masks}/s03.png is 80x50, the truth is 80x64; "
+        "masks are scored at the truth's size\n",
     )
     mask[0, :7] = 77
     Image.fromarray(mask).save(masks / "s03.png")
@@ -207,7 +210,8 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(tool, tmp_pa
     status, _, err = tool("--out", tmp_path / "file" / "report")
     assert (status, err) == (
         1,
-        f"error: {tmp_path}/file/report: the report's folder cannot be made (Not a directory); choose another "
+        f"error: {tmp_path}/file/report: the report's folder cannot be made (Not a directory); "
+        "choose another "
         "with --out\n",
     )
     monkeypatch.setattr(
@@ -216,5 +220,6 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(tool, tmp_pa
     status, _, err = tool("--out", tmp_path / "new")
     assert (status, err) == (
         1,
-        f"error: {tmp_path}/new: the report's folder cannot be written; choose another with --out\n",
+        f"error: {tmp_path}/new: the report's folder cannot be written; "
+        "choose another with --out\n",
     )

@@ -7,7 +7,7 @@ from cfnseg.models.segmenter import Network, Output
 
 
 class Place(Network):
-    """Logits are the place (x, y) of each cell in the full image, 0..1, and the mean colour of its 4 x 4 pixels."""
+    """Logits: a cell's place (x, y) in the full image, 0..1, and its 4 x 4 pixels' mean colour."""
 
     def forward(self, images, region):
         h, w = images.shape[-2:]

@@ -1,4 +1,4 @@
-"""Scales and mirroring: what is averaged lies at the same place, and a mirrored crop is fed as training feeds it."""
+"""Scales and mirroring: averaged logits lie at one place; a mirrored crop is fed as in training."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def noise(*shape):
 @pytest.mark.parametrize("size", [(96, 128), (101, 67), (360, 480)])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_view_moves_nothing(size, scale, mirrored):
-    """Logits that are the place in the image must still be it, at the original's cells, after resizing, mirroring and back."""
+    """Place logits still hold the place after resizing and mirroring there and back."""
     ramp = (20 + torch.arange(size[1]) / 4).expand(1, 3, *size).byte()
     pixel, _, stride = one_view(Place(), ramp, WHOLE, scale, mirrored, scale)
     assert pixel.shape == (1, 3, -(-size[0] // stride), -(-size[1] // stride))
@@ -87,7 +87,7 @@ def test_a_mirrored_crop_gets_the_region_that_training_gives_it():
 
 
 class Equivariant(nn.Module):
-    """A network that mirroring commutes with: the mean of a random one and of what it says of the mirrored image."""
+    """A mirror-equivariant network: the mean of a random one over an image and its mirror image."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is told of an image's memory before it is seen; tests/inference/test_infer_sizes.py holds it against real peaks."""
+"""Memory estimates before an image is read; test_infer_sizes.py compares them with real peaks."""
 
 import pytest
 import torch
@@ -52,6 +52,6 @@ def test_batches_and_windows_and_views_cost_what_they_are(model):
 
 def test_told_for_images_that_go_through_windows(model):
     assert through_windows(model, (1024, 2048), PLAIN, 2**30) is None
-    told = through_windows(model, (1025, 2048), PLAIN, 2**30)
-    assert told.startswith("1025 x 2048 px in 6 windows of 1024 x 1024; memory up to 1.")
-    assert "(process 1.00, image 0.01, outputs 0.01, strip " in told
+    line = through_windows(model, (1025, 2048), PLAIN, 2**30)
+    assert line.startswith("1025 x 2048 px in 6 windows of 1024 x 1024; memory up to 1.")
+    assert "(process 1.00, image 0.01, outputs 0.01, strip " in line

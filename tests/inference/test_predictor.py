@@ -52,7 +52,7 @@ def test_a_mask_of_exactly_the_images_size(predictor, size):
 
 
 @pytest.mark.parametrize(
-    "image, told",
+    "image, message",
     [
         (np.zeros((8, 8), np.uint8), r"\(8, 8\) uint8"),
         (np.zeros((8, 8, 4), np.uint8), r"\(8, 8, 4\)"),
@@ -78,10 +78,10 @@ def test_a_mask_of_exactly_the_images_size(predictor, size):
         (Image.new("F", (8, 8)), "mode F"),
     ],
 )
-def test_what_is_no_image_is_refused(predictor, image, told):
+def test_what_is_no_image_is_refused(predictor, image, message):
     with pytest.raises(
         ValueError,
-        match=rf"image: expected an array \(H, W, 3\) uint8 RGB .* or a PIL image, got .*{told}",
+        match=rf"image: expected an array \(H, W, 3\) uint8 RGB .* or a PIL image, got .*{message}",
     ):
         predictor(image)
 
@@ -169,7 +169,7 @@ def test_the_models_scale_is_a_factor_on_those_asked_for(predictor):
 
 
 def test_the_loss_is_that_of_the_confidences(predictor):
-    """Where the truth is the prediction, cross-entropy is minus the logarithm of the confidence; ignored pixels are free."""
+    """With the prediction as truth, cross-entropy is -log(confidence); ignored pixels add 0."""
     image = torch.from_numpy(photo(97, 131)).permute(2, 0, 1)
     result = segment(predictor.model, image, confidence=True)
     truth = result.mask.clone()

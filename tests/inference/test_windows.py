@@ -1,4 +1,4 @@
-"""Windows agree with the whole image, leave no seam, and come as strips that know their neighbours."""
+"""Windows agree with the whole image, leave no seam, and arrive as strips with neighbours."""
 
 import math
 
@@ -91,7 +91,7 @@ def test_a_constant_stays_exactly_that(height, width, window, overlap, stride, s
 
 
 def test_a_window_counts_most_where_it_sees_most_around():
-    """Gaussian of an eighth of the window: at the middle of an overlap both count the same, at a window's end next to nothing."""
+    """Sigma is 1/8 of the window: equal weights mid-overlap, next to nothing at a window's end."""
     first, second = blend_weights([0, 192], 448, 256, 4)
     assert first[55] > 0.5 > first[56]  # the middle of the 16 cells that both see
     end, inside = (
@@ -107,7 +107,7 @@ def test_a_window_counts_most_where_it_sees_most_around():
     [((131, 97), (64, 32)), ((130, 75), None), ((5, 40), None), ((64, 64), (32, 96))],
 )
 def test_strips_are_those_of_the_whole(monkeypatch, size, window, bytes_):
-    """Classes, scores and loss of the strips, however thin, are those that the logits in one piece give."""
+    """Classes, scores and loss of strips of any height equal the ones of the whole logits."""
     monkeypatch.setattr(windows, "STRIP_BYTES", bytes_)
     image, inference = noise(*size), Inference(window)
     truth = torch.randint(0, 4, size, generator=torch.Generator().manual_seed(0)).to(torch.uint8)

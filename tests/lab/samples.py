@@ -30,12 +30,13 @@ LENGTHS = {
 def scenes(
     count: int, seed: int, classes: int = 3, places: int = 20
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images whose class decides how often each of six kinds of descriptor occurs, and shifts each kind.
+    """A class decides how often each of six kinds of descriptor occurs, and shifts each kind.
 
-    Counts alone would not do: VLAD's intra-normalisation takes them away.
+    Shifts are needed: VLAD's intra-normalisation removes counts.
 
     Returns:
-        descriptors (count, places, CHANNELS) float32, indicators (count, places, NEXT) float32, labels (count,).
+        descriptors (count, places, CHANNELS) float32, indicators (count, places, NEXT) float32,
+        labels (count,).
     """
     fixed, rng = np.random.default_rng(99), np.random.default_rng(seed)
     kinds = fixed.normal(size=(6, CHANNELS)) * 2

@@ -65,7 +65,8 @@ def test_a_wrong_operation_and_one_that_raises_are_found(small, capsys, monkeypa
     assert check.check() == 1
     text = capsys.readouterr().out
     assert re.search(
-        r"^classes +lean +float32 +WRONG: differs from the reference by \d\.\de-04, more than 2e-05$",
+        r"^classes +lean +float32 +WRONG: "
+        r"differs from the reference by \d\.\de-04, more than 2e-05$",
         text,
         re.M,
     )

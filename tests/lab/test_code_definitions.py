@@ -1,4 +1,4 @@
-"""Each code against its definition, a place at a time, and the Fisher vector against the likelihood's own slope."""
+"""Each code against its definition; the Fisher vector against the likelihood's slope."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ with_pca = pytest.mark.parametrize("dimensions", [None, 4])
 
 
 def reduced(encoder, x: np.ndarray) -> np.ndarray:
-    """(images, places, d): the descriptors as the encoder's model sees them, by the PCA's definition."""
+    """Descriptors (images, places, d) as the encoder's model gets them, by the PCA's definition."""
     x = x.astype(np.float64)
     return x if encoder.pca_ is None else (x - encoder.pca_.mean_) @ encoder.pca_.components_.T
 
@@ -49,7 +49,7 @@ def test_vlad(dimensions):
 
 
 def test_vlad_of_descriptors_on_a_centre_has_no_noise():
-    """Dead places of a ReLU's map are all alike and make a centre of their own; their residual is rounding."""
+    """A ReLU map's dead places are equal: they form one centre, their residual is rounding."""
     x = X.copy()
     x[:, :8] = -30.1
     encoder = VLAD(centres=4, dimensions=6).fit(x)
@@ -98,7 +98,7 @@ def likelihood(
 
 
 def test_fisher_gradients_are_the_likelihoods_slope():
-    """Finite differences by means and by variances, times the diagonal Fisher information to the power -1/2."""
+    """Finite differences by means and variances, times diagonal Fisher information ** -0.5."""
     mixture = overlapping_mixture()
     means, variances, weights = mixture.means_, mixture.covariances_, mixture.weights_[:, None]
     x = np.random.default_rng(3).normal((5, 0, -1), size=(2, 9, 3))
@@ -123,7 +123,7 @@ def test_fisher_gradients_are_the_likelihoods_slope():
 
 
 def test_fisher_gradients_of_the_models_own_descriptors_are_white():
-    """For one Gaussian the information is exact: over descriptors drawn from it, mean 0 and covariance 1."""
+    """For one Gaussian the information is exact: its own descriptors give mean 0, covariance 1."""
     x = np.random.default_rng(4).normal(size=(20_000, 1, 2)) * [3, 0.5] + [1, 7]
     gradients = fisher_gradients(GaussianMixture(1, covariance_type="diag").fit(x[:, 0]), x)
     np.testing.assert_allclose(gradients.mean(0), 0, atol=1e-3)

@@ -52,7 +52,7 @@ def test_retrieval_is_sklearns(cells, monkeypatch):
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), count=st.integers(3, 25), data=st.data())
 def test_retrieval_with_equal_similarities(seed, count, data):
-    """Unit vectors along the axes: similarities are 0 and 1; the order of the database has no effect."""
+    """Unit vectors on the axes: similarities are 0 and 1; the database's order has no effect."""
     rng = np.random.default_rng(seed)
     x, y = np.eye(3)[rng.integers(0, 3, count)], rng.integers(0, 2, count)
     y[:2] = 0

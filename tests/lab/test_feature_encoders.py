@@ -1,4 +1,4 @@
-"""Every encoder keeps scikit-learn's contract, and codes are what they must be whatever the descriptors."""
+"""Every encoder keeps scikit-learn's contract; codes are right for any descriptors."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""The benchmark of operations: every version computes the same, and the table says what was measured and what failed."""
+"""The benchmark of operations: all versions agree; the table names what ran and what failed."""
 
 import pytest
 import torch

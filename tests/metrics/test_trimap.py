@@ -10,7 +10,7 @@ from cfnseg.metrics.trimap import WIDTHS, trimap_counts
 
 
 def by_distance(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
-    """The definition: chessboard distance from each pixel of a class to the nearest counted pixel of another one."""
+    """Definition: chessboard distance from a class's pixel to the nearest counted other class."""
     counts = np.zeros((len(WIDTHS), 3, classes), np.int64)
     distance = np.full(truth.shape, 10**6)
     for c in range(classes):

@@ -53,7 +53,7 @@ def trained(settings: Model, size=(64, 96)) -> torch.nn.Module:
     ],
 )
 def test_trains_and_reloads_and_gives_the_images_size_back(name, strides, tmp_path):
-    """Plain, channels last, coarse strides, one stride at a fixed size, convolutions without padding."""
+    """Plain, channels last, coarse strides, one stride at a fixed size, unpadded convolutions."""
     settings = settings_of(name)
     assert settings.strides == strides
     model = trained(settings)

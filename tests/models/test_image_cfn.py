@@ -1,4 +1,4 @@
-"""The authors' image-level nets to the last parameter, and CFN branches on any backbone."""
+"""The authors' classification nets to the last parameter, and CFN branches on any backbone."""
 
 import math
 
@@ -137,7 +137,7 @@ def test_every_system_on_every_trunk(name, encoder):
 
 
 def test_padding_is_not_pooled():
-    """A 40 x 40 image is padded to 64 x 64 inside the backbone: pooling must see the image's cells alone."""
+    """A 40 x 40 image is padded to 64 x 64 inside the backbone; pooling uses its cells alone."""
     net = build(encoder=ENCODER, width=16).eval()
     images = torch.randint(0, 256, (1, 3, 40, 40), dtype=torch.uint8)
     stages = net.encoder(images)

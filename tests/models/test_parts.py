@@ -103,7 +103,7 @@ def test_untrained_eplf_with_lc_is_dag_cnn(branches, start):
 
 
 def test_linear_orders_agree():
-    """Where no ReLU is in the way (features at 0 or more), untrained sums commute with one shared classifier."""
+    """Without an active ReLU (features >= 0), untrained sums commute with a shared classifier."""
     torch.manual_seed(0)
     positive = [torch.rand(N, K, *size, dtype=torch.float64) for size in SIZES]
     early, late = head("eflp", "sum"), head("eplf", "sum")

@@ -21,7 +21,7 @@ def labels(names, level="pixel"):
 
 
 def started(tmp_path, settings, theirs, own):
-    """(the model of the file, the fine-tuned model as it starts, as it was before, how the classes were matched)."""
+    """(the file's model, the fine-tuned model at its start, the same before, the class matches)."""
     torch.manual_seed(0)
     old = build_model(settings, len(theirs))
     for value in old.state_dict().values():
@@ -65,10 +65,8 @@ def test_a_permuted_start_gives_permuted_logits(tmp_path, settings):
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
         for training in (False, True):
-            for net in (
-                old,
-                model,
-            ):  # the side outputs are there in training only, and there dropout draws from the state
+            for net in (old, model):
+                # side outputs exist in training only, where dropout draws from the random state
                 net.train(training)
                 net.apply(lambda part: part.train(False) if "Norm" in type(part).__name__ else None)
                 net.apply(
@@ -117,7 +115,7 @@ def test_no_class_in_common_still_gives_the_rest(tmp_path):
 
 
 def test_a_width_that_happens_to_be_the_number_of_classes(tmp_path):
-    """EFLP's fusion has a weight per feature, EPLF's per class: equal shapes are not the same thing."""
+    """EFLP's fusion has a weight per feature, EPLF's per class: equal shapes mean two things."""
     settings = ALL[0]
     save_weights(tmp_path / "w.safetensors", build_model(settings, 4), settings, labels(NAMES), {})
     eplf = Model(encoder=ENCODER, encoder_weights=None, width=4, grid=(2, 2), order="eplf")

@@ -1,4 +1,4 @@
-"""The network as compilers and exporters see it: one graph in training, and a program for any batch, height and width."""
+"""The network as compilers and exporters get it: one graph; any batch, height and width."""
 
 import io
 import itertools

@@ -23,7 +23,7 @@ def test_a_batch_of_one(name):
     if name in NEED_TWO:
         with pytest.raises(
             ValueError, match="more than 1 value per channel"
-        ):  # what training would have said
+        ):  # training's own message
             model.train()(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
         with pytest.raises(
             UserError,

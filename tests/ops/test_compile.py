@@ -57,7 +57,8 @@ def compiled(tmp_path, capsys, which="covering", python=sys.executable, targets=
     spills = max(r["spills"] for r in results)
     with capsys.disabled():
         print(
-            f"\n{len(results)} of {results[0]['of']} variants compiled by Triton {results[0]['triton']} for sm_{targets}: "
+            f"\n{len(results)} of {results[0]['of']} variants compiled by "
+            f"Triton {results[0]['triton']} for sm_{targets}: "
             f"at most {max(r['registers'] for r in results)} registers, {spills} bytes spilled",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""Cross-entropy, class maps and confusion from coarse logits, against torch on the upsampled ones."""
+"""Cross-entropy, class maps and confusion from coarse logits, against torch on full-size ones."""
 
 import pytest
 import torch

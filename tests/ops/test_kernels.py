@@ -1,4 +1,4 @@
-"""The Triton kernels against the references: on a GPU, else in Triton's interpreter in a child process."""
+"""The Triton kernels against the references: on a GPU, else in Triton's interpreter."""
 
 import os
 from pathlib import Path

@@ -15,7 +15,7 @@ SIDES = st.one_of(st.integers(1, 14), st.sampled_from([17, 23]))
 
 @pytest.fixture(params=[1, 200, 1 << 18, "image", "images"], autouse=True)
 def _strip(request, monkeypatch):
-    """Strips of one row, some rows and all rows; the off-CPU code image by image and in one batch."""
+    """Strips of one row, some rows and all rows; the CPU's code by image and in one batch."""
     if isinstance(request.param, str):
         monkeypatch.setattr(LEAN, "_in_strips", lambda device: False)
         monkeypatch.setattr(LEAN.lc_batched, "CHUNK", 1 if request.param == "image" else 1 << 25)

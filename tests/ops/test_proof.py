@@ -34,7 +34,8 @@ WORK = """
     from cfnseg.ops import dispatch, lc_fuse, lc_fuse_reference
     torch.manual_seed(0)
     maps = [torch.randn(2, 3, 6 >> s, 8 >> s, requires_grad=True) for s in range(2)]
-    weight, bias = torch.randn(2, 3, 2, 2, requires_grad=True), torch.randn(3, 2, 2, requires_grad=True)
+    weight = torch.randn(2, 3, 2, 2, requires_grad=True)
+    bias = torch.randn(3, 2, 2, requires_grad=True)
     for _ in range(2):
         results = []
         for function in (lc_fuse, lc_fuse_reference):
@@ -97,14 +98,14 @@ def test_planted_faults_in_the_interpreter(fault, tmp_path):
     env = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     done = run_tool("-c", dedent(WORK), env=env)
     assert done.returncode == 0, done.stderr
-    said = [line for line in done.stderr.splitlines() if line.startswith("cfnseg:")]
+    printed = [line for line in done.stderr.splitlines() if line.startswith("cfnseg:")]
     if fault == "is right":
-        assert done.stdout == "right, by triton\n" and not said
+        assert done.stdout == "right, by triton\n" and not printed
     else:
-        assert done.stdout == "right, by lean\n" and len(said) == 1 and said[0].endswith(LINE)
+        assert done.stdout == "right, by lean\n" and len(printed) == 1 and printed[0].endswith(LINE)
         assert (
-            "Triton's lc_fuse in float32 is not used on the interpreter: " in said[0]
-            and REASONS[fault] in said[0]
+            "Triton's lc_fuse in float32 is not used on the interpreter: " in printed[0]
+            and REASONS[fault] in printed[0]
         )
     assert len(list((tmp_path / "cache/cfnseg/proofs").glob("*.json"))) == 1
 

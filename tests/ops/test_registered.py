@@ -1,4 +1,4 @@
-"""The registered operations: schemas, fake results, gradients in traced programs, second derivatives."""
+"""Registered operations: schemas, fake results, traced gradients, second derivatives."""
 
 import pytest
 import torch

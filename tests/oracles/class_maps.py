@@ -28,7 +28,7 @@ ADVERSARIAL: dict[str, Split] = {
 
 @st.composite
 def splits(draw) -> Split:
-    """One to four images of up to 9 x 9 pixels; some classes are absent, some pixels or images ignored."""
+    """One to four images of up to 9 x 9 px; classes may be absent, pixels or images ignored."""
     classes = draw(st.integers(1, 6))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     present = rng.integers(0, classes, rng.integers(1, classes + 1))
@@ -52,7 +52,7 @@ def counts_of_images(split: Split) -> np.ndarray:
 
 
 def flat(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Truth and prediction of every counted pixel, (N,) int64, for scorers without an ignored id."""
+    """Truth and prediction of the counted pixels, (N,) int64, for scorers without an ignored id."""
     truth, prediction = (
         np.concatenate([image.ravel() for image in images]).astype(np.int64) for images in split[1:]
     )

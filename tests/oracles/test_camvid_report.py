@@ -1,4 +1,4 @@
-"""The report in docs/camvid_val against the Cityscapes owners' evaluator, on the shipped weights' masks."""
+"""The report in docs/camvid_val against Cityscapes' evaluator, on the shipped weights' masks."""
 
 import copy
 import json

@@ -74,7 +74,8 @@ def test_adversarial_splits(name):
 
 
 def test_rules_that_are_not_installed_by_hand():
-    # class 0: 8 of 8 pixels found, 4 too many; class 1: 0 of 4; class 2: nowhere; class 3: 4 predicted, none there
+    # class 0: 8 of 8 pixels found, 4 too many; class 1: 0 of 4 found
+    # class 2: nowhere; class 3: 4 predicted, none there
     split = (
         4,
         [np.zeros((2, 4), np.uint8), np.ones((1, 4), np.uint8), np.full((1, 4), 0, np.uint8)],

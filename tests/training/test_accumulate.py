@@ -123,9 +123,9 @@ def test_auto_keeps_the_total_batch(tiny, monkeypatch, capsys):
 
 
 def test_the_trial_leaves_no_trace(tiny):
-    """A run that looked for its parts is bit for bit the run that was told to take one."""
+    """A run that found its number of parts is bit-identical to one with the number set."""
     finals = []
-    for name, parts in (("told", 1), ("found", 0)):
+    for name, parts in (("set", 1), ("found", 0)):
         run = engine.Run(
             dataclasses.replace(changed(tiny, "train", accumulate=parts, max_steps=2), name=name)
         )

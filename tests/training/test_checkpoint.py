@@ -1,4 +1,4 @@
-"""Files of ours: they describe themselves, survive a full disk, and nothing in a stranger's file runs."""
+"""Our files describe themselves and survive a full disk; nothing in a foreign file runs."""
 
 import json
 import pickle
@@ -133,7 +133,7 @@ def test_weights_of_other_classes(tmp_path, model):
 
 
 def test_a_full_disk_for_real(tmp_path):
-    """torch.save and safetensors onto a file system of 64 KB, where the system lets us mount one."""
+    """torch.save and safetensors onto a file system of 64 KB, where one can be mounted."""
     import subprocess
 
     small = tmp_path / "small"

@@ -1,4 +1,4 @@
-"""Image-level training: the shared loop, its exact resume, its loss, its evaluation, its tools."""
+"""Classification training: the shared loop, exact resume, loss, evaluation, tools."""
 
 import json
 import math
@@ -32,7 +32,7 @@ from tests.conftest import ENCODER, run_tool
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory) -> Path:
-    """An image folder of six classes, each a noisy colour: 8 training and 3 test images each of 32 x 32."""
+    """An image folder of six classes, each a noisy colour, 32 x 32: 8 to train, 3 to test each."""
     root, rng = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
     base = rng.integers(0, 256, (6, 3))
     for split, count in (("train", 8), ("test", 3)):
@@ -225,7 +225,8 @@ def test_tools(small, colours, tmp_path):
     config = tmp_path / "colours.py"
     config.write_text(f"""
 from cfnseg.config import Config, Data, Model, Train
-config = Config(model=Model(level="image", encoder={ENCODER!r}, encoder_weights=None, width=16, start="mean"),
+config = Config(model=Model(level="image", encoder={ENCODER!r}, encoder_weights=None, width=16,
+                            start="mean"),
                 data=Data(name="image_folder", crop=(32, 32), holdout="12", workers=0),
                 train=Train(max_steps=4, batch=6, accelerator="cpu"))
 """)

@@ -1,4 +1,4 @@
-"""Two hosts that share nothing but the data: two torchrun nodes in different working directories."""
+"""Two hosts that share the data alone: two torchrun nodes in different working directories."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The loss of the total batch: hardest pixels, left-out images, any number of processes, no wait for the device."""
+"""The total batch's loss: hardest pixels, left-out images, any processes, no device wait."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from tests.conftest import REPO
 
 
 def case(images: int = 8, classes: int = 5, seed: int = 0):
-    """Logits at stride 4, masks with uneven ignored pixels (one image wholly), regions with padding, class weights."""
+    """Logits at stride 4, ignored pixels (one image wholly), padded regions, class weights."""
     torch.manual_seed(seed)
     pixel, image = torch.randn(images, classes, 6, 9), torch.randn(images, classes)
     mask = torch.randint(0, classes - 1, (images, 23, 34), dtype=torch.uint8)
@@ -149,7 +149,7 @@ def test_padding_of_a_real_sample_is_no_unlabelled_part(mirrored):
 
 
 class NoWait(TorchDispatchMode):
-    """Refuses what makes a CUDA program wait: values on the host, and shapes that depend on data."""
+    """Refuses what makes a CUDA program wait: values on the host, data-dependent shapes."""
 
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
         name = op.overloadpacket.__name__
@@ -225,7 +225,8 @@ for ohem in (0.0, 0.05, 0.3):
     pixel, image, mask, region, weight = torch.load(f"{sys.argv[1]}/case.pt", weights_only=True)
     mine = slice(rank * 4, rank * 4 + 4)
     pixel, image = pixel[mine].clone().requires_grad_(), image[mine].clone().requires_grad_()
-    loss = batch_loss(Output(pixel, image, (pixel,)), mask[mine], Loss(ohem=ohem, image=0.5), weight, world, 0.3, region[mine])
+    output, settings = Output(pixel, image, (pixel,)), Loss(ohem=ohem, image=0.5)
+    loss = batch_loss(output, mask[mine], settings, weight, world, 0.3, region[mine])
     loss.backward()
     result[ohem] = (pixel.grad / world, image.grad / world)  # as the average over processes has it
 torch.save(result, f"{sys.argv[1]}/{rank}.pt")

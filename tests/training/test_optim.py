@@ -1,4 +1,4 @@
-"""Fused updates: the same weights as torch's plain ones, from any checkpoint, under a gradient scaler too."""
+"""Fused updates give the plain ones' weights, from any checkpoint, with a gradient scaler too."""
 
 import copy
 import dataclasses
@@ -119,7 +119,7 @@ def scaled() -> Fabric:
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("clip", [0.0, 0.05])
 def test_a_gradient_scaler_changes_nothing_and_skips_what_overflows(settings, clip):
-    """float16 training on a CPU: the scale is found, an overflow moves no weight, clipping sees true gradients."""
+    """float16 on a CPU: the scale is found, an overflow moves no weight, clipping is unscaled."""
     fabric = scaled()
     scaler = fabric.strategy.precision.scaler
     network_ = network()  # outside Fabric's autocast: only the scaler is looked at

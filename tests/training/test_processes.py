@@ -29,8 +29,10 @@ config = Config(
 run = Run(config)
 result = evaluate(run.network, run.val, workers=0, rank=run.rank, world=run.world, details=True)
 if run.rank == 0:
-    np.savez(out + "/matrix.npz", confusion=result.confusion, counts=result.counts, loss=result.loss, presence=result.presence,
-             calibration=result.calibration, boundary=result.details.boundary, trimap=result.details.trimap, sizes=result.details.sizes)
+    np.savez(out + "/matrix.npz", confusion=result.confusion, counts=result.counts,
+             loss=result.loss, presence=result.presence,
+             calibration=result.calibration, boundary=result.details.boundary,
+             trimap=result.details.trimap, sizes=result.details.sizes)
 run.train()
 if run.rank == 0:
     torch.save({{k: v for k, v in run.network.state_dict().items()}}, out + "/weights.pt")

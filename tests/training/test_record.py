@@ -14,7 +14,7 @@ from cfnseg.training.log import read_log
 from tests.conftest import changed
 
 aten = torch.ops.aten
-# what makes a program wait for a GPU: values that reach the host, and shapes that follow from values
+# what makes a program wait for a GPU: values on the host, and shapes that depend on values
 READS = {
     aten._local_scalar_dense.default,
     aten.nonzero.default,
@@ -54,7 +54,7 @@ class HostReads(TorchDispatchMode):
     ],
 )
 def test_a_step_does_not_wait(tiny, monkeypatch, optim, loss, precision):
-    """The operations' reference runs, as ids are checked on a CPU alone. The average's counter is on the host anywhere: no ema."""
+    """The operations' reference runs: only a CPU checks ids. No ema: its counter is on the host."""
     monkeypatch.setenv("CFNSEG_OPS", "reference")
     config = changed(
         changed(changed(tiny, "optim", **optim), "loss", **loss),
@@ -82,7 +82,7 @@ def test_a_step_does_not_wait(tiny, monkeypatch, optim, loss, precision):
     "log_every, reads, logged", [(1, 9, list(range(1, 10))), (4, 6, [4, 8, 9]), (100, 4, [9])]
 )
 def test_reads_of_a_run(tiny, log_every, reads, logged):
-    """Nine steps, saved after 3, 6 and 9: the record is read after the first, every ``log_every`` steps, and before each save."""
+    """Nine steps: the record is read after the first, each ``log_every``, and before each save."""
     run = engine.Run(
         changed(tiny, "train", max_steps=9, log_every=log_every, val_every=100, save_every=3)
     )

@@ -107,7 +107,7 @@ def test_values_that_no_run_can_use(tiny, section, fields):
 
 @pytest.mark.parametrize("log_every", [1, 4])
 def test_no_checkpoint_is_written_from_a_gradient_that_is_not_finite(tiny, log_every):
-    """It is noticed at most ``log_every`` steps later, and the step and images named are those that had it."""
+    """Found at most ``log_every`` steps later; the message names the bad step and its images."""
     config = changed(tiny, "train", epochs=4, save_every=3, val_every=4, log_every=log_every)
     run = engine.Run(config)
     asked = []
@@ -241,8 +241,11 @@ def test_image_loss_targets_and_pixel_loss_by_hand():
 
 @pytest.mark.slow
 def test_compiled_training_is_the_same_training(tiny):
-    """A minute on a CPU: python -m pytest -m slow. Without dropout, whose masks a compiled step draws in another way, and with
-    SGD, as Adam turns a rounding in a tiny gradient into a whole step."""
+    """A minute on a CPU: pytest -m slow.
+
+    No dropout: a compiled step draws other masks. SGD: Adam turns a rounding in a tiny gradient
+    into a whole step.
+    """
     tiny = changed(changed(tiny, "model", dropout=0.0), "optim", name="sgd", lr=0.01)
     finals = []
     for name, compiled in (("plain", False), ("compiled", True)):
@@ -256,7 +259,7 @@ def test_compiled_training_is_the_same_training(tiny):
 
 
 def test_a_finished_run_is_extended(tiny, capsys):
-    """The steps that were done stay as they are; the schedule of those to come is that of the longer run."""
+    """Finished steps stay as they are; the schedule of the others is the longer run's."""
     folder = workflows.train(tiny)
     first = load_checkpoint(folder / "last.ckpt")
     assert first["state"]["step"] == 6
@@ -273,7 +276,7 @@ def test_a_finished_run_is_extended(tiny, capsys):
 
 
 def test_a_checkpoint_of_an_edition_without_some_settings(tiny):
-    """Settings that came later were at their defaults; another value of one is refused as any change is."""
+    """Missing settings had their defaults; another value is refused as any change is."""
     engine.Run(changed(tiny, "train", max_steps=2)).train()
     path = f"{tiny.runs}/tiny/last.ckpt"
     saved = load_checkpoint(path)

@@ -7,8 +7,15 @@ from contextlib import contextmanager
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Attributes: files (path -> bytes); asked (path, Range header or None); ends (path -> how many bytes each next answer
-    sends before the line breaks); ranges: whether it knows them; announces: whether it tells lengths."""
+    """A server with planted faults.
+
+    Attributes:
+        files: path -> bytes.
+        asked: path and Range header or None of each request.
+        ends: path -> how many bytes each next answer sends before the line breaks.
+        ranges: whether it knows them.
+        announces: whether it sends lengths.
+    """
 
     daemon_threads = True
 

@@ -1,4 +1,4 @@
-"""COCO's annotations drawn as masks, against pycocotools' own masks and torchvision's way of drawing VOC's classes."""
+"""COCO's annotations as masks, against pycocotools and torchvision's rule for VOC's classes."""
 
 import json
 
@@ -250,6 +250,7 @@ def test_annotations_that_cannot_be_drawn(coco, tmp_path):
     path.write_text(json.dumps(known))
     with pytest.raises(
         UserError,
-        match=r"instances_val2017\.json: the annotations of 000000000007 cannot be drawn \(KeyError: 'counts'\)",
+        match=r"instances_val2017\.json: the annotations of 000000000007 cannot be drawn "
+        r"\(KeyError: 'counts'\)",
     ):
         convert(tmp_path, "val", "coco")

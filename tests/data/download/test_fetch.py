@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine, as servers and lines behave; zips as strangers pack them."""
+"""Downloads from a local server with the usual faults; zips as other programs pack them."""
 
 import hashlib
 import io
@@ -82,15 +82,15 @@ def test_a_server_that_tells_no_length(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "size, digest, said",
+    "size, digest, message",
     [
         (0, "md5:" + "0" * 32, "has the MD5"),
         (0, "sha256:" + "0" * 64, "has the SHA256"),
         (7, "", "has 3145728 bytes, published are 7"),
     ],
 )
-def test_another_file_than_published_is_removed(server, tmp_path, size, digest, said):
-    with pytest.raises(UserError, match=f"{said}.* it was removed"):
+def test_another_file_than_published_is_removed(server, tmp_path, size, digest, message):
+    with pytest.raises(UserError, match=f"{message}.* it was removed"):
         fetch(Archive(server.url("/x.zip"), "x.zip", size, digest), tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""The whole way for every data set, from miniature archives in the official layouts on a server of this machine."""
+"""Download to data set for each source: miniature official archives on a local server."""
 
 import dataclasses
 import hashlib
@@ -94,7 +94,7 @@ def again(server, name, root, capsys) -> str:
 
 @pytest.fixture
 def voc_server(server, monkeypatch, official):
-    """VOC with a and b in train and v in val; SBD with a, s and v, and as in the real one no void in its masks."""
+    """VOC: a and b in train, v in val. SBD: a, s and v, no void in its masks, as in the real."""
     home = "VOCdevkit/VOC2012"
     members = {f"{home}/JPEGImages/{n}.jpg": picture() for n in "abvs"}
     members |= {
@@ -294,7 +294,7 @@ class Answer:
 
 @pytest.fixture
 def cityscapes_zips(official):
-    """Images, and labelIds with the files that lie beside them in the real tree."""
+    """Images, and labelIds with their neighbours in the real tree."""
     images, masks = {"license.txt": b"", "README": b""}, {"license.txt": b"", "README": b""}
     for split, city, count in (("train", "ulm", 2), ("val", "bonn", 1), ("test", "berlin", 1)):
         for i in range(count):
@@ -337,7 +337,8 @@ def test_cityscapes_by_hand_and_without_a_terminal(cityscapes_zips, monkeypatch,
     monkeypatch.setattr(downloader.appdirs, "user_data_dir", lambda *args: str(tmp_path / "nobody"))
     with pytest.raises(
         UserError,
-        match=r"run this in a terminal. By hand: register .*gtFine_trainvaltest\.zip and leftImg8bit",
+        match=r"run this in a terminal. By hand: "
+        r"register .*gtFine_trainvaltest\.zip and leftImg8bit",
     ):
         prepare("cityscapes", str(tmp_path / "data"))
     for name, data in cityscapes_zips.items():
@@ -366,11 +367,11 @@ def test_a_count_that_is_not_the_official_one(server, monkeypatch, official, tmp
         match="still not the official data: train: 2 images with masks, the official split has 3",
     ):
         prepare("ade20k", str(tmp_path))
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert re.search(
-        "train: 1 of 2 images in .* have no mask .*, first ADE_train_00000001.jpg", said
+        "train: 1 of 2 images in .* have no mask .*, first ADE_train_00000001.jpg", printed
     )
-    assert "Get it with" not in said
+    assert "Get it with" not in printed
 
 
 def test_the_tool_without_a_network(tmp_path):

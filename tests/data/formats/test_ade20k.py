@@ -74,9 +74,9 @@ def test_what_is_missing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line, said", [("x\t0.1\twall", "line 3: expected Idx, Ratio"), ("1\t0.1\twall", "distinct")]
+    "line, message", [("x\t0.1\twall", "line 3: expected Idx, Ratio"), ("1\t0.1\twall", "distinct")]
 )
-def test_names_that_do_not_fit(tmp_path, line, said):
+def test_names_that_do_not_fit(tmp_path, line, message):
     (tmp_path / "objectInfo150.txt").write_text(f"Idx\tRatio\tName\n1\t0.1\twall\n{line}\n")
-    with pytest.raises(UserError, match=rf"objectInfo150\.txt.*{said}"):
+    with pytest.raises(UserError, match=rf"objectInfo150\.txt.*{message}"):
         read_names(tmp_path / "objectInfo150.txt")

@@ -1,4 +1,4 @@
-"""Image-level data: class folders, zips, CIFAR's files, and what is wrong with them."""
+"""Classification data: class folders, zips, CIFAR's files, and what is wrong with them."""
 
 import pickle
 import zipfile
@@ -186,7 +186,7 @@ def test_missing_split_and_names(folder):
 
 
 def test_files_of_torchvision(tmp_path, monkeypatch):
-    """Miniature files in CIFAR-10's official layout; with their own checksums they open, with the published ones they do not."""
+    """Miniature files in CIFAR-10's official layout: only the right checksums open them."""
     base = tmp_path / CIFAR10.base_folder
     base.mkdir()
     rng = np.random.default_rng(0)

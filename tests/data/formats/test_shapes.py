@@ -1,4 +1,4 @@
-"""The shapes scenes: deterministic, legal masks, no starved class, and place that means something."""
+"""The shapes scenes: deterministic, legal masks, no starved class, place decides a class."""
 
 import cv2
 import numpy as np
