@@ -53,7 +53,7 @@ def tool(folder_data, masks, monkeypatch, capsys):
         try:
             runpy.run_path(str(REPO / "tools" / "eval_seg.py"), run_name="__main__")
         except SystemExit as end:
-            status = end.code
+            status = end.code or 0  # None is success
         return status, *capsys.readouterr()
 
     return run
