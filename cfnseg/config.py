@@ -12,6 +12,7 @@ import dataclasses
 import types
 import typing
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -348,6 +349,4 @@ def __getattr__(name: str) -> Any:
     """``load_config``, which configs of 0.1 import from here."""
     if name != "load_config":
         raise AttributeError(f"module 'cfnseg.config' has no attribute {name!r}")
-    from cfnseg.shipped import load_config
-
-    return load_config
+    return import_module("cfnseg.shipped").load_config
