@@ -18,7 +18,7 @@ from cfnseg.errors import UserError, first_line
 
 
 def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary path, then rename it; a crash leaves the old file or the new one.
+    """Let ``write`` fill a temporary path, then rename it; a crash leaves the old or the new file.
 
     If several processes or threads write the same path at once, the last to finish wins. A write
     removes what killed processes left of theirs more than an hour ago.

@@ -306,9 +306,10 @@ def score_predictions(
     data = open_dataset(dataset, root, split)
     masks, others = find_masks(folder, data.names)
     if others:
-        several = f"{len(others)} PNG files in {folder} belong to no image of {dataset} {split} and are not scored, first"
-        one = f"1 PNG file in {folder} belongs to no image of {dataset} {split} and is not scored:"
-        print(f"note: {several if len(others) > 1 else one} {others[0].name}")
+        several = len(others) > 1
+        where = f"in {folder} belong{'' if several else 's'} to no image of {dataset} {split} and"
+        note = f"{len(others)} PNG files {where} are not scored, first"
+        print(f"note: {note if several else f'1 PNG file {where} is not scored:'} {others[0].name}")
     out = report_folder(out or folder.with_name(f"{folder.name}_report"))
     result = evaluate_masks(data, masks, workers, details=True, title="evaluate")
 

@@ -1,4 +1,7 @@
-"""Score a classification model: python tools/eval_cls.py WEIGHTS [--root DIR] [--split S] [--out DIR]"""
+"""Score a classification model.
+
+python tools/eval_cls.py WEIGHTS [--root DIR] [--split S] [--out DIR]
+"""
 
 from cfnseg.cli import run
 

@@ -82,8 +82,8 @@ class Evaluation:
         """The scores for the person who watches."""
         scores = self.scores
         return (
-            f"validation loss {self.loss:.4f}  mIoU {scores.miou:.4f} over {scores.divisor} classes  "
-            f"pixel accuracy {scores.pixel_accuracy:.4f}"
+            f"validation loss {self.loss:.4f}  mIoU {100 * scores.miou:.1f} over "
+            f"{scores.divisor} classes  pixel accuracy {100 * scores.pixel_accuracy:.1f}"
         )
 
     def score(self) -> dict[str, float]:

@@ -140,4 +140,7 @@ def through_windows(
     }
     total = process + max(peak.total, peak.image + peak.outputs + afterwards)
     listed = ", ".join(f"{name} {part / 2**30:.2f}" for name, part in parts.items())
-    return f"{size[0]} x {size[1]} px in {count} windows of {window[0]} x {window[1]}; memory up to {total / 2**30:.2f} GiB ({listed})"
+    return (
+        f"{size[0]} x {size[1]} px in {count} windows of {window[0]} x {window[1]}; "
+        f"memory up to {total / 2**30:.2f} GiB ({listed})"
+    )
