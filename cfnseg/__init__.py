@@ -43,7 +43,7 @@ __all__ = [
     "train",
 ]
 
-if TYPE_CHECKING:  # editors and type checkers read these; __getattr__ imports the same
+if TYPE_CHECKING:  # editors and type checkers read these, and flag every other name
     from cfnseg.config import Config, Data, Loss, Model, Optim, Train
     from cfnseg.data.dataset import Dataset, open_dataset
     from cfnseg.data.files import read_image
@@ -56,6 +56,15 @@ if TYPE_CHECKING:  # editors and type checkers read these; __getattr__ imports t
     from cfnseg.models.weights import load
     from cfnseg.ops import dense_argmax, dense_cross_entropy, dense_scores, lc_fuse
     from cfnseg.workflows import train
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is asked for."""
+        for module, names in _MODULES.items():
+            if name in names:
+                return getattr(import_module(module), name)
+        raise AttributeError(f"module 'cfnseg' has no attribute {name!r}")
+
 
 # torch, timm and Lightning take seconds to import; --help should not
 _MODULES = {
@@ -72,13 +81,6 @@ _MODULES = {
     "cfnseg.ops": ("dense_argmax", "dense_cross_entropy", "dense_scores", "lc_fuse"),
     "cfnseg.workflows": ("train",),
 }
-
-
-def __getattr__(name: str) -> object:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(module), name)
-    raise AttributeError(f"module 'cfnseg' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cfnseg.errors import UserError, unknown
@@ -70,10 +71,11 @@ def main() -> None:
     run_tool(lambda: sys.exit(dispatch(COMMANDS, "cfnseg", sys.argv[1:])))
 
 
-def run(*names: str) -> None:
+def run(name: str, what: str = "") -> None:
     """Run one command, e.g. ``run("bench", "ops")``, with the arguments of a script, and exit."""
-    command: Any = functools.reduce(dict.__getitem__, names, COMMANDS)
-    run_tool(lambda: sys.exit(call(command, sys.argv[0].rpartition("/")[2], sys.argv[1:])))
+    entry = COMMANDS[name]
+    command = entry[what] if isinstance(entry, dict) else entry
+    run_tool(lambda: sys.exit(call(command, Path(sys.argv[0]).name, sys.argv[1:])))
 
 
 def dispatch(table: dict[str, Any], prog: str, argv: list[str]) -> int | None:

@@ -136,7 +136,7 @@ def evaluate(
             pictures,
             level,
         )
-    else:
+    elif predictions:
         score_predictions(
             predictions, dataset, root, split or "val", out, workers, explain_metric, pictures
         )
@@ -172,7 +172,7 @@ def infer(
         weights = shipped.shipped_weights()
         print(
             f"no --weights: {weights.name} is used, trained on {shipped.WEIGHTS[weights]}; "
-            "a run of yours has others in runs/<name>/best.safetensors"
+            "others: data/weights in the repository, runs/<name>/best.safetensors of a run"
         )
     return int(infer_files(paths, weights, out, device, inference, compile) > 0)
 

@@ -342,3 +342,12 @@ def _is_a(value: Any, hint: Any) -> bool:
             isinstance(value, tuple) and len(value) == len(parts) and all(map(_is_a, value, parts))
         )
     return type(value) is hint or (hint is float and type(value) is int)
+
+
+def __getattr__(name: str) -> Any:
+    """``load_config``, which configs of 0.1 import from here."""
+    if name != "load_config":
+        raise AttributeError(f"module 'cfnseg.config' has no attribute {name!r}")
+    from cfnseg.shipped import load_config
+
+    return load_config

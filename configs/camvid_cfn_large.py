@@ -14,7 +14,7 @@ weights in float16, made by
 
 from dataclasses import replace
 
-from cfnseg.config import load_config
+from cfnseg.shipped import load_config
 
 first = load_config("camvid_cfn")  # the recipe that ships; a path loads a copy of yours
 config = replace(

@@ -8,7 +8,7 @@ error on the test images.
 
 from dataclasses import replace
 
-from cfnseg.config import load_config
+from cfnseg.shipped import load_config
 
 base = load_config("cifar10_cfn")  # the recipe that ships; a path loads a copy of yours
 config = replace(

@@ -9,7 +9,7 @@ error 49.3 % (47.9 to 50.7 over the 5,000 images held out), top-5 5.4 %.
 
 from dataclasses import replace
 
-from cfnseg.config import load_config
+from cfnseg.shipped import load_config
 
 base = load_config("cifar10_cfn")  # the recipe that ships; a path loads a copy of yours
 config = replace(

@@ -13,6 +13,9 @@ import pytest
 
 from cfnseg import cli, commands, shipped
 from cfnseg.cli import BENCH, COMMANDS, call, dispatch, function_of, split_recipe
+from cfnseg.config import Model
+from cfnseg.data.formats.shapes import ShapesDataset
+from cfnseg.data.labels import ClassNames
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
 from cfnseg.models.weights import save_weights
@@ -45,11 +48,19 @@ def trained(monkeypatch, tmp_path, handlers):
     return configs
 
 
+IMPORTED = """
+import sys
+from cfnseg.cli import main
+sys.argv = ["cfnseg", *{}]
+try:
+    main()
+finally:
+    assert not {} & set(sys.modules)
+"""
+
+
 def test_help_imports_nothing_heavy():
-    code = (
-        "import sys\nfrom cfnseg.cli import main\nsys.argv = ['cfnseg', '--help']\ntry:\n    main()\nfinally:\n"
-        "    assert not {'torch', 'tyro', 'numpy', 'rich'} & set(sys.modules), sys.modules.keys()"
-    )
+    code = IMPORTED.format(["--help"], {"torch", "tyro", "numpy", "rich"})
     before = os.times()
     done = run_tool("-c", code)
     assert (done.returncode, done.stderr) == (0, "")
@@ -63,11 +74,7 @@ def test_help_imports_nothing_heavy():
 
 def test_help_on_a_command_imports_no_torch():
     for words in (["train", "--help"], ["eval", "--help"], ["infer", "--help"], ["recipes"]):
-        code = (
-            f"import sys\nfrom cfnseg.cli import main\nsys.argv = ['cfnseg', *{words}]\ntry:\n    main()\nfinally:\n"
-            "    assert 'torch' not in sys.modules"
-        )
-        done = run_tool("-c", code)
+        done = run_tool("-c", IMPORTED.format(words, {"torch"}))
         assert (done.returncode, done.stderr) == (0, ""), words
         assert "cfn" in done.stdout
 
@@ -219,9 +226,6 @@ def test_a_file_comes_before_a_recipe_only_by_its_path(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A small model of the built-in scenes, with random weights."""
-    from cfnseg.config import Model
-    from cfnseg.data.formats.shapes import ShapesDataset
-
     path = tmp_path_factory.mktemp("weights") / "shapes_cfn.safetensors"
     settings, labels = (
         Model(encoder=ENCODER, encoder_weights=None, width=8),
@@ -285,13 +289,31 @@ def test_eval_scores_what_the_file_holds(monkeypatch):
     assert levels == [("", ""), ("val", "pixel"), ("", "image")]
 
 
+def test_eval_knows_classification_by_the_file(tmp_path):
+    path, settings = (
+        tmp_path / "c.safetensors",
+        Model(level="image", encoder=ENCODER, encoder_weights=None, width=8),
+    )
+    save_weights(
+        path,
+        build_model(settings, 3),
+        settings,
+        ClassNames("abc"),
+        {"data": "image_folder", "crop": [32, 32]},
+    )
+    with pytest.raises(UserError, match=r"nowhere"):
+        cfnseg("eval", path, "--root", tmp_path / "nowhere")
+    for more in (["--window", "64", "64"], ["--explain-metric"]):
+        with pytest.raises(UserError, match="are for segmentation") as caught:
+            cfnseg("eval", path, *more)
+        assert caught.value.code == 2
+
+
 def test_every_tool_is_three_lines():
     for path in (REPO / "tools").glob("*.py"):
-        body = re.sub(r'^""".*?"""\n', "", path.read_text(), flags=re.S).split("\n\n")
-        assert re.fullmatch(
-            r'\n?from cfnseg\.cli import run\n\nif __name__ == "__main__":\n    run\("\w+"(, "\w+")?\)\n',
-            "\n\n".join(body).lstrip("\n"),
-        ), path
+        body = re.sub(r'^""".*?"""\n', "", path.read_text(), flags=re.S)
+        main = r'if __name__ == "__main__":\n    run\("\w+"(, "\w+")?\)\n'
+        assert re.fullmatch(rf"\nfrom cfnseg\.cli import run\n\n{main}", body), path
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

@@ -69,7 +69,10 @@ def test_a_full_disk_is_one_line(tmp_path):
 
 
 def test_an_error_with_nobody_to_read_it_keeps_its_exit_code(tmp_path):
-    tool = "from cfnseg.streams import run_tool\nfrom cfnseg.errors import UserError\ndef main(): raise UserError('x', 2)\nrun_tool(main)"
+    tool = (
+        "from cfnseg.streams import run_tool\nfrom cfnseg.errors import UserError\n"
+        "def main(): raise UserError('x', 2)\nrun_tool(main)"
+    )
     for command in ('"$PY" -c "$0" 2>&-', '"$PY" -c "$0" 2> /dev/full', '"$PY" -c "$0" >&-'):
         done = shell(command, tmp_path, tool)
         assert (done.returncode, done.stderr in ("", "error: x\n")) == (2, True)

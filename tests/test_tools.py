@@ -1,4 +1,4 @@
-"""The tools as a person runs them, and each mistake answered by one clear line and the right exit code."""
+"""The tools as a person runs them; one clear line and the right exit code for each mistake."""
 
 import dataclasses
 import json
@@ -391,7 +391,7 @@ def test_every_suite_loads_and_says_its_command(path):
         assert config.train.seed == 3 and config.name == f"{name}-s3"
     text = (REPO / "configs" / path).read_text()
     assert f"cfnseg bench ablation {suite.name} " in text
-    assert len(text.splitlines()) < 60
+    assert len(text.splitlines()) < 80
 
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if not p.startswith("ablation_")])
@@ -401,7 +401,7 @@ def test_every_config_loads_and_says_its_command(path):
     assert config.name == path.removesuffix(".py")
     text = (REPO / "configs" / path).read_text()
     verb = "classify" if config.model.level == "image" else "train"
-    assert re.search(rf"^    (torchrun .* -m )?cfnseg {verb} {config.name}\b", text, re.M)
+    assert re.search(rf"^ *(torchrun .* -m )?cfnseg {verb} {config.name}\b", text, re.M)
     assert len(shipped.about(REPO / "configs" / path)) <= 79
     assert len(text.splitlines()) < 60
 

@@ -58,7 +58,7 @@ def check_contents(package: Path) -> None:
 
 
 def run_from(site: Path, folder: Path, *words: str) -> str:
-    """The output of ``python -m cfnseg WORDS`` with the package in ``site`` and nothing else of ours."""
+    """The output of ``python -m cfnseg WORDS`` with the package from ``site`` alone."""
     env = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run(
         [sys.executable, "-m", "cfnseg", *words],

@@ -1,7 +1,4 @@
-"""Score a classification model.
-
-python tools/eval_cls.py WEIGHTS [--root DIR] [--split S] [--out DIR]
-"""
+"""Score a classification model: python tools/eval_cls.py WEIGHTS [--root DIR] [--split S]"""
 
 from cfnseg.cli import run
 

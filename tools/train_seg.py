@@ -1,6 +1,4 @@
-"""Train a segmentation model.
-
-python tools/train_seg.py CONFIG [--resume] [--section.field VALUE ...]
+"""Train a segmentation model: python tools/train_seg.py CONFIG [--resume] [--section.field VALUE]
 
 Several processes: torchrun --nproc-per-node N tools/train_seg.py CONFIG ...
 """

@@ -7,8 +7,9 @@ import functools
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def read_ids(dataset: Dataset, index: int) -> np.ndarray:
     return _array(dataset.ids(index), sources(dataset, index)[1], "mask", ())
 
 
-def _array(value: object, source: object, what: str, channels: tuple[int, ...]) -> np.ndarray:
+def _array(value: Any, source: object, what: str, channels: tuple[int, ...]) -> np.ndarray:
     """``value`` if it is (H, W, *channels) uint8, else UserError: a user's own data set may err."""
     array = isinstance(value, np.ndarray)
     if (
@@ -197,7 +198,7 @@ USUAL_ROOT = {
     "ade20k": "data",
     "folder": "data/folder",
 }
-READERS = {
+READERS: dict[str, Callable[[Path, str], tuple[list[tuple[Path, Path]], LabelMap]]] = {
     "voc": voc.pairs,
     "voc_aug": voc.pairs_aug,
     "cityscapes": cityscapes.pairs,
@@ -239,8 +240,7 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
     if download:
         if not name.startswith("voc"):
             raise UserError(
-                f"data.download fetches VOC and SBD alone; get {name} with: "
-                f"python tools/prepare_data.py {name}",
+                f"data.download fetches VOC and SBD alone; get {name} with: cfnseg prepare {name}",
                 code=2,
             )
         download_voc(path, aug=name == "voc_aug")

@@ -6,8 +6,9 @@ import io
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -323,10 +324,10 @@ def _demand_size(width: int, height: int) -> None:
         raise ValueError(f"the header says {width}x{height} pixels, expected 1 to {MOST_PIXELS:,}")
 
 
-def _opened(data: bytes) -> Image.Image:
+def _opened(data: bytes) -> Any:
     """`PIL.Image.open` with the limit `MOST_PIXELS`, without changing Pillow's global limit."""
     stream = io.BytesIO(data)
-    opener = next(
+    opener: Callable[[io.BytesIO], Any] = next(
         (opener for start, opener in OPENERS.items() if data.startswith(start)), Image.open
     )
     image = opener(stream)
@@ -337,7 +338,7 @@ def _opened(data: bytes) -> Image.Image:
     return image
 
 
-def _demand_one_picture(image: Image.Image) -> None:
+def _demand_one_picture(image: Any) -> None:
     """Raise ValueError for an animation or several pages; reduced copies in a TIFF do not count."""
     pages = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
     if pages > 1 and image.format == "TIFF":

@@ -229,7 +229,8 @@ def read_classes(path: str | Path) -> LabelMap:
                 f"{path}, line {number}: expected `id name r g b` with numbers in 0..255, "
                 f"got {line!r}"
             )
-        label = Label(numbers[0], name_key(fields[1]), tuple(numbers[1:]))
+        index, red, green, blue = numbers
+        label = Label(index, name_key(fields[1]), (red, green, blue))
         if label.name.lower() == "void":
             ignore.add(label.id)
             continue

@@ -16,7 +16,7 @@ def find_masks(folder: Path, names: list[str]) -> tuple[list[Path], list[Path]]:
     """The mask of each image, and the other PNG files of the folder.
 
     Args:
-        folder: has ``<name>.png`` or, as tools/infer.py writes it, ``<name>_mask.png``. A "/" in a
+        folder: has ``<name>.png`` or, as `cfnseg infer` writes it, ``<name>_mask.png``. A "/" in a
             name is a "_" in the file name.
         names: the images' names.
 

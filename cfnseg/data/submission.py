@@ -119,7 +119,7 @@ def _demand_sound(server: str, files: list[Path], images: list[Path]) -> None:
         raise UserError(
             f"the masks hold train ids (0 to 18; here {sorted(used)}), the server wants label "
             "ids (road 7, car 26, ...): write them with cfnseg's LabelMap.write, as "
-            "tools/infer.py does, or map them by cityscapesscripts' labels.py"
+            "cfnseg infer does, or map them by cityscapesscripts' labels.py"
         )
     if faults:
         raise UserError(

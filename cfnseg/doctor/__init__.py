@@ -28,7 +28,7 @@ def examine_data(
     out: Path | None = None,
     workers: int = 0,
     fix: Path | None = None,
-    command: str = "python tools/doctor.py CONFIG",
+    command: str = "cfnseg doctor CONFIG",
 ) -> dict[str, Any]:
     """Read all pairs of a data set, print what is wrong, and write doctor.json and doctor.html.
 

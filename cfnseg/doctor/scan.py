@@ -77,10 +77,9 @@ def _scan_layout(case: Case) -> None:
             continue
         case.labels = dataset.labels
         for i, name in enumerate(dataset.names):
-            files = isinstance(dataset, FileDataset)
             case.pairs.append(
                 Pair(split, name, *dataset.pairs[i])
-                if files
+                if isinstance(dataset, FileDataset)
                 else Pair(split, name, None, None, (dataset, i))
             )
 

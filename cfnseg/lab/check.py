@@ -183,8 +183,12 @@ def _measure(rows: list[Row], case: Case, device: torch.device, bandwidth: float
         memory = [peak_memory(work, cuda) for work in works]
         times = np.median(interleaved(works, ROUNDS, cuda), axis=0)
     moved = moved_bytes(case, dtype.itemsize)
-    for row, row.memory, seconds in zip(rows, memory, times):
-        row.seconds, row.share = float(seconds), moved / float(seconds) / bandwidth
+    for row, peak, seconds in zip(rows, memory, times):
+        row.memory, row.seconds, row.share = (
+            peak,
+            float(seconds),
+            moved / float(seconds) / bandwidth,
+        )
 
 
 @contextmanager

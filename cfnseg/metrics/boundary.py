@@ -42,7 +42,8 @@ def boundary_counts(
         ValueError: shapes differ.
     """
     counted = counted_ids(truth, prediction)
-    reach = boundary_width(*truth.shape, ratio)
+    height, width = truth.shape
+    reach = boundary_width(height, width, ratio)
     matrix = pair_counts(truth | _interior(truth, reach), counted | _interior(counted, reach))
     return counts_of(matrix)[:, :classes]
 

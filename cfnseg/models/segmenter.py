@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -57,6 +58,9 @@ class Segmenter(Protocol):
     def __call__(self, images: Tensor, region: Tensor | None = None) -> Output:
         """Predict; see `cfnseg.models.cfn.CFN.forward`."""
 
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As `torch.nn.Module.parameters`."""
+
     def parameter_table(self) -> dict[str, int]:
         """Number of parameters by part, and their total."""
 
@@ -108,4 +112,5 @@ def as_segmenter(module: nn.Module) -> Segmenter:
         A `Segmenter`. Defaults: test_scale 1, side_fades False, an encoder without normalisation.
     """
     # hasattr, not isinstance: a protocol's isinstance misses what a compiled module passes on
-    return module if all(hasattr(module, name) for name in ATTRIBUTES) else _Adapter(module)
+    whole = all(hasattr(module, name) for name in ATTRIBUTES)
+    return cast(Segmenter, module if whole else _Adapter(module))

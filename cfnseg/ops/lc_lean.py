@@ -161,9 +161,9 @@ class _Walk:
         high, wide = self.grid.shape[1:3]
         ys, xs = places(y0, y1, size[0], high), places(x0, x1, size[1], wide)
         self.axes = [(Axis(y, high), Axis(x, wide)) for y, x in zip(ys, xs)]
-        ends = torch.tensor([[0.0], [1.0]], dtype=self.kind)
+        start, stop = torch.tensor([[0.0], [1.0]], dtype=self.kind)
         heights = [b.shape[1] for b in self.branches]
-        self.rows = [Axis(places(*ends, size[0], h)[0], h) for h in heights]
+        self.rows = [Axis(places(start, stop, size[0], h)[0], h) for h in heights]
 
     def strips(self) -> Iterator[tuple]:
         """Strips of rows from the top, all images of one before the next.

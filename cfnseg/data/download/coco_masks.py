@@ -164,7 +164,7 @@ def convert(root: Path, split: str, name: str) -> None:
     """
     out = root / "masks" / name
     kinds = ["instances", "stuff"] if name == "coco_stuff" else ["instances"]
-    remedy = f"Get it with: python tools/prepare_data.py {name} --root {root}"
+    remedy = f"Get it with: cfnseg prepare {name} --root {root}"
     files = [
         existing(root / "annotations" / f"{kind}_{split}2017.json", f"COCO's {kind}", remedy)
         for kind in kinds

@@ -67,14 +67,14 @@ OFFICIAL = {
 
 # the config that trains on each
 COMMANDS = {
-    "voc": "voc_cfn.py --data.name voc",
-    "voc_aug": "voc_cfn.py",
-    "cityscapes": "cityscapes_cfn.py",
-    "camvid": "camvid_cfn.py",
-    "coco": "coco_cfn.py --data.name coco",
-    "coco_voc": "coco_cfn.py",
-    "coco_stuff": "coco_cfn.py --data.name coco_stuff",
-    "ade20k": "ade20k_cfn.py",
+    "voc": "voc_cfn --data.name voc",
+    "voc_aug": "voc_cfn",
+    "cityscapes": "cityscapes_cfn",
+    "camvid": "camvid_cfn",
+    "coco": "coco_cfn --data.name coco",
+    "coco_voc": "coco_cfn",
+    "coco_stuff": "coco_cfn --data.name coco_stuff",
+    "ade20k": "ade20k_cfn",
 }
 
 
@@ -103,7 +103,7 @@ def prepare(name: str, root: str = "") -> None:
     counts = ", ".join(f"{split} {count}" for split, count in OFFICIAL[name].items())
     print(f"{name} in {path} is complete: {counts} images with masks")
     place = f" --data.root {shlex.quote(str(path))}" if root else ""
-    print(f"train: python tools/train_seg.py configs/{COMMANDS[name]}{place}")
+    print(f"train: cfnseg train {COMMANDS[name]}{place}")
 
 
 def missing(name: str, root: Path) -> list[str]:

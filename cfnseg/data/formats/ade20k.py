@@ -10,7 +10,7 @@ from cfnseg.data.labels import Label, LabelMap
 from cfnseg.errors import UserError
 
 REMEDY = (
-    "Get it with: python tools/prepare_data.py ade20k; or set --data.root (evaluation: --root) to "
+    "Get it with: cfnseg prepare ade20k; or set --data.root (evaluation: --root) to "
     "the folder that has ADEChallengeData2016/."
 )
 SPLITS = {"train": "training", "val": "validation"}

@@ -33,9 +33,7 @@ LABELS = LabelMap(
     ignore=(11, 255),
     void=11,
 )
-REMEDY = (
-    "Get it with: python tools/prepare_data.py camvid; or set --data.root (evaluation: --root)."
-)
+REMEDY = "Get it with: cfnseg prepare camvid; or set --data.root (evaluation: --root)."
 
 
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:

@@ -36,7 +36,7 @@ LABELS = LabelMap(
     ignore=(0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255),
 )
 REMEDY = (
-    "Get it with: python tools/prepare_data.py cityscapes (free account); "
+    "Get it with: cfnseg prepare cityscapes (free account); "
     "or set --data.root (evaluation: --root)."
 )
 TAIL = "_leftImg8bit.png"

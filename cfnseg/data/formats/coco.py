@@ -30,7 +30,7 @@ def pairs(root: Path, split: str, name: str) -> tuple[list[tuple[Path, Path]], L
     Raises:
         UserError: images or masks are missing.
     """
-    remedy = f"Get it with: python tools/prepare_data.py {name} --root {root}"
+    remedy = f"Get it with: cfnseg prepare {name} --root {root}"
     images = existing(image_folder(root, split), f"COCO's images of split {split!r}", remedy)
     drawn = root / "masks" / name
     masks = existing(drawn / f"{split}2017", f"the {name} masks of split {split!r}", remedy)

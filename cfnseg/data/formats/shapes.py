@@ -232,20 +232,23 @@ def _paint(
     left, top = np.floor(low - margin).astype(int)
     right, bottom = np.ceil(high + margin).astype(int)
     box = np.s_[max(top, 0) : bottom, max(left, 0) : right]
-    shape = mask[box].shape
+    height, width = mask[box].shape
 
     def fill(offset: np.ndarray) -> np.ndarray:
         cover = np.zeros((bottom - top, right - left), np.uint8)
         cv2.fillPoly(
             cover, [_fixed(o - (left, top) + offset) for o in outlines], 255, shift=FRACTION_BITS
         )
-        return cover[max(-top, 0) :, max(-left, 0) :][: shape[0], : shape[1]]
+        return cover[max(-top, 0) :, max(-left, 0) :][:height, :width]
 
     shadow = cv2.blur(fill(shift), (5, 5)).astype(np.float32) / 255
     cover = fill(np.zeros(2)) > 0
     kind = rng.choice(["plain", "gradient", "stripes", "checks", "noise"])
-    field = _texture(rng, kind, *shape, rng.uniform(4, 11) * unit)
-    skin = _mix(_colour(rng), _colour(rng), field) * (1 + 0.18 * _ramp(*shape, light))[..., None]
+    field = _texture(rng, kind, height, width, rng.uniform(4, 11) * unit)
+    skin = (
+        _mix(_colour(rng), _colour(rng), field)
+        * (1 + 0.18 * _ramp(height, width, light))[..., None]
+    )
     image[box] *= 1 - rng.uniform(0.15, 0.45) * shadow[..., None]
     np.copyto(image[box], skin, where=cover[..., None])
     np.copyto(mask[box], np.uint8(raw_id), where=cover)

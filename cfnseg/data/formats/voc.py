@@ -32,7 +32,7 @@ NAMES = [
     "tvmonitor",
 ]
 REMEDY = (
-    "Get it with: python tools/prepare_data.py voc (or voc_aug), or --data.download True; or set "
+    "Get it with: cfnseg prepare voc (or voc_aug), or --data.download True; or set "
     "--data.root (evaluation: --root) to the folder that has VOCdevkit/."
 )
 
@@ -46,7 +46,8 @@ def color(index: int) -> tuple[int, int, int]:
     for bit in range(8):
         for c in range(3):
             channels[c] |= (index >> (3 * bit + c) & 1) << (7 - bit)
-    return tuple(channels)
+    red, green, blue = channels
+    return red, green, blue
 
 
 LABELS = LabelMap(Label(i, name, color(i)) for i, name in enumerate(NAMES))

@@ -31,8 +31,8 @@ class AdaptiveFusion(Fusion):
         """See `Fusion.forward`."""
         size = tuple(branches[0].shape[-2:])
         # upsampling commutes with a 1x1 convolution, and S channels cost less than K
-        scores = sum(upsample(conv(b), size) for conv, b in zip(self.score, branches))
+        scores: Tensor = sum(upsample(conv(b), size) for conv, b in zip(self.score, branches))
         kind = torch.promote_types(scores.dtype, torch.float32)
         share = torch.softmax(scores, 1, kind).to(scores.dtype) * (self.start * len(branches))
-        fused = sum(upsample(b, size) * share[:, s : s + 1] for s, b in enumerate(branches))
+        fused: Tensor = sum(upsample(b, size) * share[:, s : s + 1] for s, b in enumerate(branches))
         return self.finish(fused)

@@ -56,9 +56,9 @@ def compare_sides(a: Side, b: Side) -> dict[str, Any]:
         UserError: the two cannot be compared; see `cfnseg.report.comparison.sides.match`.
     """
     names = match(a, b)
-    rows = [[side.images[name] for name in names] for side in (a, b)]
+    ours, theirs = ([side.images[name] for name in names] for side in (a, b))
     score = compare_errors if a.level == "image" else compare_miou
-    scores, classes, images = score(*rows, a.classes)
+    scores, classes, images = score(ours, theirs, a.classes)
     for letter, side in (("a", a), ("b", b)):
         scores[letter] = {"name": side.name, "report": str(side.report), **scores[letter]}
     unknown = [letter for letter, side in (("a", a), ("b", b)) if not side.settings]

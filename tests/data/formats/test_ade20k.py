@@ -54,7 +54,7 @@ def test_the_tree(tmp_path):
 def test_what_is_missing(tmp_path):
     with pytest.raises(
         UserError,
-        match=r"ADE20K not found at .*ADEChallengeData2016/annotations.*tools/prepare_data\.py ade20k",
+        match=r"ADE20K not found at .*ADEChallengeData2016/annotations.*cfnseg prepare ade20k",
     ):
         open_dataset("ade20k", str(tmp_path), "train")
     home = make_ade20k(tmp_path)

@@ -82,9 +82,7 @@ def test_download_that_fails_says_what_to_do(tmp_path, monkeypatch):
         UserError, match=r"no route to host.*By hand: get .*VOCtrainval_11-May-2012\.tar"
     ):
         open_dataset("voc", str(tmp_path), "train", download=True)
-    with pytest.raises(
-        UserError, match=r"get cityscapes with: python tools/prepare_data\.py cityscapes"
-    ):
+    with pytest.raises(UserError, match=r"get cityscapes with: cfnseg prepare cityscapes"):
         open_dataset("cityscapes", str(tmp_path), "train", download=True)
 
 
