@@ -57,6 +57,26 @@ def _remove_left(path: Path) -> None:
                 left.unlink()
 
 
+def is_folder_name(name: str) -> bool:
+    """Can ``name`` name one folder on any system? ``..`` and paths cannot."""
+    return (
+        name.strip() not in ("", ".", "..")
+        and name.isprintable()
+        and not set(name) & {"/", "\\"}
+        and len(name.encode()) <= 200
+    )
+
+
+def can_be_folder(path: str) -> bool:
+    """Is ``path`` a folder, or free for one?"""
+    try:
+        around = (Path(path), *Path(path).parents)
+        free = all(p.is_dir() or not (p.exists() or p.is_symlink()) for p in around)
+    except OSError:  # a name that is too long, a folder that cannot be read
+        return False
+    return bool(path) and "\0" not in path and free
+
+
 def load_plain(path: Path) -> Any:
     """What torch.save wrote: tensors and plain values, on the CPU. No code in the file runs.
 

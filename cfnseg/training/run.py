@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -167,7 +167,7 @@ class Run:
         path = self.folder / "last.ckpt"
         from_main(self.fabric, lambda: save_checkpoint(path, checkpoint_of(self)))
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Generator[Batch]:
         """The batches of this process from the next step on."""
         images, train = len(self.data.names), self.config.train
         order = StepBatches(
