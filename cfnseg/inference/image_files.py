@@ -55,13 +55,13 @@ def earlier_results(images: list[Path]) -> list[Path]:
     """The images of one folder that are results of this module."""
     present = {p.name for p in images}
     origins = {name for p in images for name in (p.stem, p.name, f"{p.parent.name}_{p.name}")}
-    results = []
-    for path in images:
-        for end, other in ((MASK, OVERLAY), (OVERLAY, MASK)):
-            origin = path.name.removesuffix(end)
-            if origin != path.name and (origin in origins or origin + other in present):
-                results.append(path)
-    return results
+    return [
+        path
+        for path in images
+        for end, other in ((MASK, OVERLAY), (OVERLAY, MASK))
+        if path.name.endswith(end)
+        and ((origin := path.name.removesuffix(end)) in origins or origin + other in present)
+    ]
 
 
 def result_names(files: list[Path]) -> list[str]:
@@ -71,9 +71,8 @@ def result_names(files: list[Path]) -> list[str]:
     """
     names = [f.stem for f in files]
     for longer in (lambda f: f.name, lambda f: f"{f.parent.name}_{f.name}"):
-        count = Counter(
-            map(str.casefold, names)
-        )  # some systems' files differ by more than upper and lower case
+        # on some systems names that differ by case alone are one file
+        count = Counter(map(str.casefold, names))
         names = [longer(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names)]
     if twice := [name for name, n in Counter(map(str.casefold, names)).items() if n > 1]:
         raise UserError(
