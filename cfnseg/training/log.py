@@ -45,14 +45,11 @@ class StepRecord:
 
     Args:
         fabric: the processes; values are averaged over them when they are read.
-        every: steps that fit before they must be read.
     """
 
-    def __init__(self, fabric: Fabric, every: int) -> None:
-        self.fabric, self.every = fabric, every
-        self.rows = torch.zeros(every, 3, device=fabric.device)
-        self.steps: list[tuple[int, list[str]]] = []
-        self.reads = 0
+    def __init__(self, fabric: Fabric) -> None:
+        self.fabric, self.reads = fabric, 0
+        self.steps: list[tuple[int, list[str], Tensor]] = []
 
     def add(self, step: int, loss: Tensor, norm: Tensor, stop: bool, names: list[str]) -> None:
         """Keep a step; nothing waits for the device.
@@ -63,23 +60,21 @@ class StepRecord:
             stop: this process was asked to stop.
             names: the images of this process.
         """
-        row = self.rows[len(self.steps)]
-        row[0].copy_(loss.detach())
-        row[1].copy_(norm.detach())
-        row[2].fill_(float(stop))
-        self.steps.append((step, names))
+        asked = torch.full((), float(stop), device=loss.device)
+        row = torch.stack([loss.detach().float(), norm.detach().float(), asked])
+        self.steps.append((step, names, row))
 
     def read(self) -> list[Read]:
         """The steps since the last `read`; waits until the device has finished them."""
         if not self.steps:
             return []
         self.reads += 1
-        rows = self.rows[: len(self.steps)]
+        rows = torch.stack([row for _, _, row in self.steps])
         if self.fabric.world_size > 1:  # processes must agree on the step after which they stop
             rows = self.fabric.all_reduce(rows, reduce_op="mean")
         found = [
             Read(step, loss, norm, stop > 0, names)
-            for (step, names), (loss, norm, stop) in zip(self.steps, rows.tolist())
+            for (step, names, _), (loss, norm, stop) in zip(self.steps, rows.tolist())
         ]
         self.steps = []
         return found

@@ -116,7 +116,7 @@ class Run:
             self.folder / "log.jsonl", self.total, step, validated, active=self.rank == 0
         )
         self.class_weights = class_weights(config, self.data, fabric, self.folder, self.log.say)
-        self.record = StepRecord(fabric, train.log_every)
+        self.record = StepRecord(fabric)
         self.known: Read | None = None
 
     @property
