@@ -167,7 +167,7 @@ def _lock(descriptor: int) -> None:
         import msvcrt
 
         try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]  # Windows
         except OSError as error:
             raise BlockingIOError(*error.args) from None
         return

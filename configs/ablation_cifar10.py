@@ -11,9 +11,8 @@ docs/ablation.md.
 
 from dataclasses import replace
 
-from cfnseg.config import Config
+from cfnseg.config import Config, load_config
 from cfnseg.lab.ablation import Suite
-from cfnseg.shipped import load_config
 
 short = load_config("cifar10_cfn_short")  # the recipe that ships; a path loads a copy of yours
 base = replace(

@@ -15,7 +15,7 @@ in float16, made by
 
 from dataclasses import replace
 
-from cfnseg.shipped import load_config
+from cfnseg.config import load_config
 
 first = load_config("camvid_cfn")  # the recipe that ships; a path loads a copy of yours
 config = replace(

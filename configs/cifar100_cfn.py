@@ -9,7 +9,7 @@ test images. All other settings are cifar10_cfn's.
 
 from dataclasses import replace
 
-from cfnseg.shipped import load_config
+from cfnseg.config import load_config
 
 base = load_config("cifar10_cfn")  # the recipe that ships; a path loads a copy of yours
 config = replace(

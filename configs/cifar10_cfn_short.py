@@ -10,7 +10,7 @@ warm-up, then the learning rate falls linearly from the authors' 0.1.
 
 from dataclasses import replace
 
-from cfnseg.shipped import load_config
+from cfnseg.config import load_config
 
 base = load_config("cifar10_cfn")  # the recipe that ships; a path loads a copy of yours
 config = replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +20,7 @@ from torch import Tensor
 from cfnseg.errors import UserError, first_line
 from cfnseg.progress import Progress
 from cfnseg.storage import write_atomic
+from cfnseg.streams import own_command
 
 
 class Read(NamedTuple):
@@ -249,5 +250,5 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device,
-        "command": " ".join(sys.argv),
+        "command": shlex.join(own_command()),
     }
