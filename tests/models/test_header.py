@@ -40,7 +40,7 @@ def file(tmp_path_factory):
         return (
             path,
             json.loads(opened.metadata()["cfnseg"]),
-            {k: opened.get_tensor(k) for k in opened.keys()},
+            {k: opened.get_tensor(k) for k in opened.keys()},  # noqa: SIM118 (it is no dict)
         )
 
 
