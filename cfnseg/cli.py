@@ -136,8 +136,7 @@ def split_recipe(argv: list[str]) -> tuple[Config, list[str]]:
 
     Raises UserError (usage) if there is none, unless --help is asked for.
     """
-    from cfnseg.config import Config
-    from cfnseg.shipped import load_config
+    from cfnseg.config import Config, load_config
 
     config = Config()
     if argv and not argv[0].startswith("-"):

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cfnseg.errors import Rule, UserError, check_rules, demand
+from cfnseg.shipped import load_module
+from cfnseg.storage import can_be_folder, is_folder_name
 
 SegmentationData = Literal[
     "voc",
@@ -248,6 +250,21 @@ class Config:
     """Where run folders live."""
 
 
+def load_config(path: str | Path) -> Config:
+    """The ``config`` of a config file or a recipe, named after the file if it has no name.
+
+    Args:
+        path: a file, or the name of a recipe (`cfnseg.shipped.recipes`).
+
+    Raises:
+        UserError: there is no such file, or it defines no ``config`` of type Config.
+    """
+    config = getattr(load_module(path), "config", None)
+    if not isinstance(config, Config):
+        raise UserError(f"{path} defines no `config = cfnseg.config.Config(...)`", code=2)
+    return config if config.name else dataclasses.replace(config, name=Path(path).stem)
+
+
 def check(config: Config) -> None:
     """Raise UserError for the first value that no run could use, with what is expected."""
     model, data, train = config.model, config.data, config.train
@@ -274,23 +291,8 @@ def check(config: Config) -> None:
         train.accumulate,
         "1 with loss.ohem, which chooses among the pixels of the whole batch",
     )
-    runs = Path(config.runs)
-    try:
-        free = all(p.is_dir() or not (p.exists() or p.is_symlink()) for p in (runs, *runs.parents))
-        usable = config.runs and "\0" not in config.runs and free
-    except OSError:  # a name that is too long, a folder that cannot be read
-        usable = False
+    usable = can_be_folder(config.runs)
     demand(usable, "runs", repr(config.runs[:200]), "a folder, or one that can be made")
-
-
-def is_folder_name(name: str) -> bool:
-    """Can ``name`` name one folder on any system? ``..`` and paths cannot."""
-    return (
-        name.strip() not in ("", ".", "..")
-        and name.isprintable()
-        and not set(name) & {"/", "\\"}
-        and len(name.encode()) <= 200
-    )
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -342,12 +344,3 @@ def _is_a(value: Any, hint: Any) -> bool:
             isinstance(value, tuple) and len(value) == len(parts) and all(map(_is_a, value, parts))
         )
     return type(value) is hint or (hint is float and type(value) is int)
-
-
-def __getattr__(name: str) -> Any:
-    """``load_config``, which configs of 0.1 import from here."""
-    if name != "load_config":
-        raise AttributeError(f"module 'cfnseg.config' has no attribute {name!r}")
-    from cfnseg.shipped import load_config
-
-    return load_config

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import importlib.util
 import shutil
 from pathlib import Path
 from types import ModuleType
 
-from cfnseg.config import Config
 from cfnseg.errors import UserError, unknown
 
 PACKAGE = Path(__file__).parent
@@ -60,21 +58,6 @@ def load_module(path: str | Path) -> ModuleType:
     except Exception as error:  # whatever a config file can do wrong
         raise UserError(f"{path}: {type(error).__name__}: {error}", code=2) from None
     return module
-
-
-def load_config(path: str | Path) -> Config:
-    """The ``config`` of a config file or a recipe, named after the file if it has no name.
-
-    Args:
-        path: a file, or the name of a recipe (`recipes`).
-
-    Raises:
-        UserError: there is no such file, or it defines no ``config`` of type Config.
-    """
-    config = getattr(load_module(path), "config", None)
-    if not isinstance(config, Config):
-        raise UserError(f"{path} defines no `config = cfnseg.config.Config(...)`", code=2)
-    return config if config.name else dataclasses.replace(config, name=Path(path).stem)
 
 
 def about(recipe: Path) -> str:

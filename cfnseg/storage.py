@@ -18,7 +18,7 @@ from cfnseg.errors import UserError, first_line
 
 
 def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary path, then rename it; a crash leaves the old file or the new one.
+    """Let ``write`` fill a temporary path, then rename it; a crash leaves the old or the new file.
 
     If several processes or threads write the same path at once, the last to finish wins. A write
     removes what killed processes left of theirs more than an hour ago.
@@ -55,6 +55,26 @@ def _remove_left(path: Path) -> None:
         with contextlib.suppress(OSError):  # another process may have renamed it since
             if time.time() - left.stat().st_mtime > 3600:
                 left.unlink()
+
+
+def is_folder_name(name: str) -> bool:
+    """Can ``name`` name one folder on any system? ``..`` and paths cannot."""
+    return (
+        name.strip() not in ("", ".", "..")
+        and name.isprintable()
+        and not set(name) & {"/", "\\"}
+        and len(name.encode()) <= 200
+    )
+
+
+def can_be_folder(path: str) -> bool:
+    """Is ``path`` a folder, or free for one?"""
+    try:
+        around = (Path(path), *Path(path).parents)
+        free = all(p.is_dir() or not (p.exists() or p.is_symlink()) for p in around)
+    except OSError:  # a name that is too long, a folder that cannot be read
+        return False
+    return bool(path) and "\0" not in path and free
 
 
 def load_plain(path: Path) -> Any:
@@ -147,7 +167,7 @@ def _lock(descriptor: int) -> None:
         import msvcrt
 
         try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]  # Windows
         except OSError as error:
             raise BlockingIOError(*error.args) from None
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import fields
@@ -37,6 +38,8 @@ from cfnseg.training.run import Run
 from cfnseg.training.stopping import Stopping
 
 LEVELS = {"pixel": "a segmentation model", "image": "a classification model"}
+# what a collective's error says when a process at its other end has ended
+LOST = re.compile("onnection closed by peer|onnection reset by peer|gloo|NCCL|Broken pipe")
 TOOLS = {"pixel": "tools/eval_seg.py", "image": "tools/eval_cls.py"}
 
 
@@ -117,7 +120,8 @@ def train(
                 from_main(fabric, write)
                 stopping.check()
         except (RuntimeError, OSError) as error:
-            if fabric.world_size > 1 and _lost(error):
+            lost = isinstance(error, torch.distributed.DistError) or LOST.search(str(error))
+            if fabric.world_size > 1 and lost:
                 stopping.check()  # the others were asked to stop too
                 raise UserError(
                     f"another process of the run is gone ({first_line(error)}); "
@@ -125,12 +129,6 @@ def train(
                 ) from None
             raise
     return folder
-
-
-def _lost(error: Exception) -> bool:
-    """Did a collective fail because a process at its other end ended?"""
-    signs = "onnection closed by peer", "onnection reset by peer", "gloo", "NCCL", "Broken pipe"
-    return isinstance(error, torch.distributed.DistError) or any(s in str(error) for s in signs)
 
 
 def score_weights(
@@ -306,9 +304,10 @@ def score_predictions(
     data = open_dataset(dataset, root, split)
     masks, others = find_masks(folder, data.names)
     if others:
-        several = f"{len(others)} PNG files in {folder} belong to no image of {dataset} {split} and are not scored, first"
-        one = f"1 PNG file in {folder} belongs to no image of {dataset} {split} and is not scored:"
-        print(f"note: {several if len(others) > 1 else one} {others[0].name}")
+        several = len(others) > 1
+        where = f"in {folder} belong{'' if several else 's'} to no image of {dataset} {split} and"
+        note = f"{len(others)} PNG files {where} are not scored, first"
+        print(f"note: {note if several else f'1 PNG file {where} is not scored:'} {others[0].name}")
     out = report_folder(out or folder.with_name(f"{folder.name}_report"))
     result = evaluate_masks(data, masks, workers, details=True, title="evaluate")
 

@@ -1,12 +1,13 @@
 """Suite: fusions, orders, baselines, decoders on CamVid, one change at a time.
 
     cfnseg bench ablation ablation_camvid --seeds 3 --root DIR
+    python tools/benchmark.py configs/ablation_camvid.py --seeds 3 --root DIR    # from a checkout
 
-Encoder, data, schedule and start are the same for all. Images of 360 x 480 are resized to
-240 x 320 and scored at 360 x 480. Training crops are 96 x 128 at that scale, mirrored at random,
-without other augmentation; 20 epochs of the 367 training images. The last weights are scored, so
-nothing is chosen on the validation split. Several processes may run this command at once, each
-with a part of the runs. docs/ablation.md has the table.
+All systems share encoder, data, schedule and start. Images of 360 x 480 are resized to 240 x 320
+and scored at 360 x 480. Training: 20 epochs of the 367 training images, crops of 96 x 128 at that
+scale, random mirroring, no other augmentation. The last weights are scored, so nothing is chosen on
+the validation split. Several processes may run this command at once; they share the runs. Table,
+time and hardware: docs/ablation.md.
 """
 
 from dataclasses import replace

@@ -1,11 +1,12 @@
 """Second stage of camvid_cfn: larger crops at a larger scale.
 
     cfnseg train camvid_cfn_large --data.root DIR --train.init runs/camvid_cfn/best.safetensors
+    python tools/train_seg.py configs/camvid_cfn_large.py ...    # the same, from a checkout
 
-The larger scale shows poles and signs. 19 minutes on two cores of an AMD EPYC that other work
-shared (float32), 2026-11-23, seed 0: val mIoU 76.6 over 11 classes at step 540 of 810 (76.0 with
-the first stage's weights at the same test scale). data/weights/camvid_cfn.safetensors has these
-weights in float16, made by
+19 minutes on two cores of an AMD EPYC that other work shared (float32), 2026-11-23, seed 0. val
+mIoU 76.6 over 11 classes at step 540 of 810. The first stage's weights have 76.0 at the same test
+scale. The larger scale shows poles and signs. data/weights/camvid_cfn.safetensors has these weights
+in float16, made by
 
     python -c "from cfnseg.models.weights import load, save_weights; \
     w = load('runs/camvid_cfn_large/best.safetensors'); save_weights( \
@@ -14,7 +15,7 @@ weights in float16, made by
 
 from dataclasses import replace
 
-from cfnseg.shipped import load_config
+from cfnseg.config import load_config
 
 first = load_config("camvid_cfn")  # the recipe that ships; a path loads a copy of yours
 config = replace(

@@ -2,10 +2,11 @@
 
     cfnseg train cityscapes_cfn --data.root DIR
     torchrun --nproc-per-node 4 -m cfnseg train cityscapes_cfn --data.root DIR
+    python tools/train_seg.py configs/cityscapes_cfn.py --data.root DIR    # from a checkout
 
-2,975 training images. The schedule is mmsegmentation's 80k one, so that the published rows
-compare: FCN 73.6, PSPNet 78.6, DeepLabV3+ 80.1 val mIoU with the same encoder, single scale.
-Validation is on whole 1024 x 2048 images. Not yet run in full: no score to quote.
+Time and score: none yet, not run in full. 2,975 training images; validation on whole 1024 x 2048
+images. The schedule is mmsegmentation's 80k one, so the published rows compare: FCN 73.6, PSPNet
+78.6, DeepLabV3+ 80.1 val mIoU, same encoder, single scale.
 """
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train

@@ -1,6 +1,11 @@
 """CFN on the built-in scenes: the first thing to run.
 
-cfnseg train shapes_cfn
+    cfnseg train shapes_cfn
+    python tools/train_seg.py configs/shapes_cfn.py    # from a checkout
+
+3.5 minutes on two shared cores of an AMD EPYC, 2026-11-23: val mIoU 89.7 over 8 classes, one seed.
+With the present sampling, 2026-11-25, other work on both cores: 10.4 minutes, best val mIoU 89.5
+(88.1 to 90.8). No download: 800 training and 100 validation scenes of 192 x 256 are drawn.
 """
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train

@@ -2,11 +2,12 @@
 
     cfnseg train voc_cfn --data.download True
     torchrun --nproc-per-node 4 -m cfnseg train voc_cfn
+    python tools/train_seg.py configs/voc_cfn.py --data.download True    # from a checkout
 
-10,582 training images. The schedule is mmsegmentation's for this data (SGD .01, poly .9, weight
-decay 5e-4, scale .5 to 2), so that the published rows compare: FCN 67.0, DeepLabV3+ 76.8 val mIoU
-with the same encoder. Not yet run in full: no score to quote. A GPU with 24 GB holds it; with less,
-start more processes with the same total batch.
+Time and score: none yet, not run in full. 10,582 training images. The schedule is mmsegmentation's
+for this data (SGD .01, poly .9, weight decay 5e-4, scale .5 to 2), so the published rows compare:
+FCN 67.0, DeepLabV3+ 76.8 val mIoU, same encoder. A GPU with 24 GB holds it. With less memory, start
+more processes with the same total batch.
 
 A trial on a few files and a CPU, by overrides alone:
     cfnseg train voc_cfn --data.name voc --data.root DIR --train.max-steps 20 --train.batch 4

@@ -13,13 +13,12 @@ import pytest
 
 from cfnseg import cli, commands, shipped
 from cfnseg.cli import BENCH, COMMANDS, call, dispatch, function_of, split_recipe
-from cfnseg.config import Model
+from cfnseg.config import Model, load_config
 from cfnseg.data.formats.shapes import ShapesDataset
 from cfnseg.data.labels import ClassNames
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
 from cfnseg.models.weights import save_weights
-from cfnseg.shipped import load_config
 from cfnseg.streams import own_command
 from tests.conftest import ENCODER, REPO, run_tool
 

@@ -25,7 +25,7 @@ WINGS = {
     "lab",
     "demo",
 }  # they import the rooms below `workflows` and it; only `commands` imports them
-LINES = 400
+LINES = 420
 HEIGHT = {room: height for height, row in enumerate(ROOMS) for room in row} | dict.fromkeys(
     WINGS, len(ROOMS) - 3
 )

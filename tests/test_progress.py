@@ -6,8 +6,7 @@ import pytest
 from rich.console import Console
 
 from cfnseg.progress import Progress, clock_time, progress
-from cfnseg.training.log import RunLog
-from cfnseg.training.record import Read
+from cfnseg.training.log import Read, RunLog
 
 
 class Clock:

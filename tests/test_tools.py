@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from cfnseg import commands, shipped
-from cfnseg.config import Config, Model, check
+from cfnseg.config import Config, Model, check, load_config
 from cfnseg.data.dataset import open_dataset
 from cfnseg.errors import UserError
 from cfnseg.inference.image_files import image_files, infer_files, result_names
@@ -394,7 +394,7 @@ def test_every_suite_loads_and_says_its_command(path):
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if not p.startswith("ablation_")])
 def test_every_config_loads_and_says_its_command(path):
-    config = shipped.load_config(REPO / "configs" / path)
+    config = load_config(REPO / "configs" / path)
     assert isinstance(config, Config)
     assert config.name == path.removesuffix(".py")
     text = (REPO / "configs" / path).read_text()

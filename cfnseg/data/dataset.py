@@ -32,7 +32,9 @@ class Dataset(Protocol):
     Example:
         >>> import cfnseg, numpy
         >>> class Halves:
-        ...     labels = cfnseg.LabelMap([cfnseg.Label(0, "left", (0, 0, 0)), cfnseg.Label(1, "right", (255, 0, 0))])
+        ...     labels = cfnseg.LabelMap(
+        ...         [cfnseg.Label(0, "left", (0, 0, 0)), cfnseg.Label(1, "right", (255, 0, 0))]
+        ...     )
         ...     names = ["a", "b"]
         ...     def image(self, index):
         ...         return numpy.full((64, 64, 3), 40 * index, numpy.uint8)
@@ -65,8 +67,8 @@ def read_sample(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
     image, ids = _array(dataset.image(index), image_source, "image", (3,)), read_ids(dataset, index)
     if image.shape[:2] != ids.shape:
         raise UserError(
-            f"{mask_source}: the mask is {ids.shape[1]}x{ids.shape[0]}, its image {image_source} is "
-            f"{image.shape[1]}x{image.shape[0]}"
+            f"{mask_source}: the mask is {ids.shape[1]}x{ids.shape[0]}, "
+            f"its image {image_source} is {image.shape[1]}x{image.shape[0]}"
         )
     return image, dataset.labels.encode(ids, mask_source)
 

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -148,7 +148,7 @@ def parallel(
         del results  # ends the processes now: an error's traceback would keep them
 
 
-class _Results:
+class _Results(Generic[T, R]):
     """A function as the torch data set that `DataLoader` asks for."""
 
     def __init__(self, function: Callable[[T], R]) -> None:

@@ -87,7 +87,8 @@ def submission(
     members = ((name, _png(read_mask(file), palette)) for name, file in zip(names, files))
     write_atomic(out, lambda temporary: write(temporary, members))
     print(
-        f"{out}: {len(files)} masks, {out.stat().st_size / 1e6:.1f} MB; hand it in at {SERVERS[server]}"
+        f"{out}: {len(files)} masks, {out.stat().st_size / 1e6:.1f} MB; "
+        f"hand it in at {SERVERS[server]}"
     )
     return out
 

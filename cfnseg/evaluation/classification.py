@@ -60,7 +60,11 @@ class ImageEvaluation:
 
     def line(self) -> str:
         """The scores for the person who watches."""
-        return f"validation loss {self.loss:.4f}  top-1 error {self.errors[0]:.2%}  top-5 error {self.errors[1]:.2%}"
+        first, five = self.errors
+        return (
+            f"validation loss {self.loss:.4f}  top-1 error {100 * first:.1f}  "
+            f"top-5 error {100 * five:.1f}"
+        )
 
     def score(self) -> dict[str, float]:
         """What the header of a weights file keeps."""

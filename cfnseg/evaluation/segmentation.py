@@ -4,6 +4,7 @@ the split."""
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from torch import nn
 from cfnseg.data.dataset import Dataset, read_sample
 from cfnseg.data.labels import IGNORE
 from cfnseg.data.loader import whole_images
+from cfnseg.errors import Stopped
 from cfnseg.inference.predictor import segment
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.metrics.calibration import BINS, calibration_counts
@@ -82,8 +84,8 @@ class Evaluation:
         """The scores for the person who watches."""
         scores = self.scores
         return (
-            f"validation loss {self.loss:.4f}  mIoU {scores.miou:.4f} over {scores.divisor} classes  "
-            f"pixel accuracy {scores.pixel_accuracy:.4f}"
+            f"validation loss {self.loss:.4f}  mIoU {100 * scores.miou:.1f} over "
+            f"{scores.divisor} classes  pixel accuracy {100 * scores.pixel_accuracy:.1f}"
         )
 
     def score(self) -> dict[str, float]:
@@ -202,13 +204,14 @@ def combine(
 
     Raises Stopped in every process if one was asked to stop.
     """
-    if stopping:
-        stopping.check_together(device, world)
+    asked = np.array([stopping.asked if stopping else 0])
     if world > 1:
-        for part in parts:
+        for part in (asked, *parts):
             moved = torch.from_numpy(part).to(device)
             dist.all_reduce(moved)
             part[:] = moved.cpu().numpy()
+    if stopping and asked[0]:
+        raise Stopped(stopping.asked or signal.SIGTERM)
 
 
 def predicted(

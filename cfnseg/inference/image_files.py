@@ -55,13 +55,13 @@ def earlier_results(images: list[Path]) -> list[Path]:
     """The images of one folder that are results of this module."""
     present = {p.name for p in images}
     origins = {name for p in images for name in (p.stem, p.name, f"{p.parent.name}_{p.name}")}
-    results = []
-    for path in images:
-        for end, other in ((MASK, OVERLAY), (OVERLAY, MASK)):
-            origin = path.name.removesuffix(end)
-            if origin != path.name and (origin in origins or origin + other in present):
-                results.append(path)
-    return results
+    return [
+        path
+        for path in images
+        for end, other in ((MASK, OVERLAY), (OVERLAY, MASK))
+        if path.name.endswith(end)
+        and ((origin := path.name.removesuffix(end)) in origins or origin + other in present)
+    ]
 
 
 def result_names(files: list[Path]) -> list[str]:
@@ -71,13 +71,13 @@ def result_names(files: list[Path]) -> list[str]:
     """
     names = [f.stem for f in files]
     for longer in (lambda f: f.name, lambda f: f"{f.parent.name}_{f.name}"):
-        count = Counter(
-            map(str.casefold, names)
-        )  # some systems' files differ by more than upper and lower case
+        # on some systems names that differ by case alone are one file
+        count = Counter(map(str.casefold, names))
         names = [longer(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names)]
     if twice := [name for name, n in Counter(map(str.casefold, names)).items() if n > 1]:
         raise UserError(
-            f"{len(twice)} results would overwrite each other, first {twice[0]}; give each image once",
+            f"{len(twice)} results would overwrite each other, first {twice[0]}; "
+            "give each image once",
             code=2,
         )
     return names
@@ -121,8 +121,8 @@ def infer_files(
         )
     if any(p.is_dir() and p.resolve() == out.resolve() for p in paths):
         raise UserError(
-            f"--out {out} is a folder of the images: masks among them would be taken for images later; give another, "
-            f"such as {out / 'out'}",
+            f"--out {out} is a folder of the images: masks among them would be taken for images "
+            f"later; give another, such as {out / 'out'}",
             code=2,
         )
     files = image_files(paths)
@@ -157,7 +157,8 @@ def infer_files(
     seconds = time.perf_counter() - began
     if (done := len(files) - failed) > 1:
         print(
-            f"{done} images in {seconds:.1f} s, {done / seconds:.1f} images/s; the network computed {busy / seconds:.0%} of the time"
+            f"{done} images in {seconds:.1f} s, {done / seconds:.1f} images/s; "
+            f"the network computed {busy / seconds:.0%} of the time"
         )
     return failed
 
@@ -186,10 +187,11 @@ def _write(
     write_atomic(mask, lambda temporary: labels.write(temporary, prediction.mask))
     drawn = overlay(image, prediction.mask, labels)
     write_atomic(picture, lambda temporary: write_jpeg(temporary, drawn))
-    present = "  ".join(
-        f"{label} {chance:.2f}" for label, chance in prediction.present.items() if chance >= 0.5
-    )
-    return f"{path} -> {mask}, {picture.name}\n  in the image: {present or 'no class with probability 0.5'}"
+    likely = [
+        f"{name} {chance:.2f}" for name, chance in prediction.present.items() if chance >= 0.5
+    ]
+    present = "  ".join(likely) or "no class with probability 0.5"
+    return f"{path} -> {mask}, {picture.name}\n  in the image: {present}"
 
 
 def _finished(writing: Future) -> int:

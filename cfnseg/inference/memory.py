@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,10 +21,10 @@ from cfnseg.models.segmenter import Segmenter
 PROBE = 256  # side of the crop whose activations are counted
 
 
-@dataclass(frozen=True)
-class Peak:
-    """An upper estimate of what a prediction adds to the process, in bytes; strip and network are
-    on the model's device.
+class Peak(NamedTuple):
+    """An upper estimate of what a prediction adds to the process, in bytes.
+
+    Strip and network are on the model's device; they need not be at their worst together.
 
     Attributes:
         image: the image.
@@ -38,11 +38,6 @@ class Peak:
     outputs: int
     strip: int
     network: int
-
-    @property
-    def total(self) -> int:
-        """Their sum, though the strip and the network need not be at their worst together."""
-        return self.image + self.outputs + self.strip + self.network
 
 
 @torch.inference_mode()
@@ -131,13 +126,10 @@ def through_windows(
     if count == 1:
         return None
     peak = expected_peak(model, size, inference)
-    parts = {
-        "process": process,
-        "image": peak.image,
-        "outputs": peak.outputs,
-        "strip": peak.strip,
-        "network": peak.network,
-    }
-    total = process + max(peak.total, peak.image + peak.outputs + afterwards)
+    parts = {"process": process, **peak._asdict()}
+    total = process + max(sum(peak), peak.image + peak.outputs + afterwards)
     listed = ", ".join(f"{name} {part / 2**30:.2f}" for name, part in parts.items())
-    return f"{size[0]} x {size[1]} px in {count} windows of {window[0]} x {window[1]}; memory up to {total / 2**30:.2f} GiB ({listed})"
+    return (
+        f"{size[0]} x {size[1]} px in {count} windows of {window[0]} x {window[1]}; "
+        f"memory up to {total / 2**30:.2f} GiB ({listed})"
+    )

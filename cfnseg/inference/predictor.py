@@ -157,7 +157,8 @@ class Predictor:
         )
         if not fits or 0 in image.shape:
             raise ValueError(
-                f"image: expected an array (H, W, 3) uint8 RGB with H, W >= 1, or a PIL image, got {_described(image)}"
+                "image: expected an array (H, W, 3) uint8 RGB with H, W >= 1, or a PIL image, "
+                f"got {_described(image)}"
             )
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         result = segment(self.model, tensor, self.inference, confidence=True)

@@ -112,18 +112,17 @@ def window_rows(
     scales = tuple(s * model.test_scale for s in inference.scales)
     window = inference.window_for((height, width), model.test_scale)
     down, across = (
-        starts(height, window[0], inference.overlap),
-        starts(width, window[1], inference.overlap),
+        starts(side, part, inference.overlap) for side, part in zip((height, width), window)
     )
     total = top = None
     for row, y in enumerate(down):
         for group in _batches([min(window[1], width - x) for x in across], inference.batch):
-            crops = _moved(
-                torch.stack(
-                    [image[:, y : y + window[0], across[i] : across[i] + window[1]] for i in group]
-                ),
-                device,
+            crops = torch.stack(
+                [image[:, y : y + window[0], across[i] : across[i] + window[1]] for i in group]
             )
+            if device.type == "cuda" and not crops.is_cuda:
+                crops = crops.pin_memory()  # the copy then overlaps with computation
+            crops = crops.to(device, non_blocking=True)
             h, w = crops.shape[-2:]
             region = [
                 [across[i] / width, y / height, (across[i] + w) / width, (y + h) / height]
@@ -154,15 +153,6 @@ def window_rows(
             yield total[:, :finished].clone(), top, stride
             total[:, :-finished] = total[:, finished:].clone()
             total[:, -finished:] = 0
-
-
-def _moved(crops: Tensor, device: torch.device) -> Tensor:
-    """On a GPU through pinned memory: the copy then overlaps with computation."""
-    return (
-        crops.pin_memory().to(device, non_blocking=True)
-        if device.type == "cuda" and not crops.is_cuda
-        else crops.to(device)
-    )
 
 
 def device_of(model: nn.Module, image: Tensor) -> torch.device:

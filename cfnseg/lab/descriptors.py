@@ -64,7 +64,8 @@ def stage_pair(
         size = lower.shape[-2:]
         return lower, F.interpolate(upper, size, mode="bilinear", align_corners=False)
 
-    return _collect(net, images, batch, device, both)
+    lower, upper = _collect(net, images, batch, device, both)
+    return lower, upper
 
 
 def _collect(

@@ -255,7 +255,7 @@ def compare_on_weights(
     for part in (chosen, held):
         images = _pixels(part, settings)
         pair = stage_pair(net.encoder, images, stage, BATCH)
-        inputs = dict.fromkeys(encoders, pair[0])
+        inputs: dict[str, object] = dict.fromkeys(encoders, pair[0])
         inputs |= {"cross-layer pooling": pair, "fused CFN feature": _fused(net, images)}
         splits.append((inputs, part.targets))
     return compare_encoders(encoders, *splits, seed=seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,13 +77,17 @@ def versions(case: Case, device: str, dtype: torch.dtype, compiled: bool) -> dic
     works, ours, inputs = make(case, device, dtype)
     if compiled:
         works["compiled eager"] = torch.compile(works["eager"])
-    found = {name: functools.partial(_run, work, inputs) for name, work in works.items()}
+    found: dict[str, Work] = {
+        name: functools.partial(_run, work, inputs) for name, work in works.items()
+    }
     for version in ("lean", *["triton"] * (device == "cuda")):
         found[version] = functools.partial(_run, ours, inputs, version)
     return found
 
 
-def _run(work: Callable[[], Tensor], inputs: list[Tensor], version: str = "lean") -> list:
+def _run(
+    work: Callable[[], Tensor], inputs: list[Tensor], version: str = "lean"
+) -> Sequence[Tensor | None]:
     with forced(version):
         result = work()
         if not inputs:
@@ -114,7 +118,10 @@ def _fusions(case: Case, device: str, dtype: torch.dtype) -> tuple[dict[str, Wor
         return F.relu((stack.unfold(3, 1, 1).unfold(4, 1, 1) * shared).sum((1, -1, -2)))
 
     arguments = branches, weight, bias, region, case.size
-    others = {"eager": functools.partial(lc_fuse_reference, *arguments), "unfold": unfolded}
+    others: dict[str, Work] = {
+        "eager": functools.partial(lc_fuse_reference, *arguments),
+        "unfold": unfolded,
+    }
     return others, functools.partial(lc_fuse, *arguments), inputs
 
 

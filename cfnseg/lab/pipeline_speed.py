@@ -30,7 +30,7 @@ Pairs = list[tuple[Path, Path]]
 
 
 def describe(what: str, ways: tuple[str, str], times: np.ndarray) -> str:
-    """Mean and median of each way in ms, and the median of the rounds' ratios; times (rounds, 2)."""
+    """Mean and median of each way in ms, and the median ratio of the rounds; times (rounds, 2)."""
     parts = (
         f"{way} {t.mean():.1f} ms (median {np.median(t):.1f})"
         for way, t in zip(ways, times.T * 1000)

@@ -57,12 +57,15 @@ class CrossLayerPooling(LocalEncoder):
         indicators_: channels of the indicators.
     """
 
-    def fit(self, X: Pair, y: object = None) -> CrossLayerPooling:
+    # X is a pair here, so the base class cannot stand for this one
+    def fit(self, X: Pair, y: object = None) -> CrossLayerPooling:  # type: ignore[override]
         """As `LocalEncoder.fit`, of a pair."""
         self.indicators_ = self._parts(X)[1].shape[2]
         return super().fit(X)
 
-    def _parts(self, X: Pair, channels: int | None = None) -> Pair:
+    def _parts(  # type: ignore[override]  # as for `fit`
+        self, X: Pair, channels: int | None = None
+    ) -> Pair:
         if not isinstance(X, tuple | list) or len(X) != 2:
             raise ValueError(
                 f"X: expected a pair (descriptors, indicators), got {type(X).__name__}"
@@ -78,6 +81,8 @@ class CrossLayerPooling(LocalEncoder):
     def _fit_model(self, sample: np.ndarray) -> int:
         return self.indicators_ * sample.shape[1]
 
-    def _encode(self, x: np.ndarray, indicators: np.ndarray) -> np.ndarray:
+    def _encode(  # type: ignore[override]  # takes the pair of `_parts`
+        self, x: np.ndarray, indicators: np.ndarray
+    ) -> np.ndarray:
         pooled = np.maximum(indicators, 0).swapaxes(1, 2) @ x
         return signed_root(pooled.reshape(len(x), -1))

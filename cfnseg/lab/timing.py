@@ -72,8 +72,8 @@ def peak_memory(work: Callable[[], object], cuda: bool = False) -> int | None:
     """Bytes that the second run of ``work`` adds at its peak to the memory in use.
 
     The first run compiles kernels and fills caches. None on a CPU whose C library is not glibc,
-    which cannot return every freed block. `cfnseg.training.hardware.keep_freed_memory` must not have
-    run before: it keeps those blocks.
+    which cannot return every freed block. `cfnseg.training.hardware.keep_freed_memory` keeps those
+    blocks and must not have run before.
     """
     if cuda:
         work()

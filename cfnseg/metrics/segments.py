@@ -95,8 +95,8 @@ def count_details(
         int64 (3, C) of `boundary_counts`, (widths, 3, C) of `trimap_counts` and (sizes, 3, C) of
         `size_counts`.
     """
-    counters = boundary_counts, trimap_counts, size_counts
-    return tuple(count(truth, prediction, classes) for count in counters)
+    maps = truth, prediction, classes
+    return boundary_counts(*maps), trimap_counts(*maps), size_counts(*maps)
 
 
 @dataclass(frozen=True)

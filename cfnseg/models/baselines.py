@@ -111,7 +111,7 @@ class DSN(Network):
         return Output(cropped(pixel, stride, size), image.flatten(1), side)
 
 
-BASELINES: dict[str, Callable[..., nn.Module]] = {
+BASELINES: dict[str, Callable[..., Network]] = {
     "plain": plain,
     "fcn": FCN,
     "dag_cnn": dag_cnn,

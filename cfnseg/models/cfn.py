@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -84,7 +87,7 @@ class CFN(Network):
         self.encoder = Encoder(encoder, strides, encoder_weights)
         self.branches = nn.ModuleList(SideBranch(c, width) for c in self.encoder.channels)
         shape = len(strides), width, num_classes, order
-        settings = {"fusion": fusion, "start": start, "dropout": dropout}
+        settings: dict[str, Any] = {"fusion": fusion, "start": start, "dropout": dropout}
         self.pixel = Head(*shape, grid=grid, norm=fusion_norm, **settings)
         self.image = Head(*shape, **settings)
         self.side_losses = side_losses
@@ -118,7 +121,7 @@ class CFN(Network):
 
 
 def padded_region(
-    region: Tensor | None, size: tuple[int, int], images: Tensor, padding: int = 32
+    region: Tensor | None, size: Sequence[int], images: Tensor, padding: int = 32
 ) -> Tensor:
     """The place (N, 4) of the padded image, whose sides are rounded up to ``padding``.
 

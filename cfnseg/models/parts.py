@@ -37,7 +37,7 @@ class SideBranch(nn.Sequential):
             nn.init.zeros_(conv.bias)
 
 
-def send(branch: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
+def send(branch: Tensor, stride: int, size: Sequence[int]) -> Tensor:
     """Send to the image head: global average pooling over the cells that cover the image.
 
     The pixel head needs no such function: its fusion upsamples the branches itself.
@@ -53,7 +53,7 @@ def send(branch: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
     return cropped(branch, stride, size).mean((2, 3), keepdim=True)
 
 
-def cropped(cells: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
+def cropped(cells: Tensor, stride: int, size: Sequence[int]) -> Tensor:
     """The (N, C, ceil(H / s), ceil(W / s)) cells that cover an image of ``size`` (H, W)."""
     height, width = ((n + stride - 1) // stride for n in size)
     if torch.compiler.is_exporting():

@@ -113,7 +113,8 @@ def try_own_model(model: nn.Module, classes: int, crop: tuple[int, int]) -> None
     """Run two crops through a user's model as training will; it stays as it is.
 
     Raises:
-        UserError: it fails, or its output is no `cfnseg.models.segmenter.Output` for ``classes`` classes.
+        UserError: it fails, or its output is no `cfnseg.models.segmenter.Output` for that many
+            classes.
     """
     place = next(model.parameters()).device
     images = torch.zeros(2, 3, *crop, dtype=torch.uint8, device=place)
@@ -124,14 +125,14 @@ def try_own_model(model: nn.Module, classes: int, crop: tuple[int, int]) -> None
         stride_of(output.pixel, crop)
     except Exception as error:  # a user's code can fail in any way
         raise UserError(
-            f"the model fails on a training batch ({type(error).__name__}: {first_line(error)}); expected "
-            "cfnseg.models.segmenter.Output of forward(images, region)",
+            f"the model fails on a training batch ({type(error).__name__}: {first_line(error)}); "
+            "expected cfnseg.models.segmenter.Output of forward(images, region)",
             code=2,
         ) from None
     if not fits:
         raise UserError(
-            f"the model's logits are {tuple(output.pixel.shape)} and {tuple(output.image.shape)}; expected "
-            f"(2, {classes}, h, w) and (2, {classes}) for {classes} classes",
+            f"the model's logits are {tuple(output.pixel.shape)} and {tuple(output.image.shape)}; "
+            f"expected (2, {classes}, h, w) and (2, {classes}) for {classes} classes",
             code=2,
         )
 

@@ -81,7 +81,8 @@ def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weig
     """Rebuild a trained model from its weights file alone.
 
     Args:
-        path: a weights file of cfnseg; None = the one that ships (`cfnseg.shipped.shipped_weights`).
+        path: a weights file of cfnseg; None = the file that ships, see
+            `cfnseg.shipped.shipped_weights`.
         model: the network that gets the weights, in place; needed where it was a user's own.
 
     Raises:
@@ -120,9 +121,8 @@ def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weig
                 "its model is no code of cfnseg; give the model: cfnseg.load(path, model)"
             )
         if model is None:
-            with torch.device(
-                "meta"
-            ):  # no memory for a model that the tensors turn out not to be of
+            # no memory for a model that the tensors turn out not to be of
+            with torch.device("meta"):
                 shape = build_model(header.settings, len(header.labels), pretrained=False)
             _demand_same(shape.state_dict(), tensors, DESCRIBED)
             model = build_model(header.settings, len(header.labels), pretrained=False)
@@ -135,7 +135,8 @@ def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weig
         if header.normalisation.keys() != expected.keys():
             found = ", ".join(header.normalisation)[:80] or "nothing"
             raise UserError(
-                f"normalisation in the cfnseg header has {found}; expected {', '.join(expected) or 'nothing'}"
+                f"normalisation in the cfnseg header has {found}; "
+                f"expected {', '.join(expected) or 'nothing'}"
             )
     except UserError as error:
         raise UserError(f"{path}: {error}", error.code) from None
@@ -143,13 +144,10 @@ def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weig
         raise UserError(
             f"{path}: the tensors do not fit {DESCRIBED} ({first_line(error)})"
         ) from None
-    for name in {
-        "mean",
-        "std",
-    } & header.normalisation.keys():  # as trained, whatever the timm installed here says
-        getattr(model.encoder, name).copy_(
-            torch.tensor(header.normalisation[name]).view(1, 3, 1, 1)
-        )
+    # as trained, whatever the timm installed here says
+    for name in {"mean", "std"} & header.normalisation.keys():
+        values = torch.tensor(header.normalisation[name])
+        getattr(model.encoder, name).copy_(values.view(1, 3, 1, 1))
     return Weights(model.eval(), header.settings, header.labels, header.score)
 
 
@@ -283,15 +281,10 @@ def check_labels(
     """UserError unless the classes of the weights are those of the data set, in their order."""
     ours, theirs = weights.labels.names, labels.names
     if ours != theirs:
-        where = next(
-            (
-                f"class {i} is {a!r} here and {b!r} there"
-                for i, (a, b) in enumerate(zip(ours, theirs))
-                if a != b
-            ),
-            "",
-        )
+        pairs = enumerate(zip(ours, theirs))
+        others = (f": class {i} is {a!r} here and {b!r} there" for i, (a, b) in pairs if a != b)
+        where = next(others, "")
         raise UserError(
-            f"{path} has {len(ours)} classes, {data} has {len(theirs)}{': ' + where if where else ''}; "
+            f"{path} has {len(ours)} classes, {data} has {len(theirs)}{where}; "
             "evaluate it on the data set it was trained for"
         )

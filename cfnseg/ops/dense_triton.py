@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import triton
 from torch import Tensor
@@ -78,7 +80,7 @@ def each(logits: Tensor, target: Tensor, *loss) -> Tensor:
 def each_backward(grad: Tensor, logits: Tensor, *loss) -> Tensor:
     """As `cfnseg.ops.dense_lean.each_backward`."""
     each, factor = torch.empty_like(grad), grad.contiguous()
-    return _walk(logits, _loss_of(logits, *loss), each, factor, True)[1]
+    return cast(Tensor, _walk(logits, _loss_of(logits, *loss), each, factor, True)[1])
 
 
 def _loss_of(

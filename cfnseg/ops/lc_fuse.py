@@ -6,6 +6,7 @@ Backward computes the upsampled branches and the weights read from the grid agai
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,11 +61,11 @@ def lc_fuse(
     kind, device, channels = branches[0].dtype, weight.device, weight.shape[1]
     images = branches[0].shape[0]  # not len(), which an exporter would freeze
     if any(b.ndim != 4 or b.shape[:2] != (images, channels) for b in branches):
-        found = [tuple(b.shape) for b in branches]
-        raise ValueError(f"branches: expected maps (N, {channels}, h, w), got {found}")
+        shapes = [tuple(b.shape) for b in branches]
+        raise ValueError(f"branches: expected maps (N, {channels}, h, w), got {shapes}")
     if any(b.dtype != kind or b.device != device or not kind.is_floating_point for b in branches):
-        found = [f"{b.dtype} {b.device}" for b in branches]
-        raise ValueError(f"branches: expected floats of one dtype on {device}, got {found}")
+        kinds = [f"{b.dtype} {b.device}" for b in branches]
+        raise ValueError(f"branches: expected floats of one dtype on {device}, got {kinds}")
     if bias.shape != weight.shape[1:] or bias.device != device:
         found = f"{tuple(bias.shape)} on {bias.device}"
         raise ValueError(f"bias: expected {tuple(weight.shape[1:])} on {device}, got {found}")
@@ -72,7 +73,7 @@ def lc_fuse(
         raise ValueError(f"region: expected ({images}, 4) or (1, 4), got {tuple(region.shape)}")
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size: expected (h, w) of at least 1, got {tuple(size)}")
-    size = tuple(size)
+    size = size[0], size[1]  # a list, or a torch.Size
     if traced():
         return lc_fuse_reference(branches, weight, bias, region, size, relu)
     region = whole(device, weight.dtype) if region is None else region.to(device)
@@ -80,7 +81,7 @@ def lc_fuse(
     return _fuse(branches, weight, bias, region, size, relu)
 
 
-def _run(function: str, branches: Sequence[Tensor], weight: Tensor, *args):
+def _run(function: str, branches: Sequence[Tensor], weight: Tensor, *args: Any) -> Any:
     """``function`` of the version that fits; either takes the other's result.
 
     The kernels lack float64, so a weight in it decides.
@@ -96,12 +97,26 @@ INPUTS = "Tensor[] branches, Tensor weight, Tensor bias, Tensor region"
 @torch.library.custom_op(
     "cfnseg::lc_fuse", mutates_args=(), schema=f"({INPUTS}, SymInt[] size, bool relu) -> Tensor"
 )
-def _fuse(branches, weight, bias, region, size, relu):
+def _fuse(
+    branches: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    region: Tensor,
+    size: Sequence[int],
+    relu: bool,
+) -> Tensor:
     return _run("forward", branches, weight, branches, weight, bias, region, tuple(size), relu)
 
 
 @_fuse.register_fake
-def _(branches, weight, bias, region, size, relu):
+def _(
+    branches: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    region: Tensor,
+    size: Sequence[int],
+    relu: bool,
+) -> Tensor:
     return _empty(branches[0], (branches[0].shape[0], weight.shape[1], *size))
 
 
@@ -110,7 +125,9 @@ def _(branches, weight, bias, region, size, relu):
     mutates_args=(),
     schema=f"(Tensor grad, Tensor result, {INPUTS}, bool relu) -> Tensor[]",
 )
-def _fuse_backward(grad, result, branches, weight, *rest):
+def _fuse_backward(
+    grad: Tensor, result: Tensor, branches: Sequence[Tensor], weight: Tensor, *rest: Any
+) -> list[Tensor]:
     weight_grad, bias_grad, *grads = _run(
         "backward", branches, weight, grad, result, branches, weight, *rest
     )
@@ -120,7 +137,14 @@ def _fuse_backward(grad, result, branches, weight, *rest):
 
 
 @_fuse_backward.register_fake
-def _(grad, result, branches, weight, bias, *_):
+def _(
+    grad: Tensor,
+    result: Tensor,
+    branches: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    *_: Any,
+) -> list[Tensor]:
     grids = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (weight, bias))
     return [*grids, *(_empty(b, b.shape) for b in branches)]
 
@@ -131,18 +155,18 @@ def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
     )
 
 
-def _keep(ctx, inputs, output):
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     branches, weight, bias, region, _, ctx.relu = inputs
     ctx.save_for_backward(output, weight, bias, region, *branches)
 
 
 @once_differentiable
-def _gradients(ctx, grad):
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
     result, weight, bias, region, *branches = ctx.saved_tensors
     return tuple(_fuse_backward(grad, result, branches, weight, bias, region, ctx.relu))
 
 
-def _derive(ctx, grad):
+def _derive(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     weight_grad, bias_grad, *grads = _gradients(ctx, grad)
     return grads, weight_grad, bias_grad, None, None, None
 

@@ -90,7 +90,7 @@ def checkpoint_of(run: Run) -> dict[str, Any]:
 
 
 def restore(run: Run, saved: dict[str, Any]) -> int:
-    """Put a run in the state that `checkpoint_of` saved; returns by how many steps it is longer now.
+    """Put a run in the state that `checkpoint_of` saved; returns how many steps longer it is now.
 
     A setting that the checkpoint's edition did not have was at its default.
 
@@ -137,8 +137,8 @@ def restore(run: Run, saved: dict[str, Any]) -> int:
         ) from None
     if run.total < run.state["step"]:
         raise UserError(
-            f"--resume: the run in {run.folder} has done {run.state['step']} steps; {run.total} are "
-            "fewer. Give --train.epochs or --train.max-steps at least as many",
+            f"--resume: the run in {run.folder} has done {run.state['step']} steps; "
+            f"{run.total} are fewer. Give --train.epochs or --train.max-steps at least as many",
             code=2,
         )
     return run.total - length

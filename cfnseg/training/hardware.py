@@ -66,8 +66,8 @@ def build_fabric(settings: Train) -> Fabric:
         keep_freed_memory()
     elif local > torch.cuda.device_count():
         raise UserError(
-            f"{local} processes on this host need a GPU each, and there are {torch.cuda.device_count()}; "
-            "lower --nproc-per-node",
+            f"{local} processes on this host need a GPU each, and there are "
+            f"{torch.cuda.device_count()}; lower --nproc-per-node",
             code=2,
         )
     else:

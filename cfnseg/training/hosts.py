@@ -57,14 +57,8 @@ def from_main(fabric: Fabric, work: Callable[[], T]) -> T:
     Raises:
         UserError: rank 0 raised it.
     """
-    box: list[object] = []
-
-    def on_main() -> None:
-        if fabric.global_rank == 0:
-            box.append(work())
-
-    together(fabric, on_main)
-    return fabric.broadcast(box[0] if box else None, src=0)
+    result = together(fabric, lambda: work() if fabric.global_rank == 0 else None)
+    return fabric.broadcast(result, src=0)
 
 
 def file_from_main(fabric: Fabric, path: Path, read: Callable[[Path], T]) -> T:

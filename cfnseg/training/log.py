@@ -5,19 +5,80 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
+from lightning.fabric import Fabric
 from rich.console import Console
+from torch import Tensor
 
 from cfnseg.errors import UserError, first_line
 from cfnseg.progress import Progress
 from cfnseg.storage import write_atomic
-from cfnseg.training.record import Read
+from cfnseg.streams import own_command
+
+
+class Read(NamedTuple):
+    """One step as the host sees it.
+
+    Attributes:
+        step: 1-based.
+        loss: of the total batch.
+        norm: of the gradient before clipping.
+        stop: a process was asked to stop.
+        names: the images that this process had.
+    """
+
+    step: int
+    loss: float
+    norm: float
+    stop: bool
+    names: list[str]
+
+
+class StepRecord:
+    """The last steps' values on the device. `read` is the only host synchronisation of a step.
+
+    Args:
+        fabric: the processes; values are averaged over them when they are read.
+    """
+
+    def __init__(self, fabric: Fabric) -> None:
+        self.fabric, self.reads = fabric, 0
+        self.steps: list[tuple[int, list[str], Tensor]] = []
+
+    def add(self, step: int, loss: Tensor, norm: Tensor, stop: bool, names: list[str]) -> None:
+        """Keep a step; nothing waits for the device.
+
+        Args:
+            step: 1-based.
+            loss, norm: 0-d tensors on the device.
+            stop: this process was asked to stop.
+            names: the images of this process.
+        """
+        asked = torch.full((), float(stop), device=loss.device)
+        row = torch.stack([loss.detach().float(), norm.detach().float(), asked])
+        self.steps.append((step, names, row))
+
+    def read(self) -> list[Read]:
+        """The steps since the last `read`; waits until the device has finished them."""
+        if not self.steps:
+            return []
+        self.reads += 1
+        rows = torch.stack([row for _, _, row in self.steps])
+        if self.fabric.world_size > 1:  # processes must agree on the step after which they stop
+            rows = self.fabric.all_reduce(rows, reduce_op="mean")
+        found = [
+            Read(step, loss, norm, stop > 0, names)
+            for (step, names, _), (loss, norm, stop) in zip(self.steps, rows.tolist())
+        ]
+        self.steps = []
+        return found
 
 
 class RunLog:
@@ -168,7 +229,6 @@ def environment() -> dict[str, Any]:
     import subprocess
 
     import timm
-    import torch
 
     from cfnseg import __version__
 
@@ -190,5 +250,5 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device,
-        "command": " ".join(sys.argv),
+        "command": shlex.join(own_command()),
     }

@@ -61,14 +61,14 @@ def build_optimizer(model: nn.Module, settings: Optim) -> Optimizer:
             parameters, lr=settings.lr, momentum=settings.momentum, fused=fused
         )
         if settings.momentum:
-            # a fused first step that the gradient scaler skips would leave torch's new buffers unset
+            # the gradient scaler may skip a fused first step: torch's new buffers would stay unset
             for p in model.parameters():
                 optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
     else:
         optimizer = AdamW(parameters, lr=settings.lr, betas=(settings.momentum, 0.999), fused=fused)
 
     def keep_update(_: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        # torch would take the kind of update from the file, and step counts where that one wants them
+        # torch would take the kind of update, and the step counts' device, from the file
         return state | {
             "param_groups": [group | {"fused": fused} for group in state["param_groups"]]
         }

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -31,15 +31,13 @@ from cfnseg.errors import UserError, first_line
 from cfnseg.models.segmenter import as_segmenter
 from cfnseg.models.weights import OWN
 from cfnseg.storage import write_atomic
-from cfnseg.training.accumulate import find_parts, split
 from cfnseg.training.checkpoint import checkpoint_of, previous, restore, save_checkpoint
 from cfnseg.training.hardware import build_fabric, synchronise_batch_norm
 from cfnseg.training.hosts import from_main, gather, together
-from cfnseg.training.log import RunLog, environment
+from cfnseg.training.log import Read, RunLog, StepRecord, environment
 from cfnseg.training.loss import side_weight
 from cfnseg.training.optim import build_ema, build_optimizer, clip_gradients, set_learning_rate
-from cfnseg.training.record import Read, StepRecord
-from cfnseg.training.start import build_network, introduction, open_data, try_network
+from cfnseg.training.start import build_network, find_parts, introduction, open_data, try_network
 from cfnseg.training.stopping import Stopped, Stopping
 from cfnseg.training.tasks import class_weights, classification, forward, segmentation, with_loss
 from cfnseg.training.validation import validate
@@ -118,7 +116,7 @@ class Run:
             self.folder / "log.jsonl", self.total, step, validated, active=self.rank == 0
         )
         self.class_weights = class_weights(config, self.data, fabric, self.folder, self.log.say)
-        self.record = StepRecord(fabric, train.log_every)
+        self.record = StepRecord(fabric)
         self.known: Read | None = None
 
     @property
@@ -167,7 +165,7 @@ class Run:
         path = self.folder / "last.ckpt"
         from_main(self.fabric, lambda: save_checkpoint(path, checkpoint_of(self)))
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Generator[Batch]:
         """The batches of this process from the next step on."""
         images, train = len(self.data.names), self.config.train
         order = StepBatches(
@@ -275,3 +273,13 @@ class Run:
             "--optim.lr, clip the gradient with --optim.clip 1, or use --train.precision 32-true",
             everywhere=True,
         )
+
+
+def split(batch: dict[str, Any], parts: int) -> list[Batch]:
+    """The batch in ``parts`` parts of nearly the same number of images; fewer if it has fewer
+    images."""
+    images = len(batch["image"])
+    ends = [images * i // min(parts, images) for i in range(min(parts, images) + 1)]
+    return [
+        Batch({k: v[start:stop] for k, v in batch.items()}) for start, stop in zip(ends, ends[1:])
+    ]

@@ -50,14 +50,3 @@ class Stopping:
         """Raise `Stopped` if a stop was asked for."""
         if self.asked:
             raise Stopped(self.asked)
-
-    def check_together(self, device: object, world: int) -> None:
-        """Raise `Stopped` in every one of ``world`` processes if one was asked to stop."""
-        if world > 1:
-            import torch  # the command line handles signals before it takes seconds to import torch
-            import torch.distributed as dist
-
-            shared = torch.tensor(self.asked, device=device)
-            dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-            self.asked = int(shared)
-        self.check()

@@ -6,27 +6,30 @@ WEIGHTS predicts scenes of the validation split; RUN is the run folder of a trai
 import sys
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw
 
 import cfnseg
-from cfnseg.drawing import sheet
 
 HERE = Path(__file__).parent
-SCENES = (3, 8, 21, 62)
+SCENES = (3, 8, 21)
+WIDE, HIGH, GAP = 272, 204, 8  # of a panel, in pixels
 ROWS = 3  # of a run's picture that the animation shows
 
 
 def main(weights: str, run: str) -> None:
     data = cfnseg.open_dataset("shapes", "", "val")
     predict = cfnseg.Predictor(weights)
-    rows = [
-        (data.image(i), data.labels.encode(data.ids(i)), predict(data.image(i)).mask)
-        for i in SCENES
-    ]
-    halves = [sheet(rows[:2], data.labels, 170), sheet(rows[2:], data.labels, 170)]
-    gap = np.full((halves[0].shape[0], 24, 3), 255, np.uint8)
-    whole = Image.fromarray(np.hstack([halves[0], gap, halves[1]]))
+    whole = Image.new("RGB", (3 * WIDE + 2 * GAP, 20 + len(SCENES) * (HIGH + GAP)), "white")
+    draw = ImageDraw.Draw(whole)
+    for column, title in enumerate(("image", "truth", "prediction")):
+        draw.text((column * (WIDE + GAP), 2), title, fill="#5c6472", font_size=14)
+    for row, index in enumerate(SCENES):
+        image = data.image(index)
+        masks = data.labels.encode(data.ids(index)), predict(image).mask
+        panels = image, *map(data.labels.colorize, masks)
+        for column, panel in enumerate(panels):
+            place = column * (WIDE + GAP), 22 + row * (HIGH + GAP)
+            whole.paste(Image.fromarray(panel).resize((WIDE, HIGH)), place)
     whole.quantize(128, dither=Image.Dither.NONE).save(HERE / "shapes.png", optimize=True)
 
     frames = []

@@ -10,8 +10,9 @@ from cfnseg.config import Config
 from cfnseg.errors import UserError
 from cfnseg.training import run as engine
 from cfnseg.training import start
-from cfnseg.training.accumulate import fewest_parts, split
 from cfnseg.training.checkpoint import load_checkpoint
+from cfnseg.training.run import split
+from cfnseg.training.start import fewest_parts
 from tests.conftest import changed
 
 

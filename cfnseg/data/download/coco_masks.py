@@ -200,8 +200,8 @@ def convert(root: Path, split: str, name: str) -> None:
         )
         count = sum(map(len, left_out.values()))
         note(
-            f"{' and '.join(map(str, files))}: {count:,} {'objects are' if count > 1 else 'object is'} "
-            f"left out: {reasons}"
+            f"{' and '.join(map(str, files))}: {count:,} "
+            f"{'objects are' if count > 1 else 'object is'} left out: {reasons}"
         )
 
 

@@ -108,7 +108,7 @@ def render(seed: int, size: tuple[int, int] = (192, 256)) -> tuple[np.ndarray, n
 
     count = int(rng.integers(5, 12))
     sizes = 8 * 6.0 ** rng.random(count)  # log-uniform: 8 to 48
-    # far to near: mostly large behind small, but not always, so that all shapes are occluded at times
+    # far to near: mostly large behind small, but not always, so that any shape may be occluded
     sizes = sizes[np.argsort(-sizes * rng.uniform(0.4, 1.6, count))]
     centres: list[np.ndarray] = []
     for length in sizes:
@@ -183,7 +183,7 @@ def _free_place(
 def _polygons(
     rng: np.random.Generator, name: str, centre: np.ndarray, radius: float
 ) -> list[np.ndarray]:
-    """The outlines (K, 2) of x, y of a shape, randomly stretched and turned; a ring's hole is last."""
+    """Outlines (K, 2) of x, y of a shape, randomly stretched and turned; a ring's hole is last."""
 
     def around(corners: int, radii: float | np.ndarray = 1.0) -> np.ndarray:
         angle = (

@@ -106,7 +106,10 @@ def _list_file(home: Path, split: str) -> Path:
 
 
 def images(root: Path, split: str) -> list[Path]:
-    """Image paths of train, val, trainval or test (VOC2012test.tar). UserError if files are missing."""
+    """Image paths of train, val, trainval or test (VOC2012test.tar).
+
+    Raises UserError if files are missing.
+    """
     home = _home(root)
     source = _list_file(home, split)
     return [

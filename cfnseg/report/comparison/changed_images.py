@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ SIDES = (560, 400, 280, 160)  # longest sides to try, in pixels
 # Share of an image's pixels by which a prediction made again may differ: devices round differently
 CLOSE = 0.01
 
+Data = TypeVar("Data", Dataset, ImageSet)
 Predict = Callable[[Dataset, int], np.ndarray]
 # RGB (H, W, 3) uint8, truth (H, W) uint8 train ids, and the predictions that were found, by A or B
 Shown = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
@@ -133,8 +134,8 @@ def find_images(a: Side, b: Side, names: list[str]) -> tuple[dict[str, np.ndarra
 
 
 def _first_that_opens(
-    a: Side, b: Side, names: list[str], opener: Callable[[str, str, str], Any]
-) -> Dataset | ImageSet:
+    a: Side, b: Side, names: list[str], opener: Callable[[str, str, str], Data]
+) -> Data:
     """The data set with ``names`` by either side's report or its run's settings."""
     reasons = []
     for name, root, split in dict.fromkeys(place for side in (a, b) for place in _places(side)):
