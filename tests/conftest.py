@@ -6,9 +6,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # the models here are tiny; the tools that tests start inherit it
+# the models here are tiny; the tools that tests start inherit it
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -20,7 +19,28 @@ from cfnseg.data.formats import shapes
 from tests import processes
 
 REPO = Path(__file__).parents[1]
+# two workers end together only if no long test starts late; the order is the order of starting
+LONGEST = (
+    "tests/ops/test_compile.py::test_compile_every_flag",
+    "tests/inference/test_infer_sizes.py::test_the_memory",
+    "tests/training/test_hosts.py",
+    "tests/training/test_resume.py",
+    "tests/training/test_processes.py",
+    "tests/training/test_loss.py::test_two_processes",
+    "tests/ops/test_kernels.py::test_in_the_interpreter",
+    "tests/ops/test_proof.py",
+    "tests/lab/test_ablation.py::test_ctrl_c",
+    "tests/test_wheel.py",
+    "tests/models/test_traced.py",
+    "tests/doctor/test_tool.py",
+    "tests/data/download/test_official.py::test_the_tool",
+)
 ENCODER = "test_efficientnet"  # timm's own test backbone: five stages, 0.4 M parameters
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest tests first."""
+    items.sort(key=lambda item: [not item.nodeid.startswith(prefix) for prefix in LONGEST])
 
 
 @pytest.fixture(autouse=True, scope="session")
