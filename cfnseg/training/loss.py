@@ -78,7 +78,7 @@ def pixel_loss(
         settings: ohem, label_smoothing.
         weight: (C,) class weights or None.
         world: processes that share the batch. Each divides by the pixels of all of them, times
-            ``world``, so that averaging the gradients over processes gives that of the whole batch,
+            ``world``, so averaging the gradients over processes gives the whole batch's gradient,
             however the ignored pixels are spread.
         totals: of the total batch where ``mask`` is a part of this process's share; the parts'
             losses then add up.

@@ -118,7 +118,7 @@ def schedule(step: int, total: int, settings: Optim) -> float:
 
 
 def set_learning_rate(optimizer: Optimizer, step: int, total: int, settings: Optim) -> float:
-    """Set every group's learning rate for ``step``; returns that of the head."""
+    """Set every group's learning rate for ``step``; returns the head's."""
     rate = settings.lr * schedule(step, total, settings)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
