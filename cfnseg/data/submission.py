@@ -17,14 +17,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from cfnseg.data.dataset import USUAL_ROOT
 from cfnseg.data.files import few_bits, image_size, read_mask
 from cfnseg.data.formats import cityscapes, voc
 from cfnseg.data.predictions import find_masks, read_predicted_ids
 from cfnseg.errors import UserError, unknown
+from cfnseg.progress import progress
 from cfnseg.storage import write_atomic
 
 SERVERS = {
@@ -97,7 +96,7 @@ def _demand_sound(server: str, files: list[Path], images: list[Path]) -> None:
     """Raise UserError for masks that are unreadable, of another size, or have illegal ids."""
     faults, used, legal = [], set(), LEGAL[server]
     labels, alone = FORMATS[server].LABELS, few_bits(files, "predictions")
-    for file, image in track(list(zip(files, images)), "check", console=Console(stderr=True)):
+    for file, image in progress(zip(files, images), len(files), "check", "masks"):
         try:
             width, height = image_size(image)
             mask = read_predicted_ids(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 
 from cfnseg.config import Config
 from cfnseg.data.loader import parallel
@@ -20,6 +19,7 @@ from cfnseg.doctor.page import doctor_page
 from cfnseg.doctor.reading import examine
 from cfnseg.doctor.scan import scan
 from cfnseg.errors import UserError
+from cfnseg.progress import progress
 from cfnseg.report.text import write_json, write_text
 
 
@@ -57,18 +57,7 @@ def examine_data(
     console = Console(highlight=False)
     case = scan(config)
     reading = parallel(examine, case.pairs, min(workers, len(case.pairs)))
-    case.take(
-        list(
-            track(
-                reading,
-                "reading",
-                len(case.pairs),
-                console=console,
-                transient=True,
-                disable=not console.is_terminal,
-            )
-        )
-    )
+    case.take(list(progress(reading, len(case.pairs), "read", "pairs")))
     _diagnose(case, config)
     _complete(case, command if fix else f"{command} --fix {shlex.quote(f'{case.root}_fixed')}")
     report = _report(case)

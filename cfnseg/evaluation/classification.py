@@ -14,8 +14,9 @@ from cfnseg.config import Data
 from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.loader import labelled_images
 from cfnseg.data.transforms import ImageTransform
-from cfnseg.evaluation.segmentation import combine, evaluating
+from cfnseg.evaluation.segmentation import combine
 from cfnseg.metrics.ranking import top_errors
+from cfnseg.models.segmenter import in_mode
 from cfnseg.progress import progress
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def evaluate_images(
     loss = np.zeros(1)
     transform = ImageTransform(settings, train=False)
     count = -(-len(range(rank, len(data.names), world)) // BATCH)
-    with evaluating(model):
+    with in_mode(model):
         for indices, images in progress(
             labelled_images(data, transform, BATCH, workers, rank, world), count, title, "batches"
         ):

@@ -3,9 +3,8 @@ the split."""
 
 from __future__ import annotations
 
-import contextlib
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from cfnseg.metrics.confusion import (
 )
 from cfnseg.metrics.ranking import mean_average_precision
 from cfnseg.metrics.segments import Details, count_details
+from cfnseg.models.segmenter import in_mode
 from cfnseg.progress import progress
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def evaluate(
     loss = np.zeros(2)  # sum, pixels
     more, calibration = Details.zeros(len(names), classes), np.zeros((BINS, 3))
     share = len(range(rank, len(names), world))
-    with evaluating(model):
+    with in_mode(model):
         for index, image, truth in progress(
             whole_images(dataset, workers, rank, world, limit), share, title
         ):
@@ -186,17 +186,6 @@ def evaluate(
     )
 
 
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards the model is in the mode it was in."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
 def combine(
     parts: Iterable[np.ndarray], stopping: Stopping | None, device: str | torch.device, world: int
 ) -> None:
@@ -220,6 +209,6 @@ def predicted(
     """Image (H, W, 3) uint8, truth and prediction (H, W) uint8 train ids of one image of a data
     set."""
     image, truth = read_sample(dataset, index)
-    with evaluating(model):
+    with in_mode(model):
         mask = segment(model, torch.from_numpy(image).permute(2, 0, 1), inference).mask
     return image, truth, mask.cpu().numpy()

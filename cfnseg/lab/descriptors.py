@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cfnseg.models.segmenter import in_mode
+
 
 def stage_descriptors(
     net: nn.Module,
@@ -87,22 +89,15 @@ def _collect(
         tensors = (*net.parameters(), *net.buffers())
         device = next((t.device for t in tensors), torch.device("cpu"))
     net.to(device)
-    # each module has its mode: parts of a net may be frozen in evaluation mode
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
     parts = []
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(images), batch):
-                pixels = torch.tensor(images[start : start + batch]).permute(0, 3, 1, 2)
-                maps = list(net(pixels.contiguous().to(device)))
-                for i, stride in enumerate(getattr(net, "strides", ())):
-                    height, width = (-(-n // stride) for n in images.shape[1:3])
-                    maps[i] = maps[i][..., :height, :width]
-                parts.append([m.flatten(2).transpose(1, 2).float().cpu() for m in pick(maps)])
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with in_mode(net), torch.inference_mode():
+        for start in range(0, len(images), batch):
+            pixels = torch.tensor(images[start : start + batch]).permute(0, 3, 1, 2)
+            maps = list(net(pixels.contiguous().to(device)))
+            for i, stride in enumerate(getattr(net, "strides", ())):
+                height, width = (-(-n // stride) for n in images.shape[1:3])
+                maps[i] = maps[i][..., :height, :width]
+            parts.append([m.flatten(2).transpose(1, 2).float().cpu() for m in pick(maps)])
     return tuple(torch.cat(part).numpy() for part in zip(*parts))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, cast
 
@@ -114,3 +115,18 @@ def as_segmenter(module: nn.Module) -> Segmenter:
     # hasattr, not isinstance: a protocol's isinstance misses what a compiled module passes on
     whole = all(hasattr(module, name) for name in ATTRIBUTES)
     return cast(Segmenter, module if whole else _Adapter(module))
+
+
+@contextlib.contextmanager
+def in_mode(model: nn.Module, training: bool = False) -> Iterator[None]:
+    """Training or evaluation mode; afterwards each part is in the mode it was in.
+
+    A user's model may keep parts, such as frozen batch norms, in evaluation mode.
+    """
+    modes = {part: part.training for part in model.modules()}
+    model.train(training)
+    try:
+        yield
+    finally:
+        for part, before in modes.items():
+            part.training = before

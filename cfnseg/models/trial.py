@@ -14,6 +14,7 @@ from cfnseg.config import Model
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.backbone import ANOTHER
 from cfnseg.models.encoder import Encoder
+from cfnseg.models.segmenter import in_mode
 from cfnseg.ops import stride_of
 
 SIDE = 128  # pixels: even a stage at stride 64 then has more than one cell
@@ -85,15 +86,12 @@ def rehearsal(model: nn.Module, training: bool = True) -> Iterator[Callable[...,
     """
     device = next(model.parameters()).device
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    modes = {part: part.training for part in model.modules()}
-    model.train(training)
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    draws = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with in_mode(model, training), draws:
+        try:
             yield lambda *args: functional_call(model, buffers, args)
-    finally:
-        model.zero_grad()
-        for part, before in modes.items():
-            part.training = before
+        finally:
+            model.zero_grad()
 
 
 def _failure(

@@ -7,7 +7,7 @@ from torch import nn
 from cfnseg.config import Model
 from cfnseg.inference.predictor import segment
 from cfnseg.models.build import MODELS, build_model
-from cfnseg.models.segmenter import Output, as_segmenter
+from cfnseg.models.segmenter import Output, as_segmenter, in_mode
 from tests.conftest import ENCODER
 
 
@@ -59,3 +59,12 @@ def test_a_compiled_model_stays_itself():
     )
     assert as_segmenter(model) is model
     assert model.test_scale == 1.25
+
+
+def test_each_part_keeps_its_mode():
+    """A frozen batch norm stays in evaluation mode through a validation."""
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5)).train()
+    model[0].eval()
+    with in_mode(model):
+        assert not any(part.training for part in model.modules())
+    assert [part.training for part in model.modules()] == [True, False, True]

@@ -26,14 +26,13 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
-from rich.console import Console
-from rich.progress import track
 
 from cfnseg.data.files import existing, note
 from cfnseg.data.formats import voc
 from cfnseg.data.labels import IGNORE, Label, LabelMap
 from cfnseg.data.loader import parallel
 from cfnseg.errors import UserError, first_line
+from cfnseg.progress import progress
 from cfnseg.storage import write_atomic
 
 # COCO's names of VOC's classes 1 to 20
@@ -190,7 +189,7 @@ def convert(root: Path, split: str, name: str) -> None:
     draw_file = functools.partial(_draw_file, source, labels, ids, ground)
     drawn = parallel(draw_file, jobs, os.cpu_count() or 1)
     left_out: dict[str, list[int]] = {}
-    for undrawn in track(drawn, f"draw {name} {split}", len(jobs), console=Console(stderr=True)):
+    for undrawn in progress(drawn, len(jobs), f"draw {name} {split}"):
         for why, found in undrawn.items():
             left_out.setdefault(why, []).extend(found)
     if left_out:

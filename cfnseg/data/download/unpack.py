@@ -9,11 +9,9 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from rich.console import Console
-from rich.progress import track
-
 from cfnseg.data.files import is_hidden
 from cfnseg.errors import UserError
+from cfnseg.progress import progress
 
 
 def unpack(
@@ -53,9 +51,7 @@ def unpack(
                     f"{archive} unpacks to {need / 1e9:.1f} GB, "
                     f"{folder} has {free / 1e9:.1f} GB free"
                 )
-            for info, target in track(
-                files, f"unpack {archive.name}", console=Console(stderr=True)
-            ):
+            for info, target in progress(files, len(files), f"unpack {archive.name}", "files"):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 part = target.with_name(f".{target.name}.part")
                 with opened.open(info) as source, part.open("wb") as file:
