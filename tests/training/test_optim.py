@@ -65,7 +65,8 @@ def test_fused_is_the_plain_update(settings, layout):
     assert all(g["fused"] for g in optimizer.param_groups)
     steps(ours, optimizer, 0, 5)
     steps(theirs, plain(theirs, settings), 0, 5)
-    torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-9, atol=1e-12)
+    # Adam divides a zero gradient's rounding by eps = 1e-8
+    torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-9, atol=1e-10)
     assert not torch.equal(weights(ours), weights(network()))
 
 

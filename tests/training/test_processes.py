@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import ENCODER, REPO
+from tests.conftest import ENCODER, REPO, run_tool
 
 WORKER = """
 import dataclasses, json, sys
@@ -45,26 +45,8 @@ def launch(tmp_path: Path, root: Path, world: int, steps: int) -> Path:
     script, out = tmp_path / "worker.py", tmp_path / f"world{world}"
     script.write_text(WORKER.format(encoder=ENCODER))
     out.mkdir()
-    starter = (
-        [sys.executable]
-        if world == 1
-        else [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            str(world),
-        ]
-    )
-    done = subprocess.run(
-        [*starter, str(script), str(root), str(out), str(steps)],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", world]
+    done = run_tool(*(torchrun if world > 1 else ()), script, root, out, steps)
     assert done.returncode == 0, done.stderr[-3000:]
     return out
 
