@@ -313,7 +313,7 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
         raise UserError(f"{kind.__name__} settings are {str(values)[:80]!r}; expected an object")
     if unknown := sorted(set(values) - set(known)):
         raise UserError(
-            f"unknown {kind.__name__} setting {', '.join(unknown)[:200]}; "
+            f"unknown {kind.__name__} setting {ascii(', '.join(unknown))[1:-1][:200]}; "
             "this file needs a newer cfnseg"
         )
     given = {}
