@@ -3,8 +3,9 @@
     cfnseg train shapes_cfn
     python tools/train_seg.py configs/shapes_cfn.py    # from a checkout
 
-400 steps: 3 to 6 minutes on two shared cores of an AMD EPYC, 2026-11-28: val mIoU 87.2 over 8 classes
-(85.6 to 88.7 over 100 images), one seed. No download: 800 training and 100 validation scenes of 192 x 256 are drawn.
+400 steps: 3 to 6 minutes on two shared cores of an AMD EPYC, 2026-11-28: val mIoU 87.2 over 8
+classes (85.6 to 88.7 over 100 images), one seed. No download: 800 training and 100 validation
+scenes of 192 x 256 are drawn.
 """
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train
