@@ -26,6 +26,7 @@ def command(root: Path, runs: Path, *extra: str) -> list[str]:
         "data.root": root,
         "data.workers": 1,
         "train.epochs": 6,
+        "train.val-every": 1,
         "train.batch": 4,
         "train.save-every": 2,
         "train.accelerator": "cpu",
