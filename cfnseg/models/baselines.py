@@ -7,6 +7,7 @@ arguments, and a line in BASELINES.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,29 +17,38 @@ from cfnseg.models.parts import Head, SideBranch, cropped, predictor, send
 from cfnseg.models.segmenter import Network, Output
 from cfnseg.ops import upsample
 
+# class scores of branches with ReLU, fused as they are
+LATE = {
+    "order": "eplf",
+    "receive": "relu",
+    "context": False,
+    "fusion_norm": "none",
+    "refine": 0,
+}
+
 
 def plain(encoder: str, classes: int, **settings) -> CFN:
     """Baseline: the deepest branch, no fusion."""
-    only = settings.get("strides", (32,))[-1:]
-    return CFN(encoder, classes, **settings | {"strides": only, "fusion": "sum", "order": "eflp"})
+    own = {"strides": settings.get("strides", (32,))[-1:], "context": False}
+    return CFN(encoder, classes, **settings | own | {"fusion": "sum", "order": "eflp"})
 
 
 def dag_cnn(encoder: str, classes: int, **settings) -> CFN:
     """A classifier per branch, summed (Yang and Ramanan 2015): EPLF with fixed equal weights."""
-    return CFN(encoder, classes, **settings | {"order": "eplf", "fusion": "sum"})
+    return CFN(encoder, classes, **settings | LATE | {"fusion": "sum"})
 
 
 def hed(encoder: str, classes: int, **settings) -> CFN:
     """One learnt weight per branch's scores, and a loss on each branch (Xie and Tu 2015)."""
-    own = {"order": "eplf", "fusion": "conv", "side_losses": True}
-    return CFN(encoder, classes, **settings | own)
+    return CFN(encoder, classes, **settings | LATE | {"fusion": "conv", "side_losses": True})
 
 
 class FCN(Network):
     """Sum of the class scores of every stage, no side branches (Long, Shelhamer, Darrell 2015).
 
     Scores are upsampled bilinearly to the finest stage and summed at once. The paper's FCN-8s adds
-    its skips stage by stage, with learnt upsampling. Other arguments of `CFN` are ignored.
+    its skips stage by stage, with learnt upsampling. A stage finer than stride 4 is not used. Other
+    arguments of `CFN` are ignored.
     """
 
     def __init__(
@@ -53,7 +63,7 @@ class FCN(Network):
         **_: object,
     ) -> None:
         super().__init__(test_scale)
-        self.encoder = Encoder(encoder, strides, encoder_weights)
+        self.encoder = Encoder(encoder, from_four(strides), encoder_weights)
         self.pixel_scores, self.image_scores = (
             nn.ModuleList(predictor(c, num_classes, dropout) for c in self.encoder.channels)
             for _ in range(2)
@@ -74,7 +84,7 @@ class DSN(Network):
     """`plain`, and in training a companion classifier on every other stage (Lee et al. 2015).
 
     The weight of the companions' losses falls linearly to 0 over the run. Arguments as `CFN`;
-    ``strides`` are the supervised stages, and the last has the branch.
+    ``strides`` are the supervised stages, those finer than 4 left out, and the last has the branch.
     """
 
     side_fades = True
@@ -87,15 +97,19 @@ class DSN(Network):
         encoder_weights: str | None = None,
         strides: tuple[int, ...] = (4, 8, 16, 32),
         width: int = 128,
-        dropout: float = 0.1,
+        receive: str = "linear",
+        fusion_norm: str = "channel",
+        refine: int = 1,
+        dropout: float = 0.0,
         test_scale: float = 1.0,
         **_: object,
     ) -> None:
         super().__init__(test_scale)
-        self.encoder = Encoder(encoder, strides, encoder_weights)
+        self.encoder = Encoder(encoder, from_four(strides), encoder_weights)
         *lower, top = self.encoder.channels
-        self.branch = SideBranch(top, width)
-        self.pixel = Head(1, width, num_classes, fusion="sum", dropout=dropout)
+        self.branch = SideBranch(top, width, linear=receive == "linear")
+        own: dict[str, Any] = {"norm": fusion_norm, "refine": refine}
+        self.pixel = Head(1, width, num_classes, fusion="sum", dropout=dropout, **own)
         self.image = Head(1, width, num_classes, fusion="sum", dropout=dropout)
         self.companions = nn.ModuleList(predictor(c, num_classes, dropout) for c in lower)
 
@@ -109,6 +123,11 @@ class DSN(Network):
         pairs = zip(self.companions, lower, finer) if self.training else ()
         side = tuple(cropped(companion(x), s, size) for companion, x, s in pairs)
         return Output(cropped(pixel, stride, size), image.flatten(1), side)
+
+
+def from_four(strides: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides of 4 or more: scores at a finer one cost more than all others."""
+    return tuple(s for s in strides if s >= 4)
 
 
 BASELINES: dict[str, Callable[..., Network]] = {

@@ -44,7 +44,13 @@ def build_model(settings: Model, classes: int, pretrained: bool = True) -> Netwo
     models = MODELS if pixel else IMAGE_MODELS
     if settings.name not in models:
         raise unknown("model.name", settings.name, models)
-    own = {"grid": tuple(settings.grid), "test_scale": settings.test_scale}
+    own = {
+        "grid": tuple(settings.grid),
+        "test_scale": settings.test_scale,
+        "receive": settings.receive,
+        "context": settings.context,
+        "refine": settings.refine,
+    }
     return models[settings.name](
         settings.encoder,
         classes,

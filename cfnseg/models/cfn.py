@@ -16,27 +16,35 @@ from cfnseg.models.segmenter import Network, Output
 class CFN(Network):
     """Pixel-level CFN, and an image head on the same side branches.
 
-    Shapes for strides (4, 8, 16, 32), where H', W' are H, W rounded up to a multiple of 32:
+    Shapes for strides (2, 4, 8, 16, 32), where H', W' are H, W rounded up to a multiple of 32:
 
     ========  ===============================  ===================================
     step      pixel head                       image head
     ========  ===============================  ===================================
     encoder   P_s (N, C_s, H'/s, W'/s)         the same
-    receive   F_s (N, K, H'/s, W'/s)           the same
+    receive   F_s (N, K, H'/s, W'/s); F_2: /4  the same
     send      U_s (N, K, H'/4, W'/4) bilinear  g_s (N, K, 1, 1) mean over the image
+    context   g (N, K, 1, 1), broadcast        -
     fuse      (N, K, H'/4, W'/4)               (N, K, 1, 1)
     predict   (N, C, ceil(H/4), ceil(W/4))     (N, C)
     ========  ===============================  ===================================
 
     The pixel fusion upsamples by itself, so no U_s is stored. In EPLF, predict comes before fuse,
-    and C replaces K in the fusion.
+    and C replaces K in the fusion. With ``receive="relu"``, ``context=False``, ``refine=0`` and
+    ``fusion_norm="none"`` this is the first edition's head.
 
     Args:
         encoder: timm backbone name.
         num_classes: C.
         encoder_weights: see `cfnseg.models.pretrained.load_encoder_weights`.
-        strides: encoder stages with a side branch; (32,) is the plain net.
+        strides: encoder stages with a side branch; (32,) is the plain net. A stage at stride 2 is
+            left out where the encoder has none.
         width: K, channels of every branch.
+        receive: "linear": F_s = conv P_s, and a stage finer than stride 4 is averaged to it.
+            "relu": F_s = ReLU(BN(conv P_s)), at every stage's own stride.
+        context: one more branch of the pixel head: the deepest stage, sent by global average
+            pooling (the slides' own "send") and broadcast.
+        refine: depthwise-separable residual blocks after the pixel fusion.
         order: "eflp" fuses features and predicts once, "eplf" predicts from each branch and fuses
             scores.
         fusion: a name in `cfnseg.models.fusion.FUSIONS`.
@@ -72,23 +80,29 @@ class CFN(Network):
         num_classes: int,
         *,
         encoder_weights: str | None = None,
-        strides: tuple[int, ...] = (4, 8, 16, 32),
+        strides: tuple[int, ...] = (2, 4, 8, 16, 32),
         width: int = 128,
+        receive: str = "linear",
+        context: bool = True,
         order: str = "eflp",
         fusion: str = "lc",
         grid: tuple[int, int] = (6, 8),
         start: str = "sum",
-        fusion_norm: str = "none",
-        dropout: float = 0.1,
+        fusion_norm: str = "channel",
+        refine: int = 1,
+        dropout: float = 0.0,
         side_losses: bool = False,
         test_scale: float = 1.0,
     ) -> None:
         super().__init__(test_scale)
         self.encoder = Encoder(encoder, strides, encoder_weights)
-        self.branches = nn.ModuleList(SideBranch(c, width) for c in self.encoder.channels)
-        shape = len(strides), width, num_classes, order
+        self.branches, self.strides = side_branches(self.encoder, width, receive == "linear")
+        deepest = self.encoder.channels[-1]
+        self.context = SideBranch(deepest, width, linear=True) if context else None
+        shape = len(self.branches), width, num_classes, order
         settings: dict[str, Any] = {"fusion": fusion, "start": start, "dropout": dropout}
-        self.pixel = Head(*shape, grid=grid, norm=fusion_norm, **settings)
+        own: dict[str, Any] = {"grid": grid, "norm": fusion_norm, "refine": refine}
+        self.pixel = Head(len(self.branches) + context, *shape[1:], **own, **settings)
         self.image = Head(*shape, **settings)
         self.side_losses = side_losses
 
@@ -105,11 +119,13 @@ class CFN(Network):
         Returns:
             Class logits per cell and per image.
         """
-        size, strides = images.shape[-2:], self.encoder.strides
+        size, strides = images.shape[-2:], self.strides
         region = padded_region(region, size, images, self.encoder.padding)
-        early = self.pixel.early_fusion
-        maps = [receive(stage) for receive, stage in zip(self.branches, self.encoder(images))]
+        early, stages = self.pixel.early_fusion, self.encoder(images)
+        maps = [receive(stage) for receive, stage in zip(self.branches, stages)]
         cells = [send(x, s, size) for x, s in zip(maps, strides)]  # pixels: the fusion upsamples
+        if self.context is not None:
+            maps.append(self.context(send(stages[-1], self.encoder.strides[-1], size)))
         if not early:  # EPLF
             maps, cells = self.pixel.predict(maps), self.image.predict(cells)
         pixel, image = self.pixel.fuse(maps, region), self.image.fuse(cells)
@@ -118,6 +134,21 @@ class CFN(Network):
         kept = maps if self.side_losses and self.training and not early else ()
         side = tuple(cropped(x, s, size) for x, s in zip(kept, strides))
         return Output(cropped(pixel, strides[0], size), image.flatten(1), side)
+
+
+def side_branches(
+    encoder: Encoder, width: int, linear: bool
+) -> tuple[nn.ModuleList, tuple[int, ...]]:
+    """A side branch for each stage of ``encoder``, and the strides of their maps.
+
+    Linear branches average a stage finer than stride 4 to the finest other stride.
+    """
+    finest = min((s for s in encoder.strides if s >= 4), default=1) if linear else 1
+    strides = tuple(max(s, finest) for s in encoder.strides)
+    pools = [whole // own for whole, own in zip(strides, encoder.strides)]
+    pairs = zip(encoder.channels, pools)
+    branches = (SideBranch(c, width, linear=linear, pool=pool) for c, pool in pairs)
+    return nn.ModuleList(branches), strides
 
 
 def padded_region(

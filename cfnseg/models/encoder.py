@@ -47,7 +47,8 @@ class Encoder(Normalised):
 
     Args:
         name: a timm model name; `cfnseg.models.backbone.fit` says what it must support.
-        strides: output strides of the stages to return, ascending, e.g. (4, 8, 16, 32).
+        strides: output strides of the stages to return, ascending, e.g. (4, 8, 16, 32). A first 2
+            is left out where the backbone has no such stage.
         weights: None, "timm", a file, or "package:<name>"; see `load_encoder_weights`.
         output_stride: 8 or 16 dilates the later stages in place of striding (Chen et al. 2017).
             ``strides`` still names stages by their undilated stride.
@@ -76,6 +77,8 @@ class Encoder(Normalised):
     ) -> None:
         form = fit(name, output_stride)
         have = list(form.reductions)
+        if strides[:1] == (2,) and 2 not in have:
+            strides = strides[1:]
         if not strides or list(strides) != sorted(set(strides)) or strides[0] > 32:
             raise UserError(
                 f"model.strides {tuple(strides)}: expected ascending strides, each once, the first "

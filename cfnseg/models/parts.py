@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfnseg.errors import unknown
@@ -14,10 +15,11 @@ ORDERS = ("eflp", "eplf")
 
 
 class SideBranch(nn.Sequential):
-    """Receive: F_s = ReLU([BN] conv_K(P_s)).
+    """Receive: F_s = conv_K(P_s), or ReLU([BN] conv_K(P_s)).
 
     The convolution is 1x1, which keeps a branch cheap (MMM 2017 slides, "efficient side branches").
-    The batch norm follows the authors' ImageNet net.
+    The batch norm follows the authors' ImageNet net. A linear branch commutes with upsampling, as
+    in SegFormer's decoder (Xie et al. 2021, section 3.2).
 
     Args:
         in_channels: channels of the stage.
@@ -25,16 +27,60 @@ class SideBranch(nn.Sequential):
         kernel: 1, or 3 in the authors' CIFAR-100 net.
         norm: batch norm. Without it (the authors' CIFAR nets) the convolution has a bias and its
             weights start N(0, .05).
+        linear: the convolution alone, without bias: the fusion has one.
+        pool: the stage is averaged over squares of this side before.
     """
 
-    def __init__(self, in_channels: int, width: int, kernel: int = 1, norm: bool = True) -> None:
-        conv = nn.Conv2d(in_channels, width, kernel, padding=kernel // 2, bias=not norm)
-        super().__init__(conv, *([nn.BatchNorm2d(width)] if norm else []), nn.ReLU(inplace=True))
-        if norm:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        kernel: int = 1,
+        norm: bool = True,
+        linear: bool = False,
+        pool: int = 1,
+    ) -> None:
+        plain = linear or norm
+        conv = nn.Conv2d(in_channels, width, kernel, padding=kernel // 2, bias=not plain)
+        after = [nn.BatchNorm2d(width)] if norm and not linear else []
+        super().__init__(conv, *after, *([] if linear else [nn.ReLU(inplace=True)]))
+        self.pool = pool
+        if linear:
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
+        elif norm:
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         else:
             nn.init.normal_(conv.weight, std=0.05)
             nn.init.zeros_(conv.bias)
+
+    def forward(self, stage: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, K, h / pool, w / pool)."""
+        return super().forward(F.avg_pool2d(stage, self.pool) if self.pool > 1 else stage)
+
+
+class Refine(nn.Module):
+    """x + BN(conv1x1(ReLU(BN(depthwise 5x5(x))))); at the start the last norm's gain is 0: x.
+
+    A depthwise-separable residual block (Howard et al. 2017; Sandler et al. 2018) on the fused map.
+
+    Args:
+        width: channels.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.around = nn.Sequential(
+            nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        self.across = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width))
+        nn.init.kaiming_normal_(self.around[0].weight, nonlinearity="relu")
+        nn.init.kaiming_normal_(self.across[0].weight, nonlinearity="linear")
+        nn.init.zeros_(self.across[1].weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, K, h, w) to the same shape."""
+        return x + self.across(F.relu(self.around(x)))
 
 
 def send(branch: Tensor, stride: int, size: Sequence[int]) -> Tensor:
@@ -76,6 +122,7 @@ class Head(nn.Module):
         order: "eflp" or "eplf".
         fusion, grid, start, norm: see `cfnseg.models.fusion.base.Fusion`. In EPLF the fusion's
             channels are the classes, it has no ReLU, and its bias is a class prior by place.
+        refine: `Refine` blocks after the fusion.
         dropout: probability that a predictor drops a channel.
         std: the predictors' weights start N(0, std).
     """
@@ -91,6 +138,7 @@ class Head(nn.Module):
         grid: tuple[int, int] = (1, 1),
         start: str = "sum",
         norm: str = "none",
+        refine: int = 0,
         dropout: float = 0.1,
         std: float = 0.01,
     ) -> None:
@@ -111,10 +159,11 @@ class Head(nn.Module):
             norm=norm,
             relu=self.early_fusion,
         )
+        self.refine = nn.Sequential(*(Refine(channels) for _ in range(refine)))
 
     def fuse(self, maps: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
         """(N, K, h, w), in EPLF (N, C, h, w), of S maps; see `forward`."""
-        return self.fusion(maps, region)
+        return self.refine(self.fusion(maps, region))
 
     def predict(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Logits (N, C, h, w) of each map (N, K, h, w): one in EFLP, S in EPLF."""

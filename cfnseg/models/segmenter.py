@@ -11,6 +11,7 @@ from torch import Tensor, nn
 PARTS = {
     "encoder": "encoder",
     "branches": "branches",
+    "context": "branches",
     "branch": "branches",
     "decoder": "decoder",
     "companions": "companions",

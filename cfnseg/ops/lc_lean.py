@@ -62,12 +62,21 @@ def backward(
     for b in walk.branches:  # a branch of the result's size is written row by row, once
         make = torch.empty if b.shape[1:3] == walk.size else torch.zeros
         grads.append(make(b.shape, dtype=walk.kind))
+    differentiate = _one_knot if grid_grad.shape[1:3] == (1, 1) else _many_knots
+    differentiate(walk, grad, result, relu, grads, grid_grad)
+    grid_grad = grid_grad.permute(0, 3, 1, 2)
+    grads = [g.permute(0, 3, 1, 2).to(b.dtype) for g, b in zip(grads, branches)]
+    return [grid_grad[1:].to(weight.dtype), grid_grad[0].to(bias.dtype), *grads]
+
+
+def _many_knots(
+    walk: _Walk, grad: Tensor, result: Tensor, relu: bool, grads: list[Tensor], grid_grad: Tensor
+) -> None:
+    """Add to the gradients of branches and grid: products at every cell of the result."""
     for rows, images, (y, x), weights, taps in walk.strips():
         sums: list[Tensor] = []
         for n in images:
-            part = grad[n, rows].to(walk.kind)
-            if relu:
-                part = torch.ops.aten.threshold_backward(part, result[n, rows].to(walk.kind), 0)
+            part = walk.part(grad, result, n, rows, relu)
             if sums:
                 sums[0] += part
             else:  # without ReLU it may be the gradient that came in
@@ -83,9 +92,27 @@ def backward(
         matrix = y.matrix(rows, band).T
         down = torch.stack([_by_rows(matrix, one) for one in sums])
         grid_grad[:, band] += x.fold(down)
-    grid_grad = grid_grad.permute(0, 3, 1, 2)
-    grads = [g.permute(0, 3, 1, 2).to(b.dtype) for g, b in zip(grads, branches)]
-    return [grid_grad[1:].to(weight.dtype), grid_grad[0].to(bias.dtype), *grads]
+
+
+def _one_knot(
+    walk: _Walk, grad: Tensor, result: Tensor, relu: bool, grads: list[Tensor], grid_grad: Tensor
+) -> None:
+    """As `_many_knots` with one weight a channel: products at the branch's own cells."""
+    total, weights = grid_grad[:, 0, 0], walk.grid[1:, 0, 0]
+    for rows, images, _, _, taps in walk.strips():
+        for n in images:
+            part = walk.part(grad, result, n, rows, relu)
+            total[0] += part.sum((0, 1))
+            for s, own in enumerate(taps):
+                if own is None:
+                    total[s + 1] += (walk.branches[s][n, rows].to(walk.kind) * part).sum((0, 1))
+                    torch.mul(weights[s], part, out=grads[s][n, rows])
+                else:
+                    walk.fold(grads[s][n], rows, own, None, part)
+    for s, (b, g) in enumerate(zip(walk.branches, grads)):
+        if b.shape[1:3] != walk.size:
+            total[s + 1] = (b.to(walk.kind) * g).sum((0, 1, 2))
+            g *= weights[s]
 
 
 def _in_strips(device: torch.device) -> bool:
@@ -157,8 +184,10 @@ class _Walk:
         grid = torch.cat([bias[None], weight]).to(self.kind)
         self.grid = grid.permute(0, 2, 3, 1).contiguous()
         self.branches = [b.permute(0, 2, 3, 1) for b in branches]
-        x0, y0, x1, y1 = region.to(self.kind).unbind(1)
         high, wide = self.grid.shape[1:3]
+        if high * wide == 1:  # read alike everywhere
+            region = region[:1]
+        x0, y0, x1, y1 = region.to(self.kind).unbind(1)
         ys, xs = places(y0, y1, size[0], high), places(x0, x1, size[1], wide)
         self.axes = [(Axis(y, high), Axis(x, wide)) for y, x in zip(ys, xs)]
         start, stop = torch.tensor([[0.0], [1.0]], dtype=self.kind)
@@ -196,23 +225,37 @@ class _Walk:
         band = self.rows[s].band(rows)
         return band, self.rows[s].matrix(rows, band)
 
+    def part(self, grad: Tensor, result: Tensor, n: int, rows: slice, relu: bool) -> Tensor:
+        """(rows, w, K) of the result's gradient before the ReLU, of image n."""
+        part = grad[n, rows].to(self.kind)
+        if relu:
+            part = torch.ops.aten.threshold_backward(part, result[n, rows].to(self.kind), 0)
+        return part
+
     def upsampled(self, s: int, n: int, rows: slice, taps: Taps) -> Tensor:
-        """(rows, w, K) of branch s of image n."""
+        """(rows, w, K) of branch s of image n; (1, 1, K) of a branch of one cell."""
         branch = self.branches[s][n]
         if taps is None:
             return branch[rows].to(self.kind)
+        if s and branch.shape[:2] == (1, 1):  # the first decides the shape of the sum
+            return branch.to(self.kind)
         band, matrix = taps
         # images of one row each: along a row torch's own interpolation is the fastest
         lines = _by_rows(matrix, branch[band].to(self.kind))[:, None].permute(0, 3, 1, 2)
         lines = F.interpolate(lines, (1, self.size[1]), mode="bilinear")
         return lines.permute(0, 2, 3, 1)[:, 0]
 
-    def fold(self, grad: Tensor, rows: slice, taps: Taps, weight: Tensor, part: Tensor) -> None:
+    def fold(
+        self, grad: Tensor, rows: slice, taps: Taps, weight: Tensor | None, part: Tensor
+    ) -> None:
         """Add the adjoint of `upsampled` at ``weight * part`` to a branch's (h_s, w_s, K) grad."""
         if taps is None:
             torch.mul(weight, part, out=grad[rows])
             return
-        part = weight * part
+        part = part if weight is None else weight * part
+        if grad.shape[:2] == (1, 1):
+            grad += part.sum((0, 1))
+            return
         shape = len(part), part.shape[2], 1, grad.shape[1]
         lines = part[:, None].permute(0, 3, 1, 2)
         lines = torch.ops.aten.upsample_bilinear2d_backward(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cfnseg.config import Data, Loss, Model, Optim, Train, to_dict
+from cfnseg.config import SECTIONS, before, to_dict
 from cfnseg.data.dataset import Dataset
 from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.errors import UserError, first_line
@@ -20,7 +19,6 @@ from cfnseg.storage import load_plain, write_atomic
 if TYPE_CHECKING:
     from cfnseg.training.run import Run
 
-SECTIONS = {"model": Model, "data": Data, "optim": Optim, "loss": Loss, "train": Train}
 # What may differ between a run and its continuation: it changes no weight of a step that was done.
 FREE_TO_CHANGE = {
     "workers",
@@ -92,7 +90,7 @@ def checkpoint_of(run: Run) -> dict[str, Any]:
 def restore(run: Run, saved: dict[str, Any]) -> int:
     """Put a run in the state that `checkpoint_of` saved; returns how many steps longer it is now.
 
-    A setting that the checkpoint's edition did not have was at its default.
+    A setting that the checkpoint's edition did not have was at `cfnseg.config.before`.
 
     Raises:
         UserError: another run's checkpoint, a setting that may not change, or fewer steps in all
@@ -100,14 +98,13 @@ def restore(run: Run, saved: dict[str, Any]) -> int:
     """
     path = run.folder / "last.ckpt"
     try:
-        before = {
-            section: {f.name: f.default for f in fields(kind)} | saved["config"][section]
-            for section, kind in SECTIONS.items()
+        then = {
+            section: before(kind) | saved["config"][section] for section, kind in SECTIONS.items()
         }
         now = to_dict(run.config)
         changed = [
             f"{section}.{name}"
-            for section, values in json.loads(json.dumps(before)).items()
+            for section, values in json.loads(json.dumps(then)).items()
             for name in now[section]
             if values[name] != now[section][name] and name not in FREE_TO_CHANGE
         ]
@@ -130,7 +127,7 @@ def restore(run: Run, saved: dict[str, Any]) -> int:
         run.optimizer.load_state_dict(saved["optimizer"])
         run.fabric.strategy.precision.load_state_dict(saved["precision"])
         run.state |= saved["state"]
-        length = before["train"]["max_steps"] or before["train"]["epochs"] * run.per_epoch
+        length = then["train"]["max_steps"] or then["train"]["epochs"] * run.per_epoch
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise UserError(
             f"{path} is no checkpoint of this run ({type(error).__name__}: {first_line(error)})"

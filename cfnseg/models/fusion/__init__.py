@@ -5,15 +5,15 @@ from __future__ import annotations
 from cfnseg.errors import unknown
 from cfnseg.models.fusion.adaptive import AdaptiveFusion
 from cfnseg.models.fusion.base import ConvFusion, Fusion, SumFusion
+from cfnseg.models.fusion.displaced import DisplacedFusion
 from cfnseg.models.fusion.lc import LocallyConnectedFusion
-from cfnseg.models.fusion.shuffled import ShuffledFusion
 
 FUSIONS: dict[str, type[Fusion]] = {
     "lc": LocallyConnectedFusion,
     "sum": SumFusion,
     "conv": ConvFusion,
     "adaptive": AdaptiveFusion,
-    "shuffled": ShuffledFusion,
+    "displaced": DisplacedFusion,
 }
 
 
