@@ -90,7 +90,7 @@ class Model:
     """Batch norm between the fusion's sum and its ReLU: per channel, or one for all channels
     (single, the authors' ImageNet net)."""
     refine: FromZero = 1
-    """Segmentation: depthwise-separable residual blocks after the fusion."""
+    """Segmentation, EFLP: depthwise-separable residual blocks after the fusion."""
     dropout: BelowOne = 0.0
     """Dropout before the pixel head and the image head."""
     test_scale: Annotated[float, Rule(lambda x: 0.25 <= x <= 4, "0.25 to 4")] = 1.0

@@ -26,6 +26,7 @@ from cfnseg.evaluation.segmentation import evaluate, predicted
 from cfnseg.inference.memory import resident, through_windows
 from cfnseg.inference.predictor import pick_device
 from cfnseg.inference.settings import PLAIN, Inference
+from cfnseg.models.folding import folded
 from cfnseg.models.segmenter import Output
 from cfnseg.models.weights import Weights, check_labels, load
 from cfnseg.report.classification_report import write_classification_report
@@ -249,6 +250,7 @@ def _score(
             facts=facts,
             run_folder=run_folder,
         )
+    model = folded(model)
     result = evaluate(model, data, details=True, inference=inference, stopping=stopping, **where)
 
     def picture(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

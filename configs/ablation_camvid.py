@@ -40,8 +40,9 @@ def system(family: str, fusion_lr: float = 1.0, **settings) -> Config:
     return replace(base, model=replace(base.model, **settings), optim=optim)
 
 
-LATE = {"order": "eplf", "receive": "relu", "context": False, "fusion_norm": "none", "refine": 0}
-FIRST = {"receive": "relu", "context": False, "refine": 0, "strides": (4, 8, 16, 32)}
+FROM_4 = {"strides": (4, 8, 16, 32)}
+FIRST = {"receive": "relu", "context": False, "refine": 0, "fusion_norm": "none", **FROM_4}
+LATE = {"order": "eplf", **FIRST}
 
 suite = Suite(
     reference="lc_1x1",
@@ -59,9 +60,9 @@ suite = Suite(
         "no_context": system("cfn", context=False),
         "no_refine": system("cfn", refine=0),
         "refine_2": system("cfn", refine=2),
-        "from_stride_4": system("cfn", strides=(4, 8, 16, 32)),
-        "relu_branches": system("cfn", receive="relu", strides=(4, 8, 16, 32)),
-        "first_edition": system("cfn", fusion_norm="none", **FIRST),
+        "from_stride_4": system("cfn", **FROM_4),
+        "relu_branches": system("cfn", receive="relu", **FROM_4),
+        "first_edition": system("cfn", **FIRST),
         # late fusion
         "eplf_lc_1x1": system("late", **LATE),
         "eplf_lc_6x8": system("late", grid=(6, 8), **LATE),

@@ -22,6 +22,7 @@ config = Config(
         width=192,
         fusion="lc",
         start="mean",
+        fusion_norm="none",
         dropout=0.5,
     ),
     data=Data(

@@ -34,7 +34,16 @@ def test_a_checkpoint_resumes(tmp_path):
     config = Config(
         name="first_edition",
         runs=str(tmp_path),
-        model=Model(encoder="test_efficientnet", encoder_weights=None, width=8, grid=(2, 3)),
+        model=Model(
+            encoder="test_efficientnet",
+            encoder_weights=None,
+            strides=(4, 8, 16, 32),
+            width=8,
+            grid=(2, 3),
+            fusion_norm="none",
+            dropout=0.1,
+            **Model.BEFORE,
+        ),
         data=Data(name="shapes", crop=(64, 96), workers=0),
         optim=Optim(name="adamw", lr=3e-3, ema=0.9),
         train=Train(batch=2, max_steps=600, save_every=50, pictures=0),

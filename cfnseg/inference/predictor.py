@@ -15,6 +15,7 @@ from cfnseg.data.labels import LabelMap
 from cfnseg.errors import UserError
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.inference.windows import device_of, strips
+from cfnseg.models.folding import folded
 from cfnseg.models.segmenter import as_segmenter
 from cfnseg.models.weights import Weights, load
 
@@ -130,7 +131,7 @@ class Predictor:
         if loaded.settings.level != "pixel":
             raise UserError(f"{weights} is a classification model and makes no masks", code=2)
         self.device = pick_device(device)
-        model = loaded.model.to(self.device, memory_format=torch.channels_last).eval()
+        model = folded(loaded.model).to(self.device, memory_format=torch.channels_last).eval()
         self.model = torch.compile(model) if compile else model
         self.labels: LabelMap = loaded.labels
         self.inference = inference

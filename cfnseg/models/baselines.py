@@ -17,15 +17,6 @@ from cfnseg.models.parts import Head, SideBranch, cropped, predictor, send
 from cfnseg.models.segmenter import Network, Output
 from cfnseg.ops import upsample
 
-# class scores of branches with ReLU, fused as they are
-LATE = {
-    "order": "eplf",
-    "receive": "relu",
-    "context": False,
-    "fusion_norm": "none",
-    "refine": 0,
-}
-
 
 def plain(encoder: str, classes: int, **settings) -> CFN:
     """Baseline: the deepest branch, no fusion."""
@@ -35,12 +26,12 @@ def plain(encoder: str, classes: int, **settings) -> CFN:
 
 def dag_cnn(encoder: str, classes: int, **settings) -> CFN:
     """A classifier per branch, summed (Yang and Ramanan 2015): EPLF with fixed equal weights."""
-    return CFN(encoder, classes, **settings | LATE | {"fusion": "sum"})
+    return CFN(encoder, classes, **late(settings) | {"fusion": "sum"})
 
 
 def hed(encoder: str, classes: int, **settings) -> CFN:
     """One learnt weight per branch's scores, and a loss on each branch (Xie and Tu 2015)."""
-    return CFN(encoder, classes, **settings | LATE | {"fusion": "conv", "side_losses": True})
+    return CFN(encoder, classes, **late(settings) | {"fusion": "conv", "side_losses": True})
 
 
 class FCN(Network):
@@ -123,6 +114,13 @@ class DSN(Network):
         pairs = zip(self.companions, lower, finer) if self.training else ()
         side = tuple(cropped(companion(x), s, size) for companion, x, s in pairs)
         return Output(cropped(pixel, stride, size), image.flatten(1), side)
+
+
+def late(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of `CFN` for class scores of branches with ReLU, fused as they are."""
+    strides = from_four(settings.get("strides", (4, 8, 16, 32)))
+    own = {"receive": "relu", "context": False, "fusion_norm": "none", "strides": strides}
+    return settings | own | {"order": "eplf"}
 
 
 def from_four(strides: tuple[int, ...]) -> tuple[int, ...]:

@@ -123,7 +123,7 @@ class CFN(Network):
         region = padded_region(region, size, images, self.encoder.padding)
         early, stages = self.pixel.early_fusion, self.encoder(images)
         maps = [receive(stage) for receive, stage in zip(self.branches, stages)]
-        cells = [send(x, s, size) for x, s in zip(maps, strides)]  # pixels: the fusion upsamples
+        cells = self.sent(stages, maps, size)  # to the image head; the pixel fusion upsamples
         if self.context is not None:
             maps.append(self.context(send(stages[-1], self.encoder.strides[-1], size)))
         if not early:  # EPLF
@@ -134,6 +134,10 @@ class CFN(Network):
         kept = maps if self.side_losses and self.training and not early else ()
         side = tuple(cropped(x, s, size) for x, s in zip(kept, strides))
         return Output(cropped(pixel, strides[0], size), image.flatten(1), side)
+
+    def sent(self, stages: list[Tensor], maps: list[Tensor], size: Sequence[int]) -> list[Tensor]:
+        """The branches of the image head (N, K, 1, 1), from those of the pixel head."""
+        return [send(x, s, size) for x, s in zip(maps, self.strides)]
 
 
 def side_branches(

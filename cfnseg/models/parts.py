@@ -55,7 +55,11 @@ class SideBranch(nn.Sequential):
 
     def forward(self, stage: Tensor) -> Tensor:
         """(N, C, h, w) to (N, K, h / pool, w / pool)."""
-        return super().forward(F.avg_pool2d(stage, self.pool) if self.pool > 1 else stage)
+        return super().forward(self.pooled(stage))
+
+    def pooled(self, stage: Tensor) -> Tensor:
+        """(N, C, h / pool, w / pool): what the convolution sees."""
+        return F.avg_pool2d(stage, self.pool) if self.pool > 1 else stage
 
 
 class Refine(nn.Module):
@@ -122,7 +126,7 @@ class Head(nn.Module):
         order: "eflp" or "eplf".
         fusion, grid, start, norm: see `cfnseg.models.fusion.base.Fusion`. In EPLF the fusion's
             channels are the classes, it has no ReLU, and its bias is a class prior by place.
-        refine: `Refine` blocks after the fusion.
+        refine: `Refine` blocks after the fusion, in EFLP: in EPLF the fused scores are the result.
         dropout: probability that a predictor drops a channel.
         std: the predictors' weights start N(0, std).
     """
@@ -159,7 +163,7 @@ class Head(nn.Module):
             norm=norm,
             relu=self.early_fusion,
         )
-        self.refine = nn.Sequential(*(Refine(channels) for _ in range(refine)))
+        self.refine = nn.Sequential(*(Refine(channels) for _ in range(refine * self.early_fusion)))
 
     def fuse(self, maps: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
         """(N, K, h, w), in EPLF (N, C, h, w), of S maps; see `forward`."""

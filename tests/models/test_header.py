@@ -257,7 +257,7 @@ def test_any_value_in_any_place_is_read_as_it_stands_or_refused(file, data):
         return
     assert (
         json.loads(json.dumps(to_dict(read.settings)))
-        == to_dict(Model()) | {"encoder_weights": "timm"} | changed["model"]
+        == to_dict(Model()) | Model.BEFORE | {"encoder_weights": "timm"} | changed["model"]
     )
     kept = read.labels.to_dict()
     assert kept == {

@@ -21,6 +21,7 @@ def build(classes: int = 10, **settings) -> nn.Module:
         "encoder_weights": None,
         "width": 192,
         "start": "mean",
+        "fusion_norm": "none",
         "dropout": 0.5,
     }
     return build_model(Model(level="image", **base | settings), classes)
@@ -129,7 +130,7 @@ def test_every_system_on_every_trunk(name, encoder):
     images = torch.randint(0, 256, (2, 3, 40, 48), dtype=torch.uint8)
     output = net.train()(images)
     assert output.pixel is None and output.image.shape == (2, 10)
-    companions = {"cifar_net": 2, ENCODER: 3}[encoder] if name == "dsn" else 0
+    companions = {"cifar_net": 2, ENCODER: 4}[encoder] if name == "dsn" else 0
     assert [tuple(s.shape) for s in output.side] == [(2, 10)] * companions
     sum([output.image.sum(), *[s.sum() for s in output.side]]).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.branches.parameters())

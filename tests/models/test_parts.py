@@ -74,7 +74,7 @@ def test_eplf_by_hand(branches):
         torch.testing.assert_close(got, wanted)
 
 
-@pytest.mark.parametrize("fusion", ["lc", "sum", "conv", "adaptive", "shuffled"])
+@pytest.mark.parametrize("fusion", ["lc", "sum", "conv", "adaptive", "displaced"])
 @pytest.mark.parametrize("order", ["eflp", "eplf"])
 def test_class_scores_see_no_relu(branches, order, fusion):
     logits, _ = head(order, fusion, grid=(2, 3))(branches)

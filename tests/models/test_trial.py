@@ -37,7 +37,9 @@ def test_a_batch_of_one(name):
 
 
 def test_a_batch_of_one_at_the_image_level():
-    settings = Model(level="image", encoder=ENCODER, encoder_weights=None, width=8)
+    settings = Model(
+        level="image", encoder=ENCODER, encoder_weights=None, width=8, fusion_norm="none"
+    )
     try_model(build_model(settings, 3), settings, (64, 64), 1)
 
 

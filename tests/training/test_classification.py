@@ -23,7 +23,7 @@ from cfnseg.metrics.ranking import top_errors
 from cfnseg.models.build import build_model
 from cfnseg.models.weights import load
 from cfnseg.training.loss import side_weight
-from cfnseg.training.optim import build_ema, build_optimizer, schedule
+from cfnseg.training.optim import build_optimizer, schedule
 from cfnseg.training.run import Run
 from cfnseg.training.tasks import classification, forward
 from cfnseg.workflows import score_weights, train
@@ -211,14 +211,6 @@ def test_step_schedule():
     assert [schedule(s, 120_000, settings) for s in (0, 39_999)] == [1, 1]
     assert schedule(40_000, 120_000, settings) == pytest.approx(0.1)
     assert schedule(119_999, 120_000, settings) == pytest.approx(0.01)
-
-
-def test_the_average_leaves_indices_alone():
-    net = build_model(Model(encoder=ENCODER, encoder_weights=None, width=8, fusion="shuffled"), 3)
-    ema = build_ema(net, Optim(ema=0.97))
-    for _ in range(40):
-        ema.update_parameters(net)
-    assert torch.equal(ema.module.pixel.fusion.places, net.pixel.fusion.places)
 
 
 def test_tools(small, colours, tmp_path):

@@ -62,6 +62,7 @@ class Fusion(nn.Module):
         super().__init__()
         if norm not in NORMS:
             raise unknown("model.fusion_norm", norm, NORMS)
+        self.shape = branches, width
         self.start = 1.0 if start == "sum" else 1.0 / branches
         self.relu = relu
         self.norm = NORMS[norm](width)
@@ -96,6 +97,9 @@ class SumFusion(Fusion):
 
 class ConvFusion(Fusion):
     """f = ReLU(sum_s w[s] U_s + b): one weight per branch (HED, Xie and Tu 2015, section 2.2)."""
+
+    delta: Tensor
+    bias: Tensor | None
 
     def __init__(self, branches: int, width: int, **settings) -> None:
         super().__init__(branches, width, **settings)

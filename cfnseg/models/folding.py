@@ -1,0 +1,108 @@
+"""A CFN for inference: norms and fusion weights become part of the convolutions.
+
+In evaluation a batch norm is an affine map of each channel. Side branches, upsampling and fusion
+are linear, so the map moves through them. Where no weight depends on place or image, the head is
+one 1x1 convolution a stage and a sum (CFN.md 5).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from cfnseg.models.cfn import CFN
+from cfnseg.models.fusion import ConvFusion, LocallyConnectedFusion, SumFusion
+from cfnseg.models.fusion.base import Fusion, SingleChannelNorm
+from cfnseg.models.parts import Refine, SideBranch, send
+
+
+class FoldedCFN(CFN):
+    """A CFN whose pixel head alone is folded: the image head keeps the branches as trained.
+
+    A linear branch commutes with the mean, so the image head receives what was sent.
+    """
+
+    as_trained: nn.ModuleList
+
+    def sent(self, stages: list[Tensor], maps: list[Tensor], size: Sequence[int]) -> list[Tensor]:
+        """See `CFN.sent`."""
+        return [
+            branch[0](send(branch.pooled(stage), stride, size))
+            for branch, stage, stride in zip(self.as_trained, stages, self.strides)
+        ]
+
+
+@torch.no_grad()
+def folded(model: nn.Module) -> nn.Module:
+    """The same function of an image as ``model`` in evaluation, with fewer operations.
+
+    Args:
+        model: any network; one that is no `CFN` is returned as it is.
+
+    Returns:
+        A copy in evaluation mode. Its tensors are not those of a weights file.
+    """
+    if not isinstance(model, CFN):
+        return model
+    model = copy.deepcopy(model).eval()
+    for part in model.modules():
+        if isinstance(part, Refine):
+            part.around, part.across = _merged(*part.around), _merged(*part.across)
+        elif isinstance(part, SideBranch) and len(part) == 3:  # convolution, norm, ReLU
+            part[0], part[1] = _merged(part[0], part[1]), nn.Identity()
+    if type(model.pixel.fusion) in (SumFusion, ConvFusion, LocallyConnectedFusion):
+        _fold_fusion(model)
+    return model
+
+
+def _merged(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    return fuse_conv_bn_eval(conv, norm)
+
+
+def _fold_fusion(model: CFN) -> None:
+    """Replace the pixel fusion by one without norm, and without weights if it can be."""
+    head, before = model.pixel, model.pixel.fusion
+    weight, bias = _grids(before)
+    scale, shift = (x.view(-1, 1, 1) for x in _affine(before.norm, len(bias), bias.device))
+    weight, bias = weight * scale, bias * scale + shift
+    receivers = [*model.branches, *([] if model.context is None else [model.context])]
+    linear = head.early_fusion and all(len(branch) == 1 for branch in receivers)
+    after: SumFusion | LocallyConnectedFusion
+    if linear and weight.shape[2:] == (1, 1):
+        model.__class__, model.as_trained = FoldedCFN, copy.deepcopy(model.branches)
+        for branch, w in zip(receivers, weight):
+            branch[0].weight.mul_(w[..., None])
+        receivers[0][0].bias = nn.Parameter(bias.flatten())  # the finest is not interpolated
+        after = SumFusion(len(receivers), len(bias), relu=before.relu)
+    else:
+        size = len(receivers), len(bias), tuple(weight.shape[2:])
+        after = LocallyConnectedFusion(*size, relu=before.relu).to(weight.device)
+        after.delta.copy_(weight - after.start)
+        after.bias.copy_(bias)
+    head.fusion = after.eval()
+
+
+def _grids(fusion: Fusion) -> tuple[Tensor, Tensor]:
+    """Weight (S, K, gh, gw) and bias (K, gh, gw) over the full image."""
+    if isinstance(fusion, LocallyConnectedFusion):
+        return fusion.grids()
+    branches, width = fusion.shape
+    weight, bias = torch.full((branches,), fusion.start), torch.zeros(())
+    if isinstance(fusion, ConvFusion):
+        weight = fusion.delta + fusion.start
+        bias = torch.zeros_like(weight[0]) if fusion.bias is None else fusion.bias
+    return weight.view(-1, 1, 1, 1).expand(-1, width, 1, 1), bias.expand(width, 1, 1)
+
+
+def _affine(norm: nn.Module, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(K,) scale and shift of a fusion's norm in evaluation."""
+    if isinstance(norm, nn.Identity):
+        return torch.ones(width, device=device), torch.zeros(width, device=device)
+    batch_norm = norm.norm if isinstance(norm, SingleChannelNorm) else norm
+    scale = batch_norm.weight / (batch_norm.running_var + batch_norm.eps).sqrt()
+    shift = batch_norm.bias - batch_norm.running_mean * scale
+    return scale.expand(width), shift.expand(width)
