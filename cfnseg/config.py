@@ -114,8 +114,9 @@ class Data:
     val_split: str = "val"
     """The split that is validated on."""
     holdout: str = ""
-    """Hold out the training images whose name starts with this (classification: this many, the same
-    share of every class): train without them, and validate on them in place of val_split."""
+    """Hold out the training images whose name starts with this: train without them, and validate on
+    them in place of val_split. *, ? and [...] work as in a shell: "*0_" is every drive whose number
+    ends in 0. Classification: this many images, the same share of every class."""
     download: bool = False
     """Fetch VOC 2012, SBD or CIFAR when they are missing."""
     crop: Annotated[

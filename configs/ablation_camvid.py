@@ -16,8 +16,7 @@ from dataclasses import replace
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train
 from cfnseg.lab.ablation import Suite
 
-RATES = {}  # learning rate by family
-OTHER = 2e-3  # of a family that is not there
+RATES = {}  # learning rate by family; 2e-3 where it is not there
 
 base = Config(
     model=Model(
@@ -36,7 +35,7 @@ base = Config(
 
 def system(family: str, fusion_lr: float = 1.0, **settings) -> Config:
     """The base with other model settings and the learning rates of a family."""
-    optim = replace(base.optim, lr=RATES.get(family, OTHER), fusion_lr=fusion_lr)
+    optim = replace(base.optim, lr=RATES.get(family, 2e-3), fusion_lr=fusion_lr)
     return replace(base, model=replace(base.model, **settings), optim=optim)
 
 
@@ -56,23 +55,19 @@ suite = Suite(
         "sum": system("cfn", fusion="sum"),
         "conv": system("cfn", fusion="conv"),
         "adaptive": system("cfn", fusion="adaptive"),
-        # the head's pieces
         "no_context": system("cfn", context=False),
         "no_refine": system("cfn", refine=0),
         "refine_2": system("cfn", refine=2),
         "from_stride_4": system("cfn", **FROM_4),
         "relu_branches": system("cfn", receive="relu", **FROM_4),
         "first_edition": system("cfn", **FIRST),
-        # late fusion
         "eplf_lc_1x1": system("late", **LATE),
         "eplf_lc_6x8": system("late", grid=(6, 8), **LATE),
         "dag_cnn": system("late", name="dag_cnn"),
         "hed": system("late", name="hed"),
         "fcn": system("late", name="fcn"),
-        # no fusion
         "plain": system("plain", name="plain"),
         "dsn": system("plain", name="dsn"),
-        # decoders
         "segformer": system("segformer", name="segformer"),
         "fpn": system("fpn", name="fpn"),
         "unet": system("unet", name="unet"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import functools
 import hashlib
 import json
@@ -159,16 +160,21 @@ class Subset:
         return self.dataset.ids(self.indices[index])
 
 
-def hold_out(dataset: Dataset, prefix: str) -> tuple[Subset, Subset]:
-    """Views of the images whose names do not start with ``prefix``, and of those that do.
+def is_held_out(name: str, start: str) -> bool:
+    """Does an image's name start as data.holdout says? ``*``, ``?``, ``[...]`` as in a shell."""
+    return fnmatch.fnmatchcase(name, start + "*")
+
+
+def hold_out(dataset: Dataset, start: str) -> tuple[Subset, Subset]:
+    """Views of the images whose names do not start with ``start``, and of those that do.
 
     Raises UserError if a view is empty.
     """
-    held = [i for i, name in enumerate(dataset.names) if name.startswith(prefix)]
+    held = [i for i, name in enumerate(dataset.names) if is_held_out(name, start)]
     rest = sorted(set(range(len(dataset.names))) - set(held))
     if not held or not rest:
         raise UserError(
-            f"data.holdout {prefix!r} matches {len(held)} of {len(dataset.names)} training "
+            f"data.holdout {start!r} matches {len(held)} of {len(dataset.names)} training "
             f"images, the first of which is {dataset.names[0]}",
             code=2,
         )

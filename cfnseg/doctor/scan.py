@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from cfnseg.config import Config
-from cfnseg.data.dataset import USUAL_ROOT, FileDataset, open_dataset
+from cfnseg.data.dataset import USUAL_ROOT, FileDataset, is_held_out, open_dataset
 from cfnseg.data.files import IMAGE_TYPES, by_key, list_images
 from cfnseg.data.formats import camvid
 from cfnseg.data.formats.folder import LAYOUT
@@ -160,21 +160,21 @@ def _holdout_fix(names: list[str]) -> list[str]:
 
 def _hold_out(case: Case) -> None:
     """Split the training images as `cfnseg.data.dataset.hold_out` does."""
-    train, prefix = case.data.train_split, case.data.holdout
+    train, start = case.data.train_split, case.data.holdout
     own = [p for p in case.pairs if p.split == train and (p.image or p.drawn)]
-    count = sum(p.name.startswith(prefix) for p in own)
+    count = sum(is_held_out(p.name, start) for p in own)
     if own and count in (0, len(own)):
         case.add(
             "holdout",
             ERROR,
-            f"data.holdout {prefix!r} matches {count:,} of {len(own):,} training images",
+            f"data.holdout {start!r} matches {count:,} of {len(own):,} training images",
             f"The first is {own[0].name}.",
             "the beginning of some images' names, not of all",
             _holdout_fix([p.name for p in own]),
         )
     held = f"{train}, {HELD}"
     case.pairs = [
-        dataclasses.replace(p, split=held) if p.split == train and p.name.startswith(prefix) else p
+        dataclasses.replace(p, split=held) if p.split == train and is_held_out(p.name, start) else p
         for p in case.pairs
     ]
     others = {split: "other" for split in case.roles if split != train}

@@ -8,6 +8,7 @@ however they die; the next process resumes from the last checkpoint.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cfnseg.config import SECTIONS, Config, before, to_dict
-from cfnseg.errors import UserError, first_line, unknown
+from cfnseg.errors import Stopped, UserError, first_line, unknown
 from cfnseg.lab.worker import command
 from cfnseg.shipped import load_module
 
@@ -228,7 +229,7 @@ def _succeeds(
     suite: Suite, name: str, seed: int | None, folder: Path, root: str, lock: int
 ) -> bool:
     """Do a job in its own process, which has its memory to itself and shares the lock."""
-    path, stopped = _path(folder, name, seed), False
+    path, stopped = _path(folder, name, seed), 0
     print(f"== {path.stem}", flush=True)
     config = suite.run(name, seed or 0, folder / "runs", root)
     size = suite.size if seed is None else None
@@ -237,8 +238,9 @@ def _succeeds(
             try:
                 code = worker.wait()
                 break
-            except KeyboardInterrupt:  # the worker got it too and saves; a second one stops it
-                stopped = True
-    if stopped or code in (130, -2, -9, -15):
-        raise KeyboardInterrupt
+            except KeyboardInterrupt as asked:  # it saves and stops; a second one stops it at once
+                stopped = getattr(asked, "signal", signal.SIGINT)
+                worker.terminate()
+    if stopped or code in (130, 143, -2, -9, -15):
+        raise Stopped(stopped or signal.SIGINT)
     return code == 0

@@ -235,16 +235,24 @@ def test_cost_of_another_size_is_refused(tmp_path):
 
 
 @pytest.mark.timeout(300)
-def test_ctrl_c_saves_before_it_stops(folder_data, tmp_path):
+@pytest.mark.parametrize(
+    "number, send",
+    [
+        (signal.SIGTERM, os.kill),  # to the parent alone, as `kill` sends it
+        # to parent and worker, as a terminal sends it
+        pytest.param(signal.SIGINT, os.killpg, marks=pytest.mark.slow),
+    ],
+)
+def test_ctrl_c_saves_before_it_stops(folder_data, tmp_path, number, send):
     suite, out = write_suite(tmp_path, steps=4000, save_every=10_000), tmp_path / "out"
     process = processes.Tool(*command(suite, folder_data, out), new_session=True)
     log = out / "runs" / "lc-s0" / "log.jsonl"
     deadline = time.time() + 120
     while time.time() < deadline and not (log.exists() and '"step": 10' in log.read_text()):
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it, to parent and worker
+    send(process.pid, number)
     process.communicate(timeout=100)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     saved = load_checkpoint(out / "runs" / "lc-s0" / "last.ckpt")["state"]["step"]
     logged = max(json.loads(line)["step"] for line in log.read_text().splitlines())
     assert saved >= logged >= 10

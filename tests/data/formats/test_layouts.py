@@ -138,7 +138,9 @@ def test_hold_out(folder_data):
     assert held.names == ["s10", "s11", "s12", "s13"]
     assert sorted(rest.names + held.names) == data.names
     assert np.array_equal(held.image(1), data.image(11))
-    for prefix in ("x", "s"):
+    assert hold_out(data, "*3")[1].names == ["s03", "s13"]
+    assert hold_out(data, "s[01]1")[1].names == ["s01", "s11"]
+    for prefix in ("x", "s", "*"):
         with pytest.raises(UserError, match="first of which is s00"):
             hold_out(data, prefix)
 
