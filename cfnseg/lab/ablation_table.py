@@ -15,7 +15,7 @@ from cfnseg.report.text import ends, percent, signed, table, write_text
 
 TITLES = {"miou": "mIoU", "top1_error": "top-1 error"}
 SECOND = {"miou": ("boundary_miou", "boundary mIoU"), "top1_error": ("top5_error", "top-5 error")}
-COSTS = {"gmacs": "GMACs of an image", "step_ratio": "training step / bare encoder"}
+COSTS = {"head_gmacs": "GMACs beyond the encoder", "step_ratio": "training step / bare encoder"}
 
 
 def write_table(suite: Suite, results: Results, folder: Path) -> str:
@@ -31,10 +31,10 @@ def table_of(suite: Suite, results: Results) -> str:
     first = next(iter(results.runs.values()))[0]
     title, (second, second_title) = TITLES[first["metric"]], SECOND[first["metric"]]
     main = [
-        ["system", title, f"less {suite.reference} (95 % of seeds)", "parameters", "step / encoder"]
+        ["system", title, f"less {suite.reference} (95 % of seeds)", "head GMACs", "step / encoder"]
     ]
     over_images = f"less {suite.reference} (95 % of images)"
-    counted = ["encoder parameters", "fusion parameters", "GMACs", "step", "memory"]
+    counted = ["parameters", "fusion's", "GMACs", "inference / encoder", "step", "memory"]
     rest = [["system", "seeds", "deviation over seeds", over_images, second_title, *counted]]
     for name, runs in results.runs.items():
         scores, cost = _scores(runs), _cost(results.costs.get(name))
@@ -60,9 +60,10 @@ def table_of(suite: Suite, results: Results) -> str:
         "",
         f"{len(first['counts'])} images scored. A difference is over the seeds that both systems "
         "have. Its interval over seeds is Student's t of the seeds' differences, over images a "
-        f"paired bootstrap. GMACs are of one {'x'.join(map(str, suite.size))} image. The step is "
-        "forward and backward on such images, compared with the encoder alone; memory is what it "
-        f"adds at its peak ({devices or 'not measured'}).",
+        f"paired bootstrap. GMACs are of one {'x'.join(map(str, suite.size))} image; the head's are"
+        " those beyond the undilated encoder. The step is forward and backward on such images, "
+        "inference ends with the class map, each compared with the encoder alone; memory is what a "
+        f"step adds at its peak ({devices or 'not measured'}).",
         "",
     ]
     return "\n".join(lines)
@@ -73,16 +74,18 @@ def _scores(runs: list[dict[str, Any]]) -> np.ndarray:
 
 
 def _cost(cost: dict[str, Any] | None) -> list[str]:
-    """Cells: parameters, step / encoder, parameters of encoder and fusion, GMACs, step, memory."""
+    """Cells: head GMACs, step / encoder, parameters, the fusion's, GMACs, inference / encoder,
+    step, memory."""
     if cost is None:
-        return ["-"] * 7
+        return ["-"] * 8
     parts, peak = cost["parameters"], cost["step_peak_mib"]
     return [
-        f"{parts['total']:,}",
+        f"{cost['head_gmacs']:.3f}",
         f"{cost['step_ratio']:.2f}",
-        f"{parts['encoder']:,}",
+        f"{parts['total']:,}",
         f"{parts.get('fusion', 0):,}",
         f"{cost['gmacs']:.2f}",
+        f"{cost['infer_ratio']:.2f}",
         f"{1000 * cost['step_seconds']:.0f} ms",
         "-" if peak is None else f"{peak:,.0f} MiB",
     ]

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cfnseg.config import Config
 from cfnseg.data.loader import Batch
 from cfnseg.lab.timing import interleaved, peak_memory
 from cfnseg.models.build import build_model
+from cfnseg.models.folding import folded
 from cfnseg.ops import dense_argmax
 from cfnseg.training.hardware import keep_freed_memory
 from cfnseg.training.tasks import classification, forward, segmentation
@@ -34,9 +35,11 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
 
     Returns:
         parameters: by part.
-        gmacs: 1e9 multiply-accumulates of one image's forward (convolutions, matrix products).
+        gmacs: 1e9 multiply-accumulates of one image's forward (convolutions, matrix products), as
+            inference runs it (`cfnseg.models.folding.folded`).
+        head_gmacs: gmacs less the undilated encoder's.
         device, precision.
-        For <kind> "step" (forward, loss, backward) and "infer" (forward, class map):
+        For <kind> "step" (forward, loss, backward) and "infer" (folded forward, class map):
         <kind>_seconds: median; <kind>_range: 10th and 90th percentile.
         <kind>_encoder: median seconds of the undilated encoder alone.
         <kind>_ratio: median ratio to the encoder.
@@ -59,10 +62,11 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
     if pixel:
         batch = Batch(image=images, mask=truth.byte(), region=None)
     task = segmentation(config) if pixel else classification(config)
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        net.eval()(images[:1])
-    compiled, bare = (torch.compile(m) if config.train.compile else m for m in (net, trunk))
+    lean = folded(net.eval()).to(memory_format=layout)
+    macs = [_macs(model, images[:1]) for model in (lean, trunk.eval())]
+    compiled, used, bare = (
+        torch.compile(m) if config.train.compile else m for m in (net, lean, trunk)
+    )
     precision = config.train.precision if cuda else "32-true"
     kind = PRECISIONS[precision]
     cast = torch.autocast(device.type, kind, enabled=kind != torch.float32)
@@ -89,26 +93,27 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
         sum(stage.float().mean() for stage in stages).backward()
         trunk.zero_grad()
 
-    found = {
+    found: dict[str, Any] = {
         "parameters": net.parameter_table(),
-        "gmacs": counter.get_total_flops() / 2e9,
+        "gmacs": macs[0],
+        "head_gmacs": macs[0] - macs[1],
         "precision": precision,
         "device": f"CPU, {torch.get_num_threads()} threads",
     }
     if cuda:
         found["device"] = torch.cuda.get_device_name()
-    kinds = {"infer": (False, encode, infer), "step": (True, encoder_step, step)}
-    for name, (training, _, whole) in kinds.items():
-        net.train(training)
-        peak = peak_memory(functools.partial(whole, compiled), cuda)
+    kinds = {"infer": (encode, infer, used, lean), "step": (encoder_step, step, compiled, net)}
+    for name, (_, whole, run, _) in kinds.items():
+        net.train(name == "step")
+        peak = peak_memory(functools.partial(whole, run), cuda)
         found[f"{name}_peak_mib"] = None if peak is None else peak / 2**20
     if not cuda:
         keep_freed_memory()  # as in training
-    for name, (training, alone, whole) in kinds.items():
-        net.train(training)
-        trunk.train(training)
-        eager = [functools.partial(whole, net)] * config.train.compile
-        times = interleaved([alone, functools.partial(whole, compiled), *eager], rounds, cuda)
+    for name, (alone, whole, run, uncompiled) in kinds.items():
+        net.train(name == "step")
+        trunk.train(name == "step")
+        eager = [functools.partial(whole, uncompiled)] * config.train.compile
+        times = interleaved([alone, functools.partial(whole, run), *eager], rounds, cuda)
         seconds = times[:, 1]
         found[f"{name}_seconds"] = float(np.median(seconds))
         found[f"{name}_range"] = np.percentile(seconds, [10, 90]).tolist()
@@ -116,3 +121,11 @@ def cost_of(config: Config, size: tuple[int, int], classes: int, rounds: int = 3
         found[f"{name}_ratio"] = float(np.median(seconds / times[:, 0]))
         found[f"{name}_over_eager"] = float(np.median(seconds / times[:, 2])) if eager else None
     return found
+
+
+@torch.no_grad()
+def _macs(model: nn.Module, images: Tensor) -> float:
+    """1e9 multiply-accumulates of a forward pass."""
+    with FlopCounterMode(display=False) as counter:
+        model(images)
+    return counter.get_total_flops() / 2e9

@@ -57,6 +57,8 @@ def result(score: float, counts: list, seed: int = 0, metric: str = "miou") -> d
 COST = {
     "parameters": {"encoder": 90, "fusion": 5, "total": 100},
     "gmacs": 1.5,
+    "head_gmacs": 0.25,
+    "infer_ratio": 1.1,
     "step_ratio": 1.2,
     "step_seconds": 0.1,
     "step_peak_mib": 30.0,
@@ -279,8 +281,8 @@ def test_table_by_hand():
     folded = lines.index("</details>")
     assert 0 < next(k for k, line in enumerate(lines) if line.startswith("<details>")) < folded
     main, rest = cells[:4], cells[4:]
-    assert main[0] == ["system", "mIoU", "less sum (95 % of seeds)", "parameters", "step / encoder"]
-    assert main[1] == ["lc", "60.0", "+20.0 (-107.1 to +147.1)", "100", "1.20"]  # t(1) = 12.706
+    assert main[0] == ["system", "mIoU", "less sum (95 % of seeds)", "head GMACs", "step / encoder"]
+    assert main[1] == ["lc", "60.0", "+20.0 (-107.1 to +147.1)", "0.250", "1.20"]  # t(1) = 12.706
     assert main[2] == ["sum", "40.0", "-", "-", "-"]
     assert main[3] == ["new", "70.0", "+30.0", "-", "-"]  # against the seed that both have
     assert rest[1] == [
@@ -289,13 +291,14 @@ def test_table_by_hand():
         "14.1",
         "+20.0 (+20.0 to +20.0)",
         "30.0",
-        "90",
+        "100",
         "5",
         "1.50",
+        "1.10",
         "100 ms",
         "30 MiB",
     ]
-    assert rest[2][:4] == ["sum", "2", "0.0", "-"] and rest[2][5:] == ["-"] * 5
+    assert rest[2][:4] == ["sum", "2", "0.0", "-"] and rest[2][5:] == ["-"] * 6
     assert rest[3][:4] == ["new", "1", "-", "+30.0 (+30.0 to +30.0)"]
 
 
@@ -306,7 +309,7 @@ def test_error_table_and_plot(tmp_path):
         "sum": [result(0.5, [0, 1, 0, 1], 0, "top1_error")],
     }
     text = write_table(suite, Results(runs, {"lc": COST, "sum": COST}), tmp_path)
-    assert "top-1 error" in text and "| sum | 50.0 | +25.0 | 100 |" in text
+    assert "top-1 error" in text and "| sum | 50.0 | +25.0 | 0.250 |" in text
     assert "| sum | 1 | - | +25.0 (" in text and "| 25.0 |" in text
     assert (tmp_path / "table.md").read_text() == text
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
