@@ -239,7 +239,7 @@ def recipes(*, copy: tuple[str, Path] | None = None) -> None:
         target = shipped.copy_recipe(*copy)
         print(f"{target}: edit it, then train with its path in place of the name")
     for name, path in {} if copy else shipped.recipes().items():
-        print(f"{name:20}{shipped.about(path)}")
+        print(f"{name:24}{shipped.about(path)}")
 
 
 def completion(shell: Positional[Literal["bash", "zsh"]]) -> None:

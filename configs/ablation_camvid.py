@@ -1,4 +1,4 @@
-"""Suite: heads, fusions, baselines, decoders on CamVid, one change at a time, equal images.
+"""Suite: heads, fusions, baselines, decoders, CamVid, equal images.
 
     cfnseg bench ablation ablation_camvid --seeds 3 --root DIR
     python tools/benchmark.py configs/ablation_camvid.py --seeds 3 --root DIR    # from a checkout

@@ -1,4 +1,4 @@
-"""Suite: six systems on Cityscapes squashed to 256 x 256, equal images.
+"""Suite: six systems, Cityscapes squashed to 256 x 256, equal images.
 
     cfnseg bench ablation ablation_cityscapes256 --seeds 3 --root DIR
     python tools/benchmark.py configs/ablation_cityscapes256.py --seeds 3 --root DIR    # a checkout

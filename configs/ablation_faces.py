@@ -1,4 +1,4 @@
-"""Suite: does the place pay where labels are defined by it? Left and right eyes of faces.
+"""Suite: does the place pay where it defines labels? Left and right eyes.
 
     cfnseg bench ablation ablation_faces --seeds 3 --root DIR
     python tools/benchmark.py configs/ablation_faces.py --seeds 3 --root DIR    # from a checkout

@@ -1,4 +1,4 @@
-"""Suite: the systems of ablation_camvid on IDD-Lite, whole drives held out, equal images.
+"""Suite: systems of ablation_camvid, IDD-Lite, drives held out, equal images.
 
     cfnseg bench ablation ablation_idd --seeds 3 --root DIR
     python tools/benchmark.py configs/ablation_idd.py --seeds 3 --root DIR    # from a checkout

@@ -1,4 +1,4 @@
-"""Suite: two learning rates for each family of ablation_camvid, on a held-out CamVid sequence.
+"""Suite: two learning rates a family, on a held-out CamVid sequence.
 
     cfnseg bench ablation ablation_rates --seeds 1 --root DIR
     python tools/benchmark.py configs/ablation_rates.py --seeds 1 --root DIR    # from a checkout

@@ -24,12 +24,17 @@ class FoldedCFN(CFN):
     """A CFN whose pixel head alone is folded: the image head keeps the branches as trained.
 
     A linear branch commutes with the mean, so the image head receives what was sent.
+
+    Attributes:
+        as_trained: the branches before their weights changed; None if they did not.
     """
 
-    as_trained: nn.ModuleList
+    as_trained: nn.ModuleList | None
 
     def sent(self, stages: list[Tensor], maps: list[Tensor], size: Sequence[int]) -> list[Tensor]:
         """See `CFN.sent`."""
+        if self.as_trained is None:
+            return super().sent(stages, maps, size)
         return [
             branch[0](send(branch.pooled(stage), stride, size))
             for branch, stage, stride in zip(self.as_trained, stages, self.strides)
@@ -41,14 +46,15 @@ def folded(model: nn.Module) -> nn.Module:
     """The same function of an image as ``model`` in evaluation, with fewer operations.
 
     Args:
-        model: any network; one that is no `CFN` is returned as it is.
+        model: any network; one that is no `CFN`, or is folded, is returned as it is.
 
     Returns:
         A copy in evaluation mode. Its tensors are not those of a weights file.
     """
-    if not isinstance(model, CFN):
+    if not isinstance(model, CFN) or isinstance(model, FoldedCFN):
         return model
     model = copy.deepcopy(model).eval()
+    model.__class__, model.as_trained = FoldedCFN, None
     for part in model.modules():
         if isinstance(part, Refine):
             part.around, part.across = _merged(*part.around), _merged(*part.across)
@@ -63,7 +69,7 @@ def _merged(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
     return fuse_conv_bn_eval(conv, norm)
 
 
-def _fold_fusion(model: CFN) -> None:
+def _fold_fusion(model: FoldedCFN) -> None:
     """Replace the pixel fusion by one without norm, and without weights if it can be."""
     head, before = model.pixel, model.pixel.fusion
     weight, bias = _grids(before)
@@ -73,7 +79,7 @@ def _fold_fusion(model: CFN) -> None:
     linear = head.early_fusion and all(len(branch) == 1 for branch in receivers)
     after: SumFusion | LocallyConnectedFusion
     if linear and weight.shape[2:] == (1, 1):
-        model.__class__, model.as_trained = FoldedCFN, copy.deepcopy(model.branches)
+        model.as_trained = copy.deepcopy(model.branches)
         for branch, w in zip(receivers, weight):
             branch[0].weight.mul_(w[..., None])
         receivers[0][0].bias = nn.Parameter(bias.flatten())  # the finest is not interpolated

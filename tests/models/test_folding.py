@@ -74,6 +74,6 @@ def test_the_head_is_one_convolution_a_stage(fusion):
     assert all(len(branch) == 1 for branch in net.branches)
 
 
-def test_other_modules_stay_as_they_are():
-    net = nn.Conv2d(3, 5, 1)
-    assert folded(net) is net
+def test_folded_nets_and_other_modules_stay_as_they_are():
+    for net in (nn.Conv2d(3, 5, 1), folded(trained()), folded(trained(fusion="adaptive"))):
+        assert folded(net) is net

@@ -138,7 +138,7 @@ def test_loss_is_cross_entropy_and_that_of_the_companions(small):
     torch.manual_seed(0)
     output = net(batch["image"])
     parts = [F.cross_entropy(x, batch["target"]) for x in (output.image, *output.side)]
-    assert len(parts) == 4
+    assert len(parts) == 5
     torch.testing.assert_close(loss, parts[0] + 0.25 * sum(parts[1:]))
     assert [side_weight(net, Loss(side=0.4), p) for p in (0, 0.5, 1)] == pytest.approx(
         [0.4, 0.2, 0]
@@ -179,7 +179,10 @@ def test_top_errors_give_nothing_for_ties_or_nan():
 
 def test_the_authors_learning_rates():
     """Convolutions x1 and their biases x2, LC weights x0.1 and bias x0.2, no decay on biases."""
-    net = build_model(Model(level="image", encoder="cifar_net", width=192, start="mean"), 10)
+    settings = Model(
+        level="image", encoder="cifar_net", width=192, start="mean", fusion_norm="none"
+    )
+    net = build_model(settings, 10)
     optimizer = build_optimizer(net, Optim(lr=0.1, weight_decay=1e-4, fusion_lr=0.1, bias_lr=2.0))
     found = {
         id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]
@@ -198,7 +201,7 @@ def test_norms_are_no_biases():
     found = {
         id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]
     }
-    norm = net.branches[0][1]
+    norm = net.pixel.refine[0].across[1]
     assert isinstance(norm, nn.BatchNorm2d) and found[id(norm.bias)] == found[id(norm.weight)] == (
         1.0,
         0.0,
