@@ -1,4 +1,4 @@
-"""CFN, ResNet-50, VOC 2012 + SBD (21 classes), 512 x 512 crops, 40k steps of 16.
+"""CFN, ResNet-50, VOC 2012 + SBD (21 classes), 512 x 512, 40k steps of 16.
 
     cfnseg train voc_cfn --data.download True
     torchrun --nproc-per-node 4 -m cfnseg train voc_cfn
