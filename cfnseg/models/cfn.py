@@ -121,11 +121,8 @@ class CFN(Network):
         """
         size, strides = images.shape[-2:], self.strides
         region = padded_region(region, size, images, self.encoder.padding)
-        early, stages = self.pixel.early_fusion, self.encoder(images)
-        maps = [receive(stage) for receive, stage in zip(self.branches, stages)]
+        early, maps = self.pixel.early_fusion, self.receive(images)
         cells = [send(x, s, size) for x, s in zip(maps, strides)]  # pixels: the fusion upsamples
-        if self.context is not None:
-            maps.append(self.context(send(stages[-1], self.encoder.strides[-1], size)))
         if not early:  # EPLF
             maps, cells = self.pixel.predict(maps), self.image.predict(cells)
         pixel, image = self.pixel.fuse(maps, region), self.image.fuse(cells)
@@ -134,6 +131,19 @@ class CFN(Network):
         kept = maps if self.side_losses and self.training and not early else ()
         side = tuple(cropped(x, s, size) for x, s in zip(kept, strides))
         return Output(cropped(pixel, strides[0], size), image.flatten(1), side)
+
+    def receive(self, images: Tensor) -> list[Tensor]:
+        """The pixel head's branches (N, K, h_s, w_s) of images, the context (N, K, 1, 1) last."""
+        stages = self.encoder(images)
+        maps = [receive(stage) for receive, stage in zip(self.branches, stages)]
+        if self.context is not None:
+            maps.append(self.context(send(stages[-1], self.encoder.strides[-1], images.shape[-2:])))
+        return maps
+
+    @property
+    def branch_names(self) -> list[str]:
+        """Names of `receive`'s branches: "stride 2", ..., "context"."""
+        return [f"stride {s}" for s in self.encoder.strides] + ["context"] * bool(self.context)
 
 
 def side_branches(
