@@ -104,8 +104,8 @@ def explain(model: nn.Module, image: Tensor, inference: Inference = PLAIN) -> Ex
     names = [*model.branch_names, "bias"]
     split, plain = as_segmenter(SplitCFN(model)), replace(inference, precision="32-true")
     classes, margins = [], []
-    for rows, _, stride in window_rows(split, image, plain):
-        parts = rows.unflatten(0, (len(names), -1))
+    for rows, _, step in window_rows(split, image, plain):
+        stride, parts = step, rows.unflatten(0, (len(names), -1))
         best = parts.sum(0).topk(2, 0).indices
         top, second = parts.gather(1, best.expand(len(names), *best.shape)).unbind(1)
         classes.append(best[0].cpu())

@@ -24,6 +24,10 @@ COLORS = {
 OTHER = (20, 20, 60)  # stride 64
 SIDE = 560  # longest side of a panel in pixels
 LINE, GAP, LETTERS = 24, 12, 15  # of the text
+CAPTION = (
+    "share of a predicted class's area where a branch has the largest part in the margin "
+    "over the runner-up"
+)
 INK, SOFT = (23, 26, 33), (92, 100, 114)
 
 
@@ -47,7 +51,7 @@ def explanation_picture(
     decided, _ = explanation.by_class(len(labels))
     shown = [int(c) for c in np.argsort(-decided.sum(1), kind="stable") if decided[c].any()]
     height, width = panels[0].shape[:2]
-    total = max(3 * width + 4 * GAP, 720)
+    total = max(3 * width + 4 * GAP, 1000)
     top = GAP + LINE + height + GAP  # of what is below the panels
     picture = Image.new("RGB", (total, top + (len(shown) + 3) * LINE + GAP), "white")
     draw = ImageDraw.Draw(picture)
@@ -69,7 +73,7 @@ def explanation_picture(
     for name, part in zip(explanation.names, parts):
         x = write(swatch(x, top, color_of(name)), top, f"{name}  {100 * part:.1f} %") + 2 * GAP
     top += LINE + LINE // 2
-    write(GAP, top, "share of a predicted class's area that each branch decided", SOFT)
+    write(GAP, top, CAPTION, SOFT)
     left = GAP + 20 + max(draw.textlength(n, font_size=LETTERS) for n in labels.names) + GAP
     for row, c in enumerate(shown):
         y = top + (row + 1) * LINE
