@@ -137,13 +137,13 @@ def infer_files(
             f"later; give another, such as {out / 'out'}",
             code=2,
         )
+    if explained and compile:
+        raise UserError("--explain takes the network as it is; leave out --compile", code=2)
     files = image_files(paths)
     names = result_names(files)
     predictor = Predictor(weights, device, inference, compile)
     network = predictor.model
     if explained:
-        if compile:
-            raise UserError("--explain takes the network as it is; leave out --compile", code=2)
         check_explainable(predictor.model, inference)
         network = SplitCFN(predictor.model)  # whose memory is the larger
     process = resident()

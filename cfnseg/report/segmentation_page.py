@@ -112,7 +112,6 @@ def segmentation_page(
     """
     page, sizes = describe(summary), summary["sizes"] or []
     decisions = summary["decisions"]
-    about = [decided_sentence(decisions), extent(decisions, page.images)] if decisions else ()
     total = max(1, sum(row["truth_pixels"] for row in sizes))
     return report_page(
         "segmentation",
@@ -127,7 +126,8 @@ def segmentation_page(
         trimap=trimap_chart(summary["trimap"], summary["miou"]),
         reliability=reliability(summary["calibration"]),
         decisions=decisions,
-        decided=" ".join(filter(None, [*about, DECIDED])),
+        decided=decided_sentence(decisions) if decisions else "",
+        decided_rule=f"{extent(decisions, page.images)} {DECIDED}" if decisions else "",
         conventions=summary.get("conventions"),
         sizes=[
             (row["name"], _size_limits(row), row["miou"], row["truth_pixels"] / total)

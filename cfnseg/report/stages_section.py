@@ -60,8 +60,8 @@ def decided_sentence(decisions: dict[str, Any]) -> str:
         return ""
     name, branch = decisions["classes"][c]["name"], decisions["branches"][s]
     return (
-        f"{name} comes from {branch}, which decides {share(decided[c, s])} of its area and "
-        f"{share(whole[s])} of all."
+        f"Clearest: {name} comes from {branch}, which decides {share(decided[c, s])} of its area "
+        f"and {share(whole[s])} of all."
     )
 
 
