@@ -63,7 +63,8 @@ def main(weights: str, run: str) -> None:
 def explained(predict: cfnseg.Predictor, image: np.ndarray) -> None:
     found = explain(predict.model, torch.from_numpy(image.copy()).permute(2, 0, 1))
     drawn = explanation_picture(image, predict(image).mask, found, predict.labels)
-    whole = Image.fromarray(drawn).quantize(160, dither=Image.Dither.NONE)
+    method = Image.Quantize.MAXCOVERAGE  # keeps the small swatches
+    whole = Image.fromarray(drawn).quantize(256, method, dither=Image.Dither.NONE)
     whole.save(HERE / "explain.png", optimize=True)
 
 
