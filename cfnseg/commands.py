@@ -154,6 +154,7 @@ def infer(
     device: str = "auto",
     inference: OmitArgPrefixes[Inference] = PLAIN,
     compile: bool = False,
+    explain: Flag = False,
 ) -> int:
     """Write <stem>_mask.png (palette PNG of raw ids) and <stem>_overlay.jpg; print the classes.
 
@@ -165,6 +166,8 @@ def infer(
         device: auto, cpu or cuda.
         inference: windows, views and precision.
         compile: torch.compile the network: slow for each new size, then faster on a GPU.
+        explain: write <stem>_explain.jpg as well: which side branch decided, at every pixel and
+            for each class. For a CFN, without --flip and several --scales.
     """
     from cfnseg.inference.image_files import infer_files
 
@@ -174,7 +177,7 @@ def infer(
             f"no --weights: {weights.name} is used, trained on {shipped.WEIGHTS[weights]}; "
             "others: data/weights in the repository, runs/<name>/best.safetensors of a run"
         )
-    return int(infer_files(paths, weights, out, device, inference, compile) > 0)
+    return int(infer_files(paths, weights, out, device, inference, compile, explain) > 0)
 
 
 def compare(run_a: Positional[Path], run_b: Positional[Path], *, out: Path | None = None) -> None:

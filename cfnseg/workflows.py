@@ -21,6 +21,7 @@ from cfnseg.data.loader import Batch
 from cfnseg.data.predictions import find_masks, read_prediction
 from cfnseg.errors import UserError, first_line
 from cfnseg.evaluation.classification import evaluate_images
+from cfnseg.evaluation.decisions import count_decisions
 from cfnseg.evaluation.mask_files import evaluate_masks
 from cfnseg.evaluation.segmentation import evaluate, predicted
 from cfnseg.inference.memory import resident, through_windows
@@ -250,24 +251,30 @@ def _score(
             facts=facts,
             run_folder=run_folder,
         )
-    model = folded(model)
-    result = evaluate(model, data, details=True, inference=inference, stopping=stopping, **where)
+    used = folded(model)
+    result = evaluate(used, data, details=True, inference=inference, stopping=stopping, **where)
 
     def picture(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if stopping:
             stopping.check()
-        return predicted(model, data, index, inference)
+        return predicted(used, data, index, inference)
 
-    return functools.partial(
-        write_report,
-        out,
-        result,
-        data.labels,
-        picture if pictures else None,
-        facts=facts,
-        run_folder=run_folder,
-        explain=explain,
-    )
+    def write() -> dict:
+        counted = count_decisions(
+            model, data, inference, stopping=stopping, title=where["title"] and "branches"
+        )
+        return write_report(
+            out,
+            result,
+            data.labels,
+            picture if pictures else None,
+            facts=facts,
+            run_folder=run_folder,
+            explain=explain,
+            decisions=counted,
+        )
+
+    return write
 
 
 def score_predictions(

@@ -10,18 +10,26 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from cfnseg.data.files import IMAGE_TYPES, list_images, note_left_out, read_image
 from cfnseg.data.labels import LabelMap
 from cfnseg.drawing import overlay, write_jpeg
 from cfnseg.errors import UserError
+from cfnseg.inference.explanation import Explanation, SplitCFN, check_explainable, explain
+from cfnseg.inference.explanation_picture import explanation_picture
 from cfnseg.inference.memory import resident, through_windows
 from cfnseg.inference.predictor import Prediction, Predictor
 from cfnseg.inference.settings import PLAIN, Inference
+from cfnseg.models.weights import load
 from cfnseg.storage import write_atomic
 
 WAITING = 1  # predictions that may wait to be written: more would be memory and nothing else
-MASK, OVERLAY = "_mask.png", "_overlay.jpg"  # what results' names end with
+MASK, OVERLAY, EXPLAINED = ENDS = (
+    "_mask.png",
+    "_overlay.jpg",
+    "_explain.jpg",
+)  # what results' names end with
 DRAWING = 3  # pictures of the image's size that exist at once while an overlay is drawn and written
 
 
@@ -29,9 +37,9 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     """The paths with each folder replaced by the images in it, sorted. A missing path stays, to be
     named as it is read.
 
-    Earlier results in a folder are left out, with a line on it: a mask or an overlay whose image,
-    or whose other half, lies there as well. A result that is given by its own path is an image like
-    others.
+    Earlier results in a folder are left out, with a line on it: a mask or another result whose
+    image, or another result of it, lies there as well. A result that is given by its own path is
+    an image like others.
     """
     found = []
     for path in paths:
@@ -58,9 +66,12 @@ def earlier_results(images: list[Path]) -> list[Path]:
     return [
         path
         for path in images
-        for end, other in ((MASK, OVERLAY), (OVERLAY, MASK))
+        for end in ENDS
         if path.name.endswith(end)
-        and ((origin := path.name.removesuffix(end)) in origins or origin + other in present)
+        and (
+            (origin := path.name.removesuffix(end)) in origins
+            or any(origin + other in present for other in ENDS if other != end)
+        )
     ]
 
 
@@ -90,6 +101,7 @@ def infer_files(
     device: str = "auto",
     inference: Inference = PLAIN,
     compile: bool = False,
+    explained: bool = False,
 ) -> int:
     """Segment files and write the masks. Files are read and written in threads while the network
     computes.
@@ -104,6 +116,7 @@ def infer_files(
         inference: windows, scales, mirroring. What an image that goes through windows will need is
             printed before it does.
         compile: see `Predictor`.
+        explained: write ``<stem>_explain.jpg`` too, see `explanation_picture`.
 
     Returns:
         The number of files that failed; each is named on stderr. The images per second are printed
@@ -111,8 +124,8 @@ def infer_files(
         the time in which the network computed: what is left of it was spent in waiting for files.
 
     Raises:
-        UserError: no images, weights that cannot be used, or results that would lie among the
-            images or overwrite each other.
+        UserError: no images, weights that cannot be used or explained, or results that would lie
+            among the images or overwrite each other.
     """
     paths, out = list(paths), Path(out)
     if out.exists() and not out.is_dir():
@@ -125,9 +138,17 @@ def infer_files(
             f"later; give another, such as {out / 'out'}",
             code=2,
         )
+    if explained and compile:
+        raise UserError("--explain takes the network as it is; leave out --compile", code=2)
     files = image_files(paths)
     names = result_names(files)
-    predictor = Predictor(weights, device, inference, compile)
+    loaded = load(weights)
+    predictor = Predictor(loaded, device, inference, compile)
+    network, whole = predictor.model, loaded.model
+    if explained:
+        check_explainable(whole, inference)
+        whole.to(predictor.device, memory_format=torch.channels_last)
+        network = SplitCFN(whole)  # whose memory is the larger
     process = resident()
     print(f"weights: {weights} ({', '.join(predictor.labels.names)}) on {predictor.device.type}")
     failed, busy, began = 0, 0.0, time.perf_counter()
@@ -142,16 +163,22 @@ def infer_files(
                 continue
             before = process + image.size * (len(files) > 1)  # the next one, read meanwhile
             if message := through_windows(
-                predictor.model, image.shape[:2], inference, before, DRAWING * image.size
+                network, image.shape[:2], inference, before, DRAWING * image.size
             ):
                 print(f"{path}: {message}", flush=True)
             while writing and (message or len(writing) > WAITING or writing[0].done()):
                 failed += _finished(writing.popleft())
             start = time.perf_counter()
             prediction = predictor(image)
+            explanation = None
+            if explained:
+                tensor = torch.from_numpy(image).permute(2, 0, 1)
+                explanation = explain(whole, tensor, inference)
             busy += time.perf_counter() - start
             writing.append(
-                pool.submit(_write, path, out, name, image, prediction, predictor.labels)
+                pool.submit(
+                    _write, path, out, name, image, prediction, explanation, predictor.labels
+                )
             )
         failed += sum(_finished(future) for future in writing)
     seconds = time.perf_counter() - began
@@ -180,9 +207,15 @@ def ahead(
 
 
 def _write(
-    path: Path, out: Path, name: str, image: np.ndarray, prediction: Prediction, labels: LabelMap
+    path: Path,
+    out: Path,
+    name: str,
+    image: np.ndarray,
+    prediction: Prediction,
+    explanation: Explanation | None,
+    labels: LabelMap,
 ) -> str:
-    """Write mask and overlay; returns the message."""
+    """Write mask, overlay and what explains them; returns the message."""
     mask, picture = out / f"{name}{MASK}", out / f"{name}{OVERLAY}"
     write_atomic(mask, lambda temporary: labels.write(temporary, prediction.mask))
     drawn = overlay(image, prediction.mask, labels)
@@ -191,7 +224,18 @@ def _write(
         f"{name} {chance:.2f}" for name, chance in prediction.present.items() if chance >= 0.5
     ]
     present = "  ".join(likely) or "no class with probability 0.5"
-    return f"{path} -> {mask}, {picture.name}\n  in the image: {present}"
+    lines = [f"{path} -> {mask}, {picture.name}", f"  in the image: {present}"]
+    if explanation:
+        third = out / f"{name}{EXPLAINED}"
+        shown = explanation_picture(image, prediction.mask, explanation, labels)
+        write_atomic(third, lambda temporary: write_jpeg(temporary, shown))
+        parts = np.bincount(explanation.deciding.ravel(), minlength=len(explanation.names))
+        shares = ", ".join(
+            f"{who} {100 * n / parts.sum():.1f} %" for who, n in zip(explanation.names, parts) if n
+        )
+        lines[0] += f", {third.name}"
+        lines.append(f"  decided by: {shares}")
+    return "\n".join(lines)
 
 
 def _finished(writing: Future) -> int:

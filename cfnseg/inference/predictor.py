@@ -129,7 +129,8 @@ class Predictor:
     ) -> None:
         loaded = weights if isinstance(weights, Weights) else load(weights)
         if loaded.settings.level != "pixel":
-            raise UserError(f"{weights} is a classification model and makes no masks", code=2)
+            what = "this" if weights is loaded else weights
+            raise UserError(f"{what} is a classification model and makes no masks", code=2)
         self.device = pick_device(device)
         model = folded(loaded.model).to(self.device, memory_format=torch.channels_last).eval()
         self.model = torch.compile(model) if compile else model

@@ -122,10 +122,8 @@ class CFN(Network):
         size, strides = images.shape[-2:], self.strides
         region = padded_region(region, size, images, self.encoder.padding)
         early, stages = self.pixel.early_fusion, self.encoder(images)
-        maps = [receive(stage) for receive, stage in zip(self.branches, stages)]
+        maps = self.receive(stages, size)
         cells = self.sent(stages, maps, size)  # to the image head; the pixel fusion upsamples
-        if self.context is not None:
-            maps.append(self.context(send(stages[-1], self.encoder.strides[-1], size)))
         if not early:  # EPLF
             maps, cells = self.pixel.predict(maps), self.image.predict(cells)
         pixel, image = self.pixel.fuse(maps, region), self.image.fuse(cells)
@@ -135,9 +133,22 @@ class CFN(Network):
         side = tuple(cropped(x, s, size) for x, s in zip(kept, strides))
         return Output(cropped(pixel, strides[0], size), image.flatten(1), side)
 
+    def receive(self, stages: list[Tensor], size: Sequence[int]) -> list[Tensor]:
+        """The pixel head's branches (N, K, h_s, w_s) of images of ``size`` (H, W), the context
+        (N, K, 1, 1) last."""
+        maps = [receive(stage) for receive, stage in zip(self.branches, stages)]
+        if self.context is not None:
+            maps.append(self.context(send(stages[-1], self.encoder.strides[-1], size)))
+        return maps
+
     def sent(self, stages: list[Tensor], maps: list[Tensor], size: Sequence[int]) -> list[Tensor]:
         """The branches of the image head (N, K, 1, 1), from those of the pixel head."""
         return [send(x, s, size) for x, s in zip(maps, self.strides)]
+
+    @property
+    def branch_names(self) -> list[str]:
+        """Names of `receive`'s branches: "stride 2", ..., "context"."""
+        return [f"stride {s}" for s in self.encoder.strides] + ["context"] * bool(self.context)
 
 
 def side_branches(

@@ -10,6 +10,8 @@ from cfnseg.data.labels import LabelMap
 from cfnseg.report.charts import heatmap, reliability, trimap_chart
 from cfnseg.report.gallery import Picture, gallery
 from cfnseg.report.html import report_page
+from cfnseg.report.stages_section import RULE as DECIDED
+from cfnseg.report.stages_section import decided_sentence, decision_lines, extent
 from cfnseg.report.text import Column, Report, ends, percent, score, score_column, share, table
 
 RULE = (
@@ -109,6 +111,7 @@ def segmentation_page(
         run_folder: see `cfnseg.report.html.report_page`.
     """
     page, sizes = describe(summary), summary["sizes"] or []
+    decisions = summary["decisions"]
     total = max(1, sum(row["truth_pixels"] for row in sizes))
     return report_page(
         "segmentation",
@@ -122,6 +125,9 @@ def segmentation_page(
         gallery=gallery(summary["images"] if picture else [], picture, labels),
         trimap=trimap_chart(summary["trimap"], summary["miou"]),
         reliability=reliability(summary["calibration"]),
+        decisions=decisions,
+        decided=decided_sentence(decisions) if decisions else "",
+        decided_rule=f"{extent(decisions, page.images)} {DECIDED}" if decisions else "",
         conventions=summary.get("conventions"),
         sizes=[
             (row["name"], _size_limits(row), row["miou"], row["truth_pixels"] / total)
@@ -148,6 +154,8 @@ def markdown_of(summary: dict[str, Any]) -> str:
     if summary["calibration"] is not None:
         error, bins = percent(summary["calibration"]["ece"]), len(summary["calibration"]["bins"])
         lines += [f"Expected calibration error {error}, over pixels in {bins} bins", ""]
+    if summary["decisions"] is not None:
+        lines += decision_lines(summary["decisions"], summary["num_images"])
     if "conventions" in summary:
         rows = [
             [row["library"], percent(row["miou"]), row["rule"], row["why"]]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cfnseg.data.labels import LabelMap
+from cfnseg.evaluation.decisions import Decisions
 from cfnseg.evaluation.segmentation import Evaluation
 from cfnseg.metrics.calibration import expected_calibration_error
 from cfnseg.metrics.confusion import iou_of
@@ -20,6 +21,7 @@ from cfnseg.metrics.trimap import WIDTHS
 from cfnseg.metrics.uncertainty import bootstrap, bootstrap_miou
 from cfnseg.report.gallery import Picture
 from cfnseg.report.segmentation_page import markdown_of, segmentation_page
+from cfnseg.report.stages_section import decisions_of
 from cfnseg.report.text import write_files
 
 
@@ -32,6 +34,7 @@ def write_report(
     facts: Mapping[str, object] | None = None,
     run_folder: str | Path | None = None,
     explain: bool = False,
+    decisions: Decisions | None = None,
 ) -> dict[str, Any]:
     """Write report.json, report.md and report.html.
 
@@ -45,6 +48,7 @@ def write_report(
         facts: what was scored: data, split, weights, command.
         run_folder: a training run whose config.json and log.jsonl go into the page.
         explain: add what other libraries would call mIoU.
+        decisions: which branch decides which class, of a CFN.
 
     Returns:
         What report.json holds; see `summary_of`.
@@ -54,7 +58,7 @@ def write_report(
             written before pictures are drawn, so a failure there loses none.
     """
     known = {key: str(value) for key, value in (facts or {}).items()}
-    summary = summary_of(result, labels, known, explain)
+    summary = summary_of(result, labels, known, explain, decisions)
     write_files(
         folder,
         "report",
@@ -66,7 +70,11 @@ def write_report(
 
 
 def summary_of(
-    result: Evaluation, labels: LabelMap, facts: dict[str, str], explain: bool = False
+    result: Evaluation,
+    labels: LabelMap,
+    facts: dict[str, str],
+    explain: bool = False,
+    decisions: Decisions | None = None,
 ) -> dict[str, Any]:
     """The content of report.json, strict JSON.
 
@@ -75,6 +83,7 @@ def summary_of(
         labels: the classes, in the order of ``result.confusion``.
         facts: what was scored.
         explain: add conventions: library, miou, rule and why (`cfnseg.metrics.conventions`).
+        decisions: see `write_report`.
 
     Returns:
         Scores in 0..1, None where nothing was counted:
@@ -89,6 +98,7 @@ def summary_of(
           of each size of segments; None without details.
         * calibration: ece and bins (low, high, pixels, mean confidence, accuracy); None without
           details or without a model.
+        * decisions: see `cfnseg.report.stages_section.decisions_of`.
         * confusion: C x C pixels, rows = truth.
         * facts.
         * images: name, miou (over the classes in the image's truth or prediction), pixel_accuracy
@@ -133,6 +143,7 @@ def summary_of(
         "trimap": None,
         "sizes": None,
         "calibration": None,
+        "decisions": decisions_of(decisions, labels),
         "confusion": result.confusion.tolist(),
         "facts": facts,
         "images": [_image(name, counts) for name, counts in zip(result.names, result.counts)],

@@ -1,4 +1,4 @@
-"""Make shapes.png and learning.gif: python docs/pictures/make.py WEIGHTS RUN
+"""Make shapes.png, explain.png and learning.gif: python docs/pictures/make.py WEIGHTS RUN
 
 WEIGHTS predicts scenes of the validation split; RUN is the run folder of a training with pictures.
 """
@@ -6,9 +6,13 @@ WEIGHTS predicts scenes of the validation split; RUN is the run folder of a trai
 import sys
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
 import cfnseg
+from cfnseg.inference.explanation import explain
+from cfnseg.inference.explanation_picture import explanation_picture
 
 HERE = Path(__file__).parent
 SCENES = (3, 8, 21)
@@ -32,6 +36,8 @@ def main(weights: str, run: str) -> None:
             whole.paste(Image.fromarray(panel).resize((WIDE, HIGH)), place)
     whole.quantize(128, dither=Image.Dither.NONE).save(HERE / "shapes.png", optimize=True)
 
+    explained(predict, np.asarray(data.image(SCENES[1])))
+
     frames = []
     for path in sorted(Path(run, "pictures").glob("step_*.jpg")):
         picture = Image.open(path)
@@ -52,6 +58,14 @@ def main(weights: str, run: str) -> None:
         loop=0,
         optimize=True,
     )
+
+
+def explained(predict: cfnseg.Predictor, image: np.ndarray) -> None:
+    found = explain(predict.model, torch.from_numpy(image.copy()).permute(2, 0, 1))
+    drawn = explanation_picture(image, predict(image).mask, found, predict.labels)
+    method = Image.Quantize.MAXCOVERAGE  # keeps the small swatches
+    whole = Image.fromarray(drawn).quantize(256, method, dither=Image.Dither.NONE)
+    whole.save(HERE / "explain.png", optimize=True)
 
 
 if __name__ == "__main__":

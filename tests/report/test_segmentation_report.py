@@ -34,6 +34,7 @@ KEYS = {
     "trimap",
     "sizes",
     "calibration",
+    "decisions",
     "confusion",
     "facts",
     "images",

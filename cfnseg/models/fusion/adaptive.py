@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +27,11 @@ class AdaptiveFusion(Fusion):
         for parameter in self.score.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
-        """See `Fusion.forward`."""
+    def terms(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Iterator[Tensor]:
+        """See `Fusion.terms`."""
         size = tuple(branches[0].shape[-2:])
         # upsampling commutes with a 1x1 convolution, and S channels cost less than K
         scores: Tensor = sum(upsample(conv(b), size) for conv, b in zip(self.score, branches))
         kind = torch.promote_types(scores.dtype, torch.float32)
         share = torch.softmax(scores, 1, kind).to(scores.dtype) * (self.start * len(branches))
-        fused: Tensor = sum(upsample(b, size) * share[:, s : s + 1] for s, b in enumerate(branches))
-        return self.finish(fused)
+        yield from (upsample(b, size) * share[:, s : s + 1] for s, b in enumerate(branches))

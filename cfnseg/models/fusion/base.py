@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +35,7 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 class Fusion(nn.Module):
     """Base of fusions: S branches in, one map at the finest branch's size out.
 
-    A subclass defines ``forward`` and ends it with ``self.finish(fused)``. At the start every
-    branch has the weight ``self.start``.
+    A subclass defines `terms`. At the start every branch has the weight ``self.start``.
 
     Args:
         branches: S.
@@ -79,7 +79,24 @@ class Fusion(nn.Module):
         Returns:
             (N, K, h, w), the finest map's size.
         """
+        terms = self.terms(branches, self.placed(branches[0].shape[0], region))
+        return self.finish(functools.reduce(torch.add, terms))
+
+    def terms(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Iterator[Tensor]:
+        """What `finish` gets the sum of: w_s U_s for each branch, then the bias where there is one.
+
+        Args:
+            branches: as in `forward`.
+            region: of `placed`.
+
+        Yields:
+            S maps (N, K, h, w), and a bias that broadcasts to it; made one at a time.
+        """
         raise NotImplementedError
+
+    def placed(self, count: int, region: Tensor | None) -> Tensor | None:
+        """The place where ``count`` images of ``region`` read their weights: their own."""
+        return region
 
     def finish(self, fused: Tensor) -> Tensor:
         """The norm, then the ReLU."""
@@ -89,10 +106,10 @@ class Fusion(nn.Module):
 class SumFusion(Fusion):
     """f = ReLU(c sum_s U_s): no weights; c is 1 ("sum") or 1/S ("mean")."""
 
-    def forward(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
-        """See `Fusion.forward`."""
+    def terms(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Iterator[Tensor]:
+        """See `Fusion.terms`."""
         size = tuple(branches[0].shape[-2:])
-        return self.finish(self.start * sum(upsample(b, size) for b in branches))
+        yield from (upsample(self.start * b, size) for b in branches)
 
 
 class ConvFusion(Fusion):
@@ -106,8 +123,9 @@ class ConvFusion(Fusion):
         self.delta = nn.Parameter(torch.zeros(branches))
         self.bias = nn.Parameter(torch.zeros(())) if self.biased else None
 
-    def forward(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
-        """See `Fusion.forward`."""
+    def terms(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Iterator[Tensor]:
+        """See `Fusion.terms`."""
         size = tuple(branches[0].shape[-2:])
-        fused = sum((w + self.start) * upsample(b, size) for w, b in zip(self.delta, branches))
-        return self.finish(fused if self.bias is None else fused + self.bias)
+        yield from ((w + self.start) * upsample(b, size) for w, b in zip(self.delta, branches))
+        if self.bias is not None:
+            yield self.bias

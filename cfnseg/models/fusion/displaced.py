@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -21,11 +19,7 @@ class DisplacedFusion(LocallyConnectedFusion):
     The distance is drawn in evaluation too, by torch's default generator. Arguments as `Fusion`.
     """
 
-    def forward(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
-        """See `Fusion.forward`."""
-        return super().forward(branches, self._displaced(len(branches[0]), region))
-
-    def _displaced(self, count: int, region: Tensor | None) -> Tensor:
+    def placed(self, count: int, region: Tensor | None) -> Tensor:
         """(N, 4) moved regions in the reflected grid, three tiles a side."""
         device = self.delta.device
         size = 1.0 if region is None else (region[:, 2:] - region[:, :2]).abs()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +34,22 @@ class LocallyConnectedFusion(Fusion):
         self.bias = nn.Parameter(torch.zeros(width, *grid)) if self.biased else None
 
     def forward(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
-        """See `Fusion.forward`."""
-        size = tuple(branches[0].shape[-2:])
+        """See `Fusion.forward`; one operation in place of the sum of `terms`."""
+        region, size = self.placed(branches[0].shape[0], region), tuple(branches[0].shape[-2:])
         plain = isinstance(self.norm, nn.Identity)
         weight, bias = self.grids()
         fused = lc_fuse(branches, weight, bias, region, size, relu=self.relu and plain)
         return fused if plain else self.finish(fused)
+
+    def terms(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Iterator[Tensor]:
+        """See `Fusion.terms`."""
+        size, (weight, bias) = tuple(branches[0].shape[-2:]), self.grids()
+        read = functools.partial(lc_fuse, region=region, size=size, relu=False)
+        for branch, grid in zip(branches, weight.split(1)):
+            yield read([branch], grid, torch.zeros_like(bias))
+        if self.bias is not None:
+            nothing = torch.zeros_like(branches[0][..., :1, :1])
+            yield read([nothing], weight[:1], bias)
 
     def grids(self) -> tuple[Tensor, Tensor]:
         """Weight (S, K, gh, gw) and bias (K, gh, gw) over the full image."""
