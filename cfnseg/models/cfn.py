@@ -99,11 +99,11 @@ class CFN(Network):
         self.branches, self.strides = side_branches(self.encoder, width, receive == "linear")
         deepest = self.encoder.channels[-1]
         self.context = SideBranch(deepest, width, linear=True) if context else None
-        shape = len(self.branches), width, num_classes, order
+        count, shape = len(self.branches), (width, num_classes, order)
         settings: dict[str, Any] = {"fusion": fusion, "start": start, "dropout": dropout}
-        own: dict[str, Any] = {"grid": grid, "norm": fusion_norm, "refine": refine}
-        self.pixel = Head(len(self.branches) + context, *shape[1:], **own, **settings)
-        self.image = Head(*shape, **settings)
+        own = settings | {"grid": grid, "norm": fusion_norm, "refine": refine}
+        self.pixel = Head(count + context, *shape, **own)
+        self.image = Head(count, *shape, **settings)
         self.side_losses = side_losses
 
     def forward(self, images: Tensor, region: Tensor | None = None) -> Output:

@@ -66,6 +66,7 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def _merged(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    assert isinstance(conv, nn.Conv2d)
     return fuse_conv_bn_eval(conv, norm)
 
 
