@@ -132,6 +132,9 @@ class Data:
     """Mirror half of the training images."""
     photometric: Share = 0.5
     """Strength of the colour jitter, 0 (none) to 1."""
+    rare: Share = 0.0
+    """Share of the crops that are placed to contain a pixel of a class drawn evenly from the
+    image's classes, so that rare classes are seen more often. Segmentation."""
     workers: FromZero = 2
     """Loader processes per training process (0 = load in the main process)."""
 

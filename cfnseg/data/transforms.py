@@ -89,6 +89,20 @@ def draw_span(length: int, crop: int, scale: float, place: float) -> Span:
     return Span(start, min(length, start + math.ceil(crop / scale) + 1), scale, 0, crop)
 
 
+def aimed(length: int, crop: int, scale: float, at: int, draw: float) -> float:
+    """The place for `draw_span` at which a crop contains a source pixel.
+
+    Args:
+        length, crop, scale: see `draw_span`.
+        at: the pixel, 0 to length - 1.
+        draw: [0, 1), from the first such crop to the last.
+    """
+    reach = crop / scale
+    last = int(max(0.0, length - reach))
+    low, high = max(0, min(last, at - int(reach) + 1)), min(last, at)
+    return (low + int(draw * (high - low + 1)) + 0.5) / (last + 1)
+
+
 def resize(window: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
     """Resize the cut of an (H, W, C) uint8 image to (rows.filled, columns.filled, C).
 
@@ -154,6 +168,16 @@ def seeded(transform: A.BasicTransform, rng: np.random.Generator) -> A.BasicTran
     return transform
 
 
+def draw_pixel(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Row and column of a random pixel of a class drawn evenly from those in the mask, or None."""
+    classes = np.flatnonzero(np.bincount(mask.ravel(), minlength=IGNORE + 1)[:IGNORE])
+    if not len(classes):
+        return None
+    found = np.flatnonzero(mask.ravel() == rng.choice(classes))
+    row, column = divmod(int(rng.choice(found)), mask.shape[1])
+    return row, column
+
+
 class TrainTransform:
     """Random scale, crop (padded if the image is smaller), mirror and colour jitter.
 
@@ -161,21 +185,25 @@ class TrainTransform:
     depends on the crop, not the image. Padding is not jittered.
 
     Args:
-        settings: crop, scale, flip, photometric.
+        settings: crop, scale, flip, photometric, rare.
         fill: (r, g, b) of padding, the encoder's mean colour.
     """
 
     def __init__(self, settings: Data, fill: tuple[int, int, int] = (124, 116, 104)) -> None:
         self.crop, self.scale, self.flip = tuple(settings.crop), settings.scale, settings.flip
-        self.jitter = colour_jitter(settings.photometric)
+        self.jitter, self.rare = colour_jitter(settings.photometric), settings.rare
         self.fill = np.array(fill, np.uint8)[:, None, None]
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, name: str, seed: int) -> Sample:
         """A sample of an (H, W, 3) image and its (H, W) train ids, determined by ``seed``."""
         rng = np.random.default_rng(seed)
         scale = rng.uniform(*self.scale)
+        places = rng.random(2)
+        if self.rare and rng.random() < self.rare and (pixel := draw_pixel(mask, rng)):
+            axes = zip(mask.shape, self.crop, pixel, places)
+            places = np.array([aimed(n, c, scale, at, draw) for n, c, at, draw in axes])
         rows, columns = (
-            draw_span(n, c, scale, rng.random()) for n, c in zip(mask.shape, self.crop)
+            draw_span(n, c, scale, place) for n, c, place in zip(mask.shape, self.crop, places)
         )
         mirrored = self.flip and rng.random() < 0.5
         window = image[rows.start : rows.stop, columns.start : columns.stop]

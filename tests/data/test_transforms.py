@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfnseg.config import Data
-from cfnseg.data.transforms import ImageTransform, TrainTransform, draw_span, resize
+from cfnseg.data.transforms import ImageTransform, TrainTransform, aimed, draw_span, resize
 
 SIDE = st.integers(1, 250)  # a coordinate fits a byte, and 255 stays for padding
 CROP = st.integers(32, 96)
@@ -178,3 +178,38 @@ def test_an_image_level_sample_mirrors_whatever_was_cut():
         assert np.array_equal(red, transform(wide, 0, "x", seed).image[0])
     assert abs(np.mean(mirrored) - 0.5) < 0.08
     assert abs(np.corrcoef(places, mirrored)[0, 1]) < 0.15
+
+
+@given(
+    st.integers(1, 300),
+    st.integers(8, 120),
+    st.floats(0.3, 3),
+    st.integers(0, 299),
+    st.floats(0, 0.999),
+)
+def test_an_aimed_crop_contains_its_pixel(length, crop, scale, at, draw):
+    at = min(at, length - 1)
+    span = draw_span(length, crop, scale, aimed(length, crop, scale, at, draw))
+    seen = span.start + (np.arange(span.filled) + 0.5) / span.factor
+    # the last source pixel may lie beyond every crop
+    assert seen[0] - 1 <= at + 0.5 <= seen[-1] + 1
+
+
+def test_rare_crops_contain_each_class_as_often():
+    """A class of one pixel in 96 x 128 is in a quarter of plain crops, and in most aimed ones."""
+    mask = np.zeros((96, 128), np.uint8)
+    mask[:30], mask[50, 100], mask[0, :] = 1, 2, 255
+    image = np.zeros((96, 128, 3), np.uint8)
+    found = {}
+    for rare in (0.0, 1.0):
+        settings = Data(crop=(32, 32), scale=(1.0, 1.0), photometric=0.0, rare=rare)
+        make = TrainTransform(settings)
+        found[rare] = np.mean([(make(image, mask, "x", k).mask == 2).any() for k in range(400)])
+    assert 0.05 < found[0.0] < 0.2 and 0.33 < found[1.0] < 0.6
+
+
+def test_a_mask_without_classes_has_crops_too():
+    settings = Data(crop=(32, 32), photometric=0.0, rare=1.0)
+    ignored = np.full((40, 50), 255, np.uint8)
+    sample = TrainTransform(settings)(np.zeros((40, 50, 3), np.uint8), ignored, "x", 0)
+    assert (sample.mask == 255).all()
