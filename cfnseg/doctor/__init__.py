@@ -42,7 +42,9 @@ def examine_data(
     Returns:
         The content of doctor.json: ``data``, ``root``, ``counts`` (findings by severity),
         ``findings`` (`Finding.to_dict`), ``classes`` (id, name, color) and ``splits`` (name, role,
-        pairs, classes (pixels, share in 0..1, images), ignored_share in 0..1, unknown pixels).
+        pairs, classes (pixels, share in 0..1, images), ignored_share in 0..1, unknown pixels),
+        ``place`` (`Place.to_dict`, or None) and ``mirrored`` (names of classes that are left and
+        right, in pairs).
 
     Raises:
         UserError: the config of a classification; a folder that cannot be written. A fault of the
@@ -86,6 +88,7 @@ def _diagnose(case: Case, config: Config) -> None:
         case.rows = masks.count(case)
         masks.mask_findings(case)
         masks.count_findings(case)
+        masks.place_findings(case, config)
     images.duplicate_findings(case)
     images.training_findings(case, config)
 
@@ -136,4 +139,6 @@ def _report(case: Case) -> dict[str, Any]:
         "findings": [finding.to_dict() for finding in case.findings],
         "classes": [{"id": x.id, "name": x.name, "color": list(x.color)} for x in labels],
         "splits": splits,
+        "place": case.place.to_dict() if case.place else None,
+        "mirrored": [list(names) for names in case.mirrored],
     }

@@ -15,6 +15,7 @@ from cfnseg.config import Data
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.doctor.forms import Form
 from cfnseg.doctor.reading import ImageFacts, MaskFacts, Pair, Record
+from cfnseg.metrics.place import Place
 from cfnseg.report.text import share
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -83,6 +84,8 @@ class Case:
         images, masks: pair index -> facts, of the files that could be read.
         forms: one per pair; None without a mask, or if nothing explains it.
         rows: (pairs, C + 2) int64 pixels of each class, ignored, unknown.
+        place: what the place explains; None if it cannot be told.
+        mirrored: names of classes that are left and right.
     """
 
     data: Data
@@ -97,6 +100,8 @@ class Case:
     masks: dict[int, MaskFacts] = field(default_factory=dict)
     forms: list[Form | None] = field(default_factory=list)
     rows: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    place: Place | None = None
+    mirrored: list[tuple[str, str]] = field(default_factory=list)
 
     def take(self, records: list[Record]) -> None:
         """Keep what was read of all pairs, in their order."""
@@ -142,6 +147,10 @@ class Case:
     def members(self, split: str) -> list[int]:
         """The indices of a split's pairs."""
         return [i for i, pair in enumerate(self.pairs) if pair.split == split]
+
+    def role(self, index: int) -> str:
+        """The role of a pair's split."""
+        return self.roles[self.pairs[index].split]
 
 
 def many(count: int, word: str) -> str:

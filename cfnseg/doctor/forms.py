@@ -13,7 +13,7 @@ import numpy as np
 
 from cfnseg.data.decode import Mask
 from cfnseg.data.formats import voc
-from cfnseg.data.labels import LabelMap
+from cfnseg.data.labels import IGNORE, LabelMap
 from cfnseg.doctor.reading import MaskFacts, Record, pack_pixels
 from cfnseg.errors import UserError
 
@@ -57,6 +57,15 @@ def decoded(pixels: np.ndarray, form: Form | None) -> tuple[np.ndarray, np.ndarr
     """
     values, index = np.unique(pack_pixels(pixels), return_inverse=True)
     return (form or PLAIN).ids(values), index.reshape(pixels.shape[:2])
+
+
+def train_ids(pixels: np.ndarray, form: Form | None, labels: LabelMap) -> np.ndarray:
+    """A mask's train ids by its form, (H, W) uint8; `IGNORE` where ignored or unknown."""
+    if pixels.ndim == 3 and form is None:
+        return np.full(pixels.shape[:2], IGNORE, np.uint8)
+    ids, index = decoded(pixels, form)
+    column = {label.id: c for c, label in enumerate(labels.labels)}
+    return np.array([column.get(i, IGNORE) for i in ids.tolist()], np.uint8)[index]
 
 
 def pack(color: Sequence[int]) -> int:

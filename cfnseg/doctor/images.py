@@ -88,7 +88,7 @@ def image_findings(case: Case) -> None:
 
 def training_findings(case: Case, config: Config) -> None:
     """Colours and sizes of the training images against the encoder and the crop."""
-    images = [x for i, x in case.images.items() if case.roles[case.pairs[i].split] == "train"]
+    images = [x for i, x in case.images.items() if case.role(i) == "train"]
     if not images:
         return
     sizes = np.array([image.size for image in images])
@@ -329,7 +329,7 @@ def _near(case: Case, pairs: np.ndarray, between: bool) -> None:
     if not between:
         case.add("near-duplicate-within", NOTE, "images of a split that look alike", text, **more)
         return
-    held = sum(case.roles[case.pairs[i].split] == "val" for i in images)
+    held = sum(case.role(i) == "val" for i in images)
     fix = (
         "split by sequence, with --data.holdout PREFIX"
         if video

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import numpy as np
 
+from cfnseg.config import Config
+from cfnseg.data.labels import IGNORE
 from cfnseg.doctor.findings import ERROR, NOTE, WARNING, Case, few, many
 from cfnseg.doctor.fix import VOID_LINES, classes_txt
-from cfnseg.doctor.forms import PLAIN, Form, channels, colour_table, two_meanings
+from cfnseg.doctor.forms import PLAIN, Form, channels, colour_table, train_ids, two_meanings
 from cfnseg.doctor.reading import MOST, MaskFacts
+from cfnseg.metrics.place import CLEAR, FEW, GRIDS, Grid, Place, measure_place, named_sides
 from cfnseg.report import text as words
 
 EXPECTED = (
@@ -308,3 +312,100 @@ def _ignored(case: Case, split: str, own: np.ndarray) -> None:
             ["leave these images out, or label them"],
             masks=group.tolist(),
         )
+
+
+def place_findings(case: Case, config: Config) -> None:
+    """What the place explains of the labels, the grid that this proposes, and left and right."""
+    if len(case.labels) < 2:
+        return
+    train, val = (_samples(case, role) for role in ("train", "val"))
+    case.place = measure_place(train, val, len(case.labels))
+    if case.place:
+        _grid(case, case.place, config)
+    elif labelled := int((train != IGNORE).any((1, 2)).sum()):
+        case.add(
+            "place",
+            NOTE,
+            "too few masks to tell what the place explains",
+            f"{many(labelled, 'training mask')} with labels; from {FEW} on a grid is proposed.",
+        )
+    _sides(case, config)
+
+
+def _samples(case: Case, role: str) -> np.ndarray:
+    """(n, 24, 32) uint8 train ids of a role's masks, in order of split and name."""
+    own = [i for i in case.masks if case.role(i) == role]
+    # by numbers in the names, so that frame 10 follows frame 9
+    own.sort(key=lambda i: _numbered(case.pairs[i].name))
+    samples = [train_ids(case.masks[i].sample, case.forms[i], case.labels) for i in own]
+    return np.array(samples, np.uint8).reshape(-1, *GRIDS[-1])
+
+
+def _numbered(name: str) -> list[str | int]:
+    return [int(n) if n.isdecimal() else n for n in re.split(r"(\d+)", name)]
+
+
+def _grid(case: Case, place: Place, config: Config) -> None:
+    """The note with the shares and the proposal."""
+    model, best = config.model, place.grid
+    shares = ", ".join(
+        f"{_cells(grid)} {words.share(share.value)} ({words.ends(share[1:])})"
+        for grid, share in place.shares.items()
+        if grid != GRIDS[0]
+    )
+    text = (
+        f"Share of the label entropy, {place.entropy:.2f} bits a pixel, that the place alone "
+        f"explains on unseen masks, by rows x columns: {shares}; 95 % intervals over {place.parts} "
+        "parts."
+    )
+    if best != GRIDS[-1]:
+        gain = place.gain
+        text += (
+            f" No grid finer than {_cells(best or GRIDS[0])} adds {100 * CLEAR:.0f} points for "
+            f"certain; the most is {words.signed(gain.value)} ({words.ends(gain[1:], sign=True)})."
+        )
+    fitting = model.name == "cfn" and model.fusion in ("lc", "displaced")
+    if not fitting:
+        text += " model.grid acts with model.name cfn and model.fusion lc."
+    elif model.grid == best:
+        text += " The config has this grid."
+    if best is None:
+        title = "the masks do not agree on what the place explains"
+    elif best == GRIDS[0]:
+        title = "the place explains little of the labels"
+    else:
+        title = f"the place explains {words.share(place.shares[best].value)} of the labels"
+    change = best is not None and fitting and model.grid != best
+    fix = [f"--model.grid {best[0]} {best[1]}"] if change else []
+    case.add("place", NOTE, title, text, "", fix)
+
+
+def _cells(grid: Grid) -> str:
+    return f"{grid[0]}x{grid[1]}"
+
+
+def _sides(case: Case, config: Config) -> None:
+    """The warning that mirroring swaps classes, by their places or by their names."""
+    names = case.labels.names
+    found = case.place.swaps if case.place else []
+    swaps = {(names[s.classes[0]], names[s.classes[1]]): s for s in found}
+    by_name = [pair for pair in named_sides(names) if pair not in swaps]
+    case.mirrored = [*swaps, *by_name]
+    if not case.mirrored or not config.data.flip:
+        return
+    seen = [
+        f"{a} and {b} lie where the other is mirrored to: by place each is at least "
+        f"{swap.unlikely:,.0f} times less likely in a mirrored mask, and swapping the two names "
+        f"undoes {100 * swap.regained:.0f} % of that"
+        for (a, b), swap in swaps.items()
+    ]
+    seen += [f"{a} and {b} are left and right by their names" for a, b in by_name]
+    case.add(
+        "mirrored-classes",
+        WARNING,
+        "mirroring swaps classes that are left and right",
+        f"{few(seen)}. data.flip mirrors half of the training images, and the ids stay as they "
+        "are: the right one is then called the left one.",
+        "no mirroring where left and right are two classes",
+        ["--data.flip False"],
+    )

@@ -13,17 +13,21 @@ from PIL import Image
 from cfnseg.data.dataset import read_sample
 from cfnseg.data.files import read_image
 from cfnseg.data.formats.voc import color
+from cfnseg.data.labels import IGNORE
 from cfnseg.doctor.findings import ERROR, FEW, WARNING, Case, Finding, many
 from cfnseg.doctor.forms import decoded
 from cfnseg.doctor.images import apart
 from cfnseg.doctor.reading import open_mask, pack_pixels
 from cfnseg.drawing import View, address, blend, fitted, photo, shrink
 from cfnseg.errors import UserError
+from cfnseg.metrics.place import GRIDS, Grid, coarsened
 from cfnseg.report.html import render
 
 SIDES = (400, 280, 180, 100)  # longest sides of pictures to try
 EACH = 3  # pairs shown of a finding
 SAMPLE = 6  # pairs shown of the whole data set
+MAPPED: tuple[Grid, ...] = ((6, 1), (6, 8), (24, 32))  # maps of the place, by grid
+MAP = 320  # their longest side
 STRANGE = (255, 0, 255)  # colour of ids that are no class and not ignored
 Picture = np.ndarray | None
 
@@ -43,9 +47,15 @@ def doctor_page(case: Case, report: dict[str, Any]) -> str:
     most = [
         max((c["share"] for c in split["classes"]), default=0) or 1 for split in report["splits"]
     ]
-    found = list(zip(report["findings"], strips))
     return render(
-        "doctor", r=report, lead=lead(report), found=found, sample=sample, most=most, few=FEW
+        "doctor",
+        r=report,
+        lead=lead(report),
+        found=list(zip(report["findings"], strips)),
+        place=place_views(case),
+        sample=sample,
+        most=most,
+        few=FEW,
     )
 
 
@@ -154,6 +164,27 @@ def _twins(case: Case, i: int, j: int, one: Picture, two: Picture) -> Strip:
     equal = case.images[i].digest == case.images[j].digest
     same = "equal pixels" if equal else f"hashes {apart(case, i, j)} of 64 bits apart"
     return Strip(" and ".join(pair.name for pair in pairs), same, views)
+
+
+def place_views(case: Case) -> list[View]:
+    """The most frequent class of the training masks by cell, for the grids that the page shows.
+
+    None where the place explains little: the maps would show the background alone.
+    """
+    if case.place is None or case.place.grid == GRIDS[0]:
+        return []
+    sizes = [mask.size for i, mask in case.masks.items() if case.role(i) == "train"]
+    height, width = np.median(sizes, 0)
+    scale = MAP / max(height, width)
+    views = []
+    for grid in MAPPED:
+        counts = coarsened(case.place.counts, grid)
+        ids = np.where(counts.any(-1), counts.argmax(-1), IGNORE).astype(np.uint8)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        enlarged = cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        picture = case.labels.colorize(enlarged)
+        views.append(_view(f"{grid[0]}x{grid[1]}", picture, picture.shape, "", True))
+    return views
 
 
 def _view(

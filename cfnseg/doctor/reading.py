@@ -15,6 +15,7 @@ from cfnseg.data import decode
 from cfnseg.data.dataset import Dataset, read_sample
 from cfnseg.data.files import read_bytes, read_mask
 from cfnseg.errors import UserError
+from cfnseg.metrics.place import sampled
 
 MOST = 4096  # values kept of a mask, the most frequent ones
 SIDE = 16  # of the thumbnail that confirms what the hash suspects
@@ -83,6 +84,7 @@ class MaskFacts:
         values, counts: its values, sorted, and their pixels; the 4,096 most frequent ones.
         distinct: number of its values.
         digest: of its pixels.
+        sample: see `cfnseg.metrics.place.sampled`.
     """
 
     size: tuple[int, int]
@@ -94,6 +96,7 @@ class MaskFacts:
     counts: np.ndarray
     distinct: int
     digest: bytes
+    sample: np.ndarray
 
     @property
     def unexplained(self) -> str:
@@ -203,6 +206,7 @@ def mask_facts(
         counts[kept],
         len(values),
         _digest(mask),
+        sampled(mask),
     )
 
 

@@ -43,6 +43,7 @@ def test_camvid_is_clean_and_a_video(real_data, tmp_path):
     report = examine(real_data / "camvid", tmp_path, name="camvid")
     assert report["counts"]["error"] == report["counts"]["warning"] == 0
     assert [s["pairs"] for s in report["splits"]] == [367, 101]
+    assert report["place"]["proposal"] == [6, 1] and report["mirrored"] == []
     assert sum(f["kind"].startswith("near-duplicate") for f in report["findings"]) <= 2
     assert "frames of a video" in next(
         f["text"] for f in report["findings"] if f["kind"] == "near-duplicate-within"
