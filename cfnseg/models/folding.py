@@ -71,25 +71,22 @@ def _merged(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
 
 
 def _fold_fusion(model: FoldedCFN) -> None:
-    """Replace the pixel fusion by one without norm, and without weights if it can be."""
+    """Replace the pixel fusion by a locally-connected one without norm."""
     head, before = model.pixel, model.pixel.fusion
     weight, bias = _grids(before)
     scale, shift = (x.view(-1, 1, 1) for x in _affine(before.norm, len(bias), bias.device))
     weight, bias = weight * scale, bias * scale + shift
     receivers = [*model.branches, *([] if model.context is None else [model.context])]
     linear = head.early_fusion and all(len(branch) == 1 for branch in receivers)
-    after: SumFusion | LocallyConnectedFusion
-    if linear and weight.shape[2:] == (1, 1):
+    if linear and weight.shape[2:] == (1, 1):  # all in the convolutions, which leaves a plain sum
         model.as_trained = copy.deepcopy(model.branches)
         for branch, w in zip(receivers, weight):
             branch[0].weight.mul_(w[..., None])
-        receivers[0][0].bias = nn.Parameter(bias.flatten())  # the finest is not interpolated
-        after = SumFusion(len(receivers), len(bias), relu=before.relu)
-    else:
-        size = len(receivers), len(bias), tuple(weight.shape[2:])
-        after = LocallyConnectedFusion(*size, relu=before.relu).to(weight.device)
-        after.delta.copy_(weight - after.start)
-        after.bias.copy_(bias)
+        weight = torch.ones_like(weight)
+    size = len(receivers), len(bias), tuple(weight.shape[2:])
+    after = LocallyConnectedFusion(*size, relu=before.relu).to(weight.device)
+    after.delta.copy_(weight - after.start)
+    after.bias.copy_(bias)
     head.fusion = after.eval()
 
 

@@ -109,7 +109,8 @@ class SumFusion(Fusion):
     def terms(self, branches: Sequence[Tensor], region: Tensor | None = None) -> Iterator[Tensor]:
         """See `Fusion.terms`."""
         size = tuple(branches[0].shape[-2:])
-        yield from (upsample(self.start * b, size) for b in branches)
+        for branch in branches:
+            yield upsample(branch if self.start == 1 else self.start * branch, size)
 
 
 class ConvFusion(Fusion):
