@@ -119,7 +119,9 @@ def decode_mask(data: bytes, source: object) -> Mask:
         raise UserError(
             f"{source}: {error}, expected one id per pixel: an 8-bit gray or palette PNG"
         ) from None
-    if values.dtype.kind == "f" or values.min(initial=0) < 0 or values.max(initial=0) > 255:
+    if values.dtype != np.uint8 and (
+        values.dtype.kind == "f" or values.min(initial=0) < 0 or values.max(initial=0) > 255
+    ):
         raise UserError(
             f"{source}: the mask has {values.dtype} ids from {values.min()} up to "
             f"{values.max()}, expected whole numbers from 0 to 255 (instance ids?)"

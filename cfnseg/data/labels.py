@@ -56,7 +56,7 @@ class LabelMap:
         self, labels: Iterable[Label], ignore: Iterable[int] = (255,), void: int = 255
     ) -> None:
         self.labels = tuple(labels)
-        self.ignore = tuple(sorted(ignore))
+        self.ignore = tuple(sorted(set(ignore)))
         self.void = void
         ids = [label.id for label in self.labels]
         if (
@@ -137,15 +137,11 @@ class LabelMap:
 
         The last column counts the second mask's ignored ids.
         """
-        ids, ignore, unknown = (
-            [label.id for label in self.labels],
-            list(self.ignore),
-            self._encode < 0,
-        )
-        if pairs[unknown].any() or pairs[:, unknown].any():
+        known, classes = [*(label.id for label in self.labels), *self.ignore], len(self)
+        found = pairs[np.ix_(known, known)]
+        if found.sum() != pairs.sum():
             return None
-        rows = pairs[ids]
-        return np.column_stack([rows[:, ids], rows[:, ignore].sum(1)])
+        return np.column_stack([found[:classes, :classes], found[:classes, classes:].sum(1)])
 
     def decode(self, mask: np.ndarray) -> np.ndarray:
         """Train ids (H, W) uint8 to raw ids; inverts `encode` except ignored pixels (``void``)."""

@@ -22,6 +22,26 @@ def test_decode_inverts_encode(ids, seed):
     assert np.array_equal(labels.decode(train), mask)
 
 
+@given(
+    st.lists(st.integers(0, 255), min_size=4, max_size=30, unique=True), st.integers(0, 2**32 - 1)
+)
+def test_counts_by_raw_ids_become_counts_by_train_ids(ids, seed):
+    unknown, first, second, *rest = ids
+    labels = LabelMap([Label(i, str(i), (0, 0, 0)) for i in rest], ignore=(first, second, first))
+    masks = np.random.default_rng(seed).choice([first, second, *rest], (2, 50))
+    raw = np.zeros((256, 256), np.int64)
+    np.add.at(raw, tuple(masks), 1)
+    true, predicted = (labels.encode(mask.astype(np.uint8)) for mask in masks)
+    expected = np.zeros((len(rest), len(rest) + 1), np.int64)
+    counted = true != 255
+    np.add.at(expected, (true[counted], np.minimum(predicted[counted], len(rest))), 1)
+    assert np.array_equal(labels.encode_counts(raw), expected)
+    for place in ((unknown, first), (rest[0], unknown)):
+        strange = raw.copy()
+        strange[place] = 1
+        assert labels.encode_counts(strange) is None
+
+
 def test_unknown_ids_are_named_with_their_pixels():
     mask = np.array([[0, 1, 77], [77, 77, 9]], np.uint8)
     with pytest.raises(UserError, match=r"m\.png: unknown label id 9 \(1 px\), id 77 \(3 px\)"):

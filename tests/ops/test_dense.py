@@ -151,8 +151,15 @@ def test_large_logits_do_not_overflow():
     assert not classes.any() and (top == 1).all()
 
 
-def test_the_first_of_equal_classes_wins():
-    assert not dense_argmax(torch.zeros(1, 7, 3, 3), (12, 11)).any()
+@settings(max_examples=12, deadline=None)
+@given(SIZES, STRIDES, st.sampled_from([2, 19, 150, 300]))
+def test_the_first_of_equal_classes_wins(size, stride, classes):
+    shape = 2, classes, -(-size[0] // stride), -(-size[1] // stride)
+    logits = torch.randint(-1, 2, shape).float()  # so few values that float32 blends them exactly
+    expected = upsample_logits(logits, size).argmax(1)
+    assert torch.equal(dense_argmax(logits, size).long(), expected)
+    assert torch.equal(dense_scores(logits, size)[0].long(), expected)
+    assert not dense_argmax(torch.zeros_like(logits), size).any()
 
 
 def test_non_contiguous_inputs():
