@@ -239,9 +239,12 @@ def scores(logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 def _first_largest(values: Tensor) -> tuple[Tensor, Tensor]:
     """Class (s * s, cells) and value (s * s, 1, cells) of the largest; the first of equals.
 
-    torch vectorises neither argmax nor max with indices over an inner axis. Max pooling it does,
-    over cells as channels: one window holds the classes of a pixel.
+    On a CPU torch vectorises neither argmax nor max with indices over an inner axis. Max pooling
+    it does, over cells as channels: one window holds the classes of a pixel.
     """
+    if values.device.type != "cpu":  # a GPU's reduction is fast as it is
+        top, classes = values.max(1, keepdim=True)
+        return classes[:, 0], top
     windows = values.unsqueeze(2).permute(0, 3, 1, 2)  # (s * s, cells, C, 1), channels-last
     top, classes = F.max_pool2d(windows, (values.shape[1], 1), return_indices=True)
     return classes[..., 0, 0], top[..., 0, 0].unsqueeze(1)
