@@ -4,8 +4,9 @@
     python tools/train_seg.py configs/camvid_cfn.py --data.root DIR    # from a checkout
 
 50 minutes on two shared cores of an AMD EPYC (float32, 14 images/s when alone), 2026-11-23, seed 0,
-with the head of 0.1.0 (--model.receive relu ..., CHANGELOG.md): val mIoU 75.8 over SegNet's 11 classes; 74.3 with --model.test_scale 1. 367 training images; the 101
-validation images are one clip. camvid_cfn_large continues from these weights.
+with the head of 0.1.0 (CHANGELOG.md has its settings): val mIoU 75.8 over SegNet's 11 classes; 74.3
+with --model.test_scale 1. 367 training images; the 101 validation images are one clip.
+camvid_cfn_large continues from these weights.
 """
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, Train
