@@ -35,10 +35,12 @@ def forward(
     result = torch.empty(len(first), *size, weight.shape[1], dtype=first.dtype)
     for rows, images, _, (bias_here, *weights), taps in walk.strips():
         for n in images:
-            total = None
-            for s, w in enumerate(weights):
-                up = walk.upsampled(s, n, rows, taps[s])
-                total = torch.addcmul(bias_here, up, w) if total is None else total.addcmul_(up, w)
+            total = bias_here
+            for s in walk.cells:
+                total = torch.addcmul(total, walk.upsampled(s, n, rows, taps[s]), weights[s])
+            for i, s in enumerate(walk.maps):
+                add = total.addcmul_ if i else total.addcmul
+                total = add(walk.upsampled(s, n, rows, taps[s]), weights[s])
             result[n, rows] = total.relu_() if relu else total
     return result.permute(0, 3, 1, 2)
 
@@ -62,14 +64,17 @@ def backward(
     for b in walk.branches:  # a branch of the result's size is written row by row, once
         make = torch.empty if b.shape[1:3] == walk.size else torch.zeros
         grads.append(make(b.shape, dtype=walk.kind))
-    differentiate = _one_knot if grid_grad.shape[1:3] == (1, 1) else _many_knots
+    high, wide = grid_grad.shape[1:3]
+    differentiate = _many_columns
+    if wide == 1:
+        differentiate = _one_column if high > 1 else _one_knot
     differentiate(walk, grad, result, relu, grads, grid_grad)
     grid_grad = grid_grad.permute(0, 3, 1, 2)
     grads = [g.permute(0, 3, 1, 2).to(b.dtype) for g, b in zip(grads, branches)]
     return [grid_grad[1:].to(weight.dtype), grid_grad[0].to(bias.dtype), *grads]
 
 
-def _many_knots(
+def _many_columns(
     walk: _Walk, grad: Tensor, result: Tensor, relu: bool, grads: list[Tensor], grid_grad: Tensor
 ) -> None:
     """Add to the gradients of branches and grid: products at every cell of the result."""
@@ -94,10 +99,37 @@ def _many_knots(
         grid_grad[:, band] += x.fold(down)
 
 
+def _one_column(
+    walk: _Walk, grad: Tensor, result: Tensor, relu: bool, grads: list[Tensor], grid_grad: Tensor
+) -> None:
+    """As `_many_columns` with one weight a row and channel: products at the branch's columns."""
+    for rows, images, (y, _), (_, *weights), taps in walk.strips():
+        sums = grid_grad.new_zeros(len(grid_grad), rows.stop - rows.start, grid_grad.shape[3])
+        for n in images:
+            part = walk.part(grad, result, n, rows, relu)
+            across = part.sum(1)
+            sums[0] += across
+            for s, w in enumerate(weights):
+                branch, own = walk.branches[s][n], grads[s][n]
+                if taps[s] is None:
+                    sums[s + 1] += (branch[rows].to(walk.kind) * part).sum(1)
+                    torch.mul(w, part, out=own[rows])
+                elif s in walk.cells:
+                    sums[s + 1] += branch[0] * across
+                    own += (w[:, 0] * across).sum(0)
+                else:
+                    band, matrix = taps[s]
+                    part_s = walk.fold_columns(part, own.shape[1])
+                    sums[s + 1] += (_by_rows(matrix, branch[band].to(walk.kind)) * part_s).sum(1)
+                    own[band] += _by_rows(matrix.T, w * part_s)
+        band = y.band(rows)
+        grid_grad[:, band, 0] += torch.matmul(y.matrix(rows, band).T, sums)
+
+
 def _one_knot(
     walk: _Walk, grad: Tensor, result: Tensor, relu: bool, grads: list[Tensor], grid_grad: Tensor
 ) -> None:
-    """As `_many_knots` with one weight a channel: products at the branch's own cells."""
+    """As `_many_columns` with one weight a channel: products at the branch's own cells."""
     total, weights = grid_grad[:, 0, 0], walk.grid[1:, 0, 0]
     for rows, images, _, _, taps in walk.strips():
         for n in images:
@@ -191,6 +223,9 @@ class _Walk:
         ys, xs = places(y0, y1, size[0], high), places(x0, x1, size[1], wide)
         self.axes = [(Axis(y, high), Axis(x, wide)) for y, x in zip(ys, xs)]
         start, stop = torch.tensor([[0.0], [1.0]], dtype=self.kind)
+        # branches of one cell join the bias first: with one column of knots that is no full map
+        self.cells = [s for s, b in enumerate(self.branches) if b.shape[1:3] == (1, 1)]
+        self.maps = [s for s in range(len(self.branches)) if s not in self.cells]
         heights = [b.shape[1] for b in self.branches]
         self.rows = [Axis(places(start, stop, size[0], h)[0], h) for h in heights]
 
@@ -237,7 +272,7 @@ class _Walk:
         branch = self.branches[s][n]
         if taps is None:
             return branch[rows].to(self.kind)
-        if s and branch.shape[:2] == (1, 1):  # the first decides the shape of the sum
+        if s in self.cells:
             return branch.to(self.kind)
         band, matrix = taps
         # images of one row each: along a row torch's own interpolation is the fastest
@@ -256,10 +291,13 @@ class _Walk:
         if grad.shape[:2] == (1, 1):
             grad += part.sum((0, 1))
             return
-        shape = len(part), part.shape[2], 1, grad.shape[1]
+        band, matrix = taps
+        grad[band] += _by_rows(matrix.T, self.fold_columns(part, grad.shape[1]))
+
+    def fold_columns(self, part: Tensor, columns: int) -> Tensor:
+        """The adjoint of upsampling along rows: (rows, w, K) to (rows, columns, K)."""
         lines = part[:, None].permute(0, 3, 1, 2)
         lines = torch.ops.aten.upsample_bilinear2d_backward(
-            lines, (1, part.shape[1]), shape, False, None, None
+            lines, (1, part.shape[1]), (len(part), part.shape[2], 1, columns), False, None, None
         )
-        band, matrix = taps
-        grad[band] += _by_rows(matrix.T, lines.permute(0, 2, 3, 1)[:, 0])
+        return lines.permute(0, 2, 3, 1)[:, 0]
