@@ -67,8 +67,9 @@ class Model:
     width: FromOne = 128
     """K, the channels of every side branch."""
     receive: Literal["linear", "relu"] = "linear"
-    """Side branches of segmentation: a 1x1 convolution (linear; a stage at stride 2 is averaged to
-    stride 4 before), or batch norm and ReLU after it (relu, the first edition's)."""
+    """Side branches of segmentation: a 1x1 convolution, batch norm before it (linear; a stage at
+    stride 2 is averaged to stride 4 before), or batch norm and ReLU after it (relu, the first
+    edition's)."""
     context: bool = True
     """Segmentation: fuse the deepest stage's mean over the image as well."""
     kernel: Annotated[int, Rule(lambda n: n in (1, 3), "1 or 3")] = 1

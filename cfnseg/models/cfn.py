@@ -40,7 +40,7 @@ class CFN(Network):
         strides: encoder stages with a side branch; (32,) is the plain net. A stage at stride 2 is
             left out where the encoder has none.
         width: K, channels of every branch.
-        receive: "linear": F_s = conv P_s, and a stage finer than stride 4 is averaged to it.
+        receive: "linear": F_s = conv BN(P_s), and a stage finer than stride 4 is averaged to it.
             "relu": F_s = ReLU(BN(conv P_s)), at every stage's own stride.
         context: one more branch of the pixel head: the deepest stage, sent by global average
             pooling (the slides' own "send") and broadcast.
@@ -138,7 +138,7 @@ class CFN(Network):
         (N, K, 1, 1) last."""
         maps = [receive(stage) for receive, stage in zip(self.branches, stages)]
         if self.context is not None:
-            maps.append(self.context(send(stages[-1], self.encoder.strides[-1], size)))
+            maps.append(send(self.context(stages[-1]), self.encoder.strides[-1], size))
         return maps
 
     def sent(self, stages: list[Tensor], maps: list[Tensor], size: Sequence[int]) -> list[Tensor]:

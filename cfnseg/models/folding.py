@@ -58,11 +58,29 @@ def folded(model: nn.Module) -> nn.Module:
     for part in model.modules():
         if isinstance(part, Refine):
             part.around, part.across = _merged(*part.around), _merged(*part.across)
-        elif isinstance(part, SideBranch) and len(part) == 3:  # convolution, norm, ReLU
-            part[0], part[1] = _merged(part[0], part[1]), nn.Identity()
+        elif isinstance(part, SideBranch):
+            _fold_branch(part)
     if type(model.pixel.fusion) in (SumFusion, ConvFusion, LocallyConnectedFusion):
         _fold_fusion(model)
     return model
+
+
+def _fold_branch(branch: SideBranch) -> None:
+    """Leave the convolution, and the ReLU where there is one."""
+    if isinstance(branch[1], nn.BatchNorm2d):  # after: a factor of each output
+        branch[0] = _merged(branch[0], branch[1])
+        del branch[1]
+    elif isinstance(branch[0], nn.BatchNorm2d):  # before: one of each input
+        norm, conv = branch
+        weight = conv.weight
+        scale, shift = _affine(norm, weight.shape[1], weight.device)
+        merged = nn.utils.skip_init(
+            nn.Conv2d, *weight.shape[1::-1], 1, device=weight.device, dtype=weight.dtype
+        )
+        merged.weight.copy_(weight * scale.view(1, -1, 1, 1))
+        merged.bias.copy_(weight.flatten(1) @ shift)
+        branch[1] = merged
+        del branch[0]
 
 
 def _merged(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
@@ -82,6 +100,7 @@ def _fold_fusion(model: FoldedCFN) -> None:
         model.as_trained = copy.deepcopy(model.branches)
         for branch, w in zip(receivers, weight):
             branch[0].weight.mul_(w[..., None])
+            branch[0].bias.mul_(w.flatten())
         weight = torch.ones_like(weight)
     size = len(receivers), len(bias), tuple(weight.shape[2:])
     after = LocallyConnectedFusion(*size, relu=before.relu).to(weight.device)
@@ -103,10 +122,14 @@ def _grids(fusion: Fusion) -> tuple[Tensor, Tensor]:
 
 
 def _affine(norm: nn.Module, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(K,) scale and shift of a fusion's norm in evaluation."""
+    """(K,) scale and shift of a norm in evaluation."""
     if isinstance(norm, nn.Identity):
         return torch.ones(width, device=device), torch.zeros(width, device=device)
     batch_norm = norm.norm if isinstance(norm, SingleChannelNorm) else norm
-    scale = batch_norm.weight / (batch_norm.running_var + batch_norm.eps).sqrt()
-    shift = batch_norm.bias - batch_norm.running_mean * scale
+    scale = (batch_norm.running_var + batch_norm.eps).rsqrt()
+    if batch_norm.affine:
+        scale = scale * batch_norm.weight
+    shift = -batch_norm.running_mean * scale
+    if batch_norm.affine:
+        shift = shift + batch_norm.bias
     return scale.expand(width), shift.expand(width)

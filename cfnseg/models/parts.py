@@ -15,11 +15,13 @@ ORDERS = ("eflp", "eplf")
 
 
 class SideBranch(nn.Sequential):
-    """Receive: F_s = conv_K(P_s), or ReLU([BN] conv_K(P_s)).
+    """Receive: F_s = conv_K(BN(P_s)), or ReLU([BN] conv_K(P_s)).
 
     The convolution is 1x1, which keeps a branch cheap (MMM 2017 slides, "efficient side branches").
-    The batch norm follows the authors' ImageNet net. A linear branch commutes with upsampling, as
-    in SegFormer's decoder (Xie et al. 2021, section 3.2).
+    The batch norm after it follows the authors' ImageNet net. A linear branch commutes with
+    upsampling, as in SegFormer's decoder (Xie et al. 2021, section 3.2). Its norm stands before,
+    on the stage's few channels, so that no stage outshouts another in the fusion's sum; in
+    evaluation it is part of the convolution.
 
     Args:
         in_channels: channels of the stage.
@@ -27,7 +29,7 @@ class SideBranch(nn.Sequential):
         kernel: 1, or 3 in the authors' CIFAR-100 net.
         norm: batch norm. Without it (the authors' CIFAR nets) the convolution has a bias and its
             weights start N(0, .05).
-        linear: the convolution alone, without bias: the fusion has one.
+        linear: norm and convolution alone, without gain and bias: convolution and fusion have them.
         pool: the stage is averaged over squares of this side before.
     """
 
@@ -42,8 +44,9 @@ class SideBranch(nn.Sequential):
     ) -> None:
         plain = linear or norm
         conv = nn.Conv2d(in_channels, width, kernel, padding=kernel // 2, bias=not plain)
-        after = [nn.BatchNorm2d(width)] if norm and not linear else []
-        super().__init__(conv, *after, *([] if linear else [nn.ReLU(inplace=True)]))
+        relu = [nn.BatchNorm2d(width)] * norm + [nn.ReLU(inplace=True)]
+        parts = [nn.BatchNorm2d(in_channels, affine=False), conv] if linear else [conv, *relu]
+        super().__init__(*parts)
         self.pool = pool
         if linear:
             nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
@@ -58,7 +61,7 @@ class SideBranch(nn.Sequential):
         return super().forward(self.pooled(stage))
 
     def pooled(self, stage: Tensor) -> Tensor:
-        """(N, C, h / pool, w / pool): what the convolution sees."""
+        """(N, C, h / pool, w / pool): what the first part sees."""
         return F.avg_pool2d(stage, self.pool) if self.pool > 1 else stage
 
 
@@ -144,7 +147,7 @@ class Head(nn.Module):
         norm: str = "none",
         refine: int = 0,
         dropout: float = 0.1,
-        std: float = 0.01,
+        std: float = 0.05,
     ) -> None:
         super().__init__()
         if order not in ORDERS:
@@ -192,7 +195,7 @@ class Head(nn.Module):
         return self.fuse(scores, region), scores
 
 
-def predictor(width: int, classes: int, dropout: float, std: float = 0.01) -> nn.Sequential:
+def predictor(width: int, classes: int, dropout: float, std: float = 0.05) -> nn.Sequential:
     """Dropout of channels, then a 1x1 convolution; on one cell, the usual dropout and FC layer."""
     conv = nn.Conv2d(width, classes, 1)
     nn.init.normal_(conv.weight, std=std)

@@ -20,8 +20,9 @@ def trained(seed: int = 0, **settings) -> nn.Module:
     net = build_model(model, 5)
     for part in net.modules():
         if isinstance(part, nn.BatchNorm2d):
-            nn.init.uniform_(part.weight, -1.5, 1.5)
-            nn.init.normal_(part.bias)
+            if part.affine:
+                nn.init.uniform_(part.weight, -1.5, 1.5)
+                nn.init.normal_(part.bias)
             part.running_mean.normal_()
             part.running_var.uniform_(0.2, 3)
     for name, parameter in net.named_parameters():

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from cfnseg.errors import UserError
-from cfnseg.models.parts import Head
+from cfnseg.models.parts import Head, SideBranch
 
 N, S, K, C = 2, 3, 4, 5
 SIZES = [(6, 8), (3, 4), (2, 2)]
@@ -93,6 +93,29 @@ def test_the_bias_of_a_grid_is_a_prior_by_place(branches, order, where):
     assert not moved[:, -1, -1].any()
     if where == "classes":
         assert moved.any(2).any(1).tolist() == [c == 1 for c in range(C)]
+
+
+@pytest.mark.parametrize("channels", [16, 320])
+def test_no_stage_outshouts_another(channels):
+    """At the start a linear branch has variance 1, whatever its stage's mean and scale."""
+    torch.manual_seed(0)
+    stage = 30 + 9 * torch.randn(4, channels, 16, 16)
+    sent = SideBranch(channels, 512, linear=True)(stage)
+    assert sent.mean().abs() < 0.05 and 0.8 < sent.var() < 1.25
+
+
+def test_a_linear_branch_is_linear_and_averages():
+    torch.manual_seed(0)
+    branch = SideBranch(6, K, linear=True, pool=2).double()
+    a, b = torch.randn(2, 5, 6, 8, 10, dtype=torch.float64)
+    branch(a + b)  # counts mean and variance
+    branch.eval()
+    both, zero = branch(a + b), branch(torch.zeros_like(a))
+    assert both.shape == (5, K, 4, 5)
+    torch.testing.assert_close(both + zero, branch(a) + branch(b))
+    once = SideBranch(6, K, linear=True).double().eval()
+    once.load_state_dict(branch.state_dict())
+    torch.testing.assert_close(both, F.avg_pool2d(once(a + b), 2))
 
 
 @pytest.mark.parametrize("start", ["sum", "mean"])

@@ -110,7 +110,7 @@ def test_no_class_in_common_still_gives_the_rest(tmp_path):
         f"{h}.predictors.0.1.{k}" for h in ("pixel", "image") for k in ("weight", "bias")
     ]
     assert torch.equal(
-        model.state_dict()["branches.0.0.weight"], old.state_dict()["branches.0.0.weight"]
+        model.state_dict()["branches.0.1.weight"], old.state_dict()["branches.0.1.weight"]
     )
 
 
