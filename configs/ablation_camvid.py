@@ -7,8 +7,8 @@ All systems share encoder, data, schedule and start. Images of 360 x 480 are res
 and scored at 360 x 480. Training: 400 steps of 8 of the 367 training images, crops of 160 x 192 at
 that scale, random mirroring, no other augmentation. The last weights are scored, so nothing is
 chosen on the validation split. Each family has the better of two learning rates, chosen by
-ablation_rates on a held-out sequence. Several processes may run this command at once; they share
-the runs. Table, time and hardware: docs/ablation.md.
+ablation_rates on held-out drives of IDD-Lite. Several processes may run this command at once; they
+share the runs. Table, time and hardware: docs/ablation.md.
 """
 
 from dataclasses import replace
@@ -57,12 +57,10 @@ suite = Suite(
         "adaptive": system("cfn", fusion="adaptive"),
         "no_context": system("cfn", context=False),
         "no_refine": system("cfn", refine=0),
-        "refine_2": system("cfn", refine=2),
         "from_stride_4": system("cfn", **FROM_4),
         "relu_branches": system("cfn", receive="relu", **FROM_4),
         "first_edition": system("cfn", **FIRST),
         "eplf_lc_1x1": system("late", **LATE),
-        "eplf_lc_6x8": system("late", grid=(6, 8), **LATE),
         "dag_cnn": system("late", name="dag_cnn"),
         "hed": system("late", name="hed"),
         "fcn": system("late", name="fcn"),

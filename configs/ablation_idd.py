@@ -12,8 +12,6 @@ from dataclasses import replace
 
 from cfnseg.lab.ablation import Suite, load_suite
 
-PIECES = ("no_context", "no_refine", "refine_2", "from_stride_4", "relu_branches", "hed", "dsn")
-
 camvid = load_suite("ablation_camvid")
 suite = Suite(
     reference="lc_1x1",
@@ -26,6 +24,5 @@ suite = Suite(
             data=replace(config.data, name="folder", holdout="*0_", scale=(1.0, 1.0)),
         )
         for name, config in camvid.systems.items()
-        if name not in PIECES
     },
 )
