@@ -66,7 +66,7 @@ class SideBranch(nn.Sequential):
 
 
 class Refine(nn.Module):
-    """x + BN(conv1x1(ReLU(BN(depthwise 5x5(x))))); at the start the last norm's gain is 0: x.
+    """x + BN(conv1x1(ReLU(BN(depthwise 3x3(x))))); at the start the last norm's gain is 0: x.
 
     A depthwise-separable residual block (Howard et al. 2017; Sandler et al. 2018) on the fused map.
 
@@ -77,7 +77,7 @@ class Refine(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.around = nn.Sequential(
-            nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False),
+            nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
             nn.BatchNorm2d(width),
         )
         self.across = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width))
