@@ -77,6 +77,26 @@ class Results:
     costs: dict[str, dict[str, Any]]
 
 
+def sharing(threads: int, gpus: int) -> str:
+    """How to start more processes of this command, "" where one has the whole machine's best.
+
+    Args:
+        threads: that torch computes with in this process.
+        gpus: that this process sees.
+    """
+    if gpus > 1:
+        return (
+            f"this process trains on one of {gpus} GPUs: start the command once for each, with "
+            f"CUDA_VISIBLE_DEVICES=0 to {gpus - 1}"
+        )
+    if gpus or threads == 1:
+        return ""
+    return (
+        f"{threads} cores: start the command {threads} times with OMP_NUM_THREADS=1. Processes "
+        "that share the runs finish sooner than one process on all cores"
+    )
+
+
 def load_suite(path: str | Path) -> Suite:
     """The ``suite`` of a config file, named after the file. Raises UserError if there is none."""
     suite = getattr(load_module(path), "suite", None)
@@ -107,13 +127,14 @@ def run_suite(
     """
     names = _names(suite, seeds, only)
     failed: list[str] = []
-    waiting: list[tuple[str, int | None]] = [(name, s) for s in range(seeds) for name in names]
-    waiting += [(name, None) for name in names]
-    while waiting:
-        left = [job for job in waiting if not _done(suite, *job, folder, root, failed)]
-        if left and len(left) == len(waiting):
-            time.sleep(5)  # other processes do the rest
-        waiting = left
+    trainings = [(name, s) for s in range(seeds) for name in names]
+    # costs come when no training of the suite disturbs them
+    for waiting in (trainings, [(name, None) for name in names]):
+        while waiting:
+            left = [job for job in waiting if not _done(suite, *job, folder, root, failed)]
+            if left and len(left) == len(waiting):
+                time.sleep(5)  # other processes do the rest
+            waiting = left
     if failed:
         raise UserError(
             f"{', '.join(failed)} failed, see above; finished results are kept, --table-only makes "
@@ -185,7 +206,10 @@ def _done(
     """Do a job unless it has its result; False if another process does it. May add to failed."""
     path = _path(folder, name, seed)
     if not path.exists():
-        with _lock(path.with_suffix(".lock")) as lock:
+        # one cost at a time
+        with _lock(
+            path.with_suffix(".lock") if seed is not None else path.with_name("cost.lock")
+        ) as lock:
             if lock is None:
                 return False
             # another process may have finished it before the lock was ours

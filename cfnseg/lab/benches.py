@@ -159,8 +159,9 @@ def ablation(
 ) -> None:
     """Train and score the systems of a suite; write table.md and plot.png.
 
-    Finished runs are kept and interrupted ones resumed. Several processes share the runs, e.g. one
-    for each GPU with CUDA_VISIBLE_DEVICES.
+    Finished runs are kept and interrupted ones resumed. Several processes share the runs: one for
+    each GPU with CUDA_VISIBLE_DEVICES, or one for each core with OMP_NUM_THREADS=1. Costs are
+    measured after the trainings, one at a time.
 
     Args:
         suite: a config file that defines a ``suite``, e.g. configs/ablation_camvid.py.
@@ -170,12 +171,16 @@ def ablation(
         only: these systems alone.
         table_only: train nothing; write the table of the finished runs.
     """
-    from cfnseg.lab.ablation import finished, load_suite, run_suite
+    import torch
+
+    from cfnseg.lab.ablation import finished, load_suite, run_suite, sharing
     from cfnseg.lab.ablation_table import write_table
 
     loaded = load_suite(suite)
     folder, names = out or Path("runs") / loaded.name, list(only)
     if not table_only:
+        if advice := sharing(torch.get_num_threads(), torch.cuda.device_count()):
+            print(advice)
         run_suite(loaded, folder, seeds, root, names)
     print(write_table(loaded, finished(loaded, folder, seeds, names), folder))
 

@@ -10,7 +10,7 @@ import pytest
 
 from cfnseg.config import Config, to_dict
 from cfnseg.errors import UserError
-from cfnseg.lab.ablation import Results, Suite, finished, load_suite, run_suite
+from cfnseg.lab.ablation import Results, Suite, finished, load_suite, run_suite, sharing
 from cfnseg.lab.ablation_table import table_of, write_table
 from cfnseg.training.checkpoint import load_checkpoint
 from tests import processes
@@ -150,6 +150,15 @@ def test_two_processes_share_the_runs(folder_data, tmp_path):
     assert [p.returncode for p in both] == [0, 0]
     begun = [line for text in printed for line in text.splitlines() if line.startswith("== ")]
     assert sorted(begun) == ["== lc-cost", "== lc-s0", "== sum-cost", "== sum-s0"]
+    for text in printed:  # nothing trains while a cost is measured
+        begun = [line.split("-")[1] for line in text.splitlines() if line.startswith("== ")]
+        assert begun == sorted(begun, reverse=True)
+
+
+def test_how_to_share_a_machine():
+    assert "start the command 4 times with OMP_NUM_THREADS=1" in sharing(threads=4, gpus=0)
+    assert "CUDA_VISIBLE_DEVICES=0 to 7" in sharing(threads=4, gpus=8)
+    assert sharing(threads=1, gpus=0) == sharing(threads=4, gpus=1) == ""
 
 
 def test_results_of_other_settings_are_refused(tmp_path):
