@@ -127,9 +127,9 @@ def run_suite(
     """
     names = _names(suite, seeds, only)
     failed: list[str] = []
-    trainings = [(name, s) for s in range(seeds) for name in names]
-    # costs come when no training of the suite disturbs them
-    for waiting in (trainings, [(name, None) for name in names]):
+    trainings: list[tuple[str, int | None]] = [(name, s) for s in range(seeds) for name in names]
+    costs: list[tuple[str, int | None]] = [(name, None) for name in names]
+    for waiting in (trainings, costs):  # costs come when no training of the suite disturbs them
         while waiting:
             left = [job for job in waiting if not _done(suite, *job, folder, root, failed)]
             if left and len(left) == len(waiting):
