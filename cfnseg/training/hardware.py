@@ -137,8 +137,11 @@ class SyncBatchNorm(nn.Module):
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * count / max(count - 1, 1), self.momentum)
-        scale = self.weight * (var + self.eps).rsqrt()
-        y = centred * scale[:, None, None] + self.bias[:, None, None]
+        scale = (var + self.eps).rsqrt()
+        if self.weight is None:  # a norm without gain and bias
+            y = centred * scale[:, None, None]
+        else:
+            y = centred * (self.weight * scale)[:, None, None] + self.bias[:, None, None]
         return self.act(self.drop(y.to(x.dtype)))
 
 

@@ -140,7 +140,7 @@ def test_every_look_gives_a_whole_answer(predictor, inference, size):
     assert result.mask.shape == result.confidence.shape == size
     assert (result.mask == plain.mask).float().mean() > 0.85  # chance would be below one half
     assert abs(result.confidence - plain.confidence).mean() < 0.2
-    assert abs(result.presence - plain.presence).max() < 0.01
+    assert abs(result.presence - plain.presence).max() < 0.05
 
 
 def test_half_precision_and_compilation_give_nearly_the_same(predictor, monkeypatch):

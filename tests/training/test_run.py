@@ -30,7 +30,7 @@ def test_a_run_learns_and_leaves_what_the_design_promises(tiny):
     folder = workflows.train(changed(tiny, "train", epochs=12))
     rows = read_log(folder / "log.jsonl")
     losses = [r["val_loss"] for r in rows if "val_loss" in r]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     assert [r["step"] for r in rows if "val_miou" in r] == [3 * e for e in range(1, 13)]
     record = json.loads((folder / "config.json").read_text())
     assert record["optim"]["lr"] == 3e-3
