@@ -111,7 +111,7 @@ class Data:
     root: str = ""
     """The data set's folder, or zip ("" = data/<its usual name>)."""
     train_split: str = "train"
-    """The split that is trained on."""
+    """The split that is trained on; train+val is the images of both."""
     val_split: str = "val"
     """The split that is validated on."""
     holdout: str = ""

@@ -86,6 +86,15 @@ def sources(dataset: Dataset, index: int) -> tuple[Path, Path] | tuple[str, str]
     return dataset.pairs[index] if isinstance(dataset, FileDataset) else (dataset.names[index],) * 2
 
 
+def shared_files(dataset: Dataset, other: Dataset) -> int:
+    """The images of ``dataset`` whose mask file ``other`` has too; 0 for data without files."""
+    own, theirs = (
+        [sources(data, index)[1] for index in range(len(data.names))] for data in (dataset, other)
+    )
+    known = {path for path in theirs if isinstance(path, Path)}
+    return sum(path in known for path in own)
+
+
 def read_ids(dataset: Dataset, index: int) -> np.ndarray:
     """The raw ids of an image (H, W) uint8; UserError as `read_sample` but for unknown ids."""
     return _array(dataset.ids(index), sources(dataset, index)[1], "mask", ())
@@ -224,11 +233,12 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
     Args:
         name: one of `READERS`, or shapes.
         root: its folder; "" = the usual place under data/.
-        split: train, val, ... as the data set has them.
+        split: train, val, ... as the data set has them; train+val is the images of both.
         download: first fetch VOC 2012, and SBD for voc_aug.
 
     Raises:
-        UserError: unknown name, missing folder, no images, a list that names missing files.
+        UserError: unknown name, missing folder, no images, a list that names missing files, two
+            splits of which both have an image, or whose classes differ.
 
     Example:
         >>> import cfnseg
@@ -250,4 +260,12 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
                 code=2,
             )
         download_voc(path, aug=name == "voc_aug")
-    return FileDataset(*READERS[name](path, split))
+    parts = [READERS[name](path, part) for part in split.split("+")]
+    pairs = [pair for some, _ in parts for pair in some]
+    labels = parts[0][1]
+    if any(other.to_dict() != labels.to_dict() for _, other in parts[1:]):
+        raise UserError(f"the splits {split} have different classes", code=2)
+    if len(parts) > 1 and len(set(pairs)) < len(pairs):
+        twice = next(image for image, mask in pairs if pairs.count((image, mask)) > 1)
+        raise UserError(f"more than one of the splits {split} has {twice}", code=2)
+    return FileDataset(pairs, labels)

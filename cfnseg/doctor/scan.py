@@ -41,14 +41,15 @@ def scan(config: Config) -> Case:
     """The pairs of the training and validation splits, and of the other splits in their folder."""
     data = config.data
     root = None if data.name == "shapes" else Path(data.root or USUAL_ROOT[data.name]).expanduser()
-    case = Case(data, root, {data.train_split: "train"})
+    parts = data.train_split.split("+")
+    case = Case(data, root, dict.fromkeys(parts, "train"))
     if not data.holdout:
-        if data.val_split == data.train_split:
+        if data.val_split in parts:
             case.add(
                 "same-split",
                 WARNING,
                 "validation uses the training images",
-                f"Both splits are {data.val_split}.",
+                f"data.train_split and data.val_split have {data.val_split}.",
                 "images that were not trained on",
                 ["another split by --data.val-split, or a part of this one by --data.holdout"],
             )
@@ -161,7 +162,8 @@ def _holdout_fix(names: list[str]) -> list[str]:
 def _hold_out(case: Case) -> None:
     """Split the training images as `cfnseg.data.dataset.hold_out` does."""
     train, start = case.data.train_split, case.data.holdout
-    own = [p for p in case.pairs if p.split == train and (p.image or p.drawn)]
+    parts = train.split("+")
+    own = [p for p in case.pairs if p.split in parts and (p.image or p.drawn)]
     count = sum(is_held_out(p.name, start) for p in own)
     if own and count in (0, len(own)):
         case.add(
@@ -174,11 +176,11 @@ def _hold_out(case: Case) -> None:
         )
     held = f"{train}, {HELD}"
     case.pairs = [
-        dataclasses.replace(p, split=held) if p.split == train and is_held_out(p.name, start) else p
+        dataclasses.replace(p, split=held) if p.split in parts and is_held_out(p.name, start) else p
         for p in case.pairs
     ]
-    others = {split: "other" for split in case.roles if split != train}
-    case.roles = {train: "train"} | ({held: "val"} if count else {}) | others
+    others = {split: "other" for split in case.roles if split not in parts}
+    case.roles = dict.fromkeys(parts, "train") | ({held: "val"} if count else {}) | others
 
 
 def pair_files(case: Case, split: str) -> list[Pair]:

@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from cfnseg.config import Config
-from cfnseg.data.dataset import Dataset
+from cfnseg.data.dataset import Dataset, shared_files
 from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.loader import Batch
 from cfnseg.errors import UserError
@@ -58,6 +58,8 @@ def open_data(
     if data.holdout and not own:
         images = f"{data.holdout} images" if config.model.level == "image" else f"{data.holdout}*"
         split = f"{data.train_split}, held out {images}"
+    elif config.model.level == "pixel" and (seen := shared_files(val, train)):
+        split = f"{split}, {seen} of {len(val.names)} images trained on"
     return train, val, split
 
 
@@ -175,6 +177,7 @@ def introduction(run: Run) -> str:
         f"images, {len(run.data.labels)} classes, {run.total} steps of {train.batch}"
         f"{f' in {parts} parts' if parts > 1 else ''} on {run.world} x {run.fabric.device.type} "
         f"{train.precision}",
+        *([f"validation: {run.split}"] if "," in run.split else []),
         "parameters: " + "  ".join(f"{part} {count:,}" for part, count in table),
     ]
     if train.init and not step:

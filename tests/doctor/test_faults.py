@@ -286,6 +286,15 @@ def test_without_a_val_split_a_part_of_train_is_held_out(data, tmp_path):
     assert sorted(s["role"] for s in report["splits"]) == ["train", "val"]
 
 
+def test_training_on_both_splits_is_told(data, tmp_path):
+    report = examine(data, tmp_path / "out", train_split="train+val")
+    assert kinds(report, "error", "warning") == {"same-split"}
+    assert {s["role"] for s in report["splits"]} == {"train"}
+    report = examine(data, tmp_path / "out", train_split="train+val", holdout="s1")
+    assert kinds(report, "error", "warning") == set()
+    assert {s["role"] for s in report["splits"]} == {"train", "val"}
+
+
 def test_the_folder_above_names_the_data_set(data, tmp_path):
     report = examine(data.parent, tmp_path / "out")
     assert report["findings"][0]["fix"] == [f"--data.root {data}"]

@@ -75,6 +75,14 @@ def test_resume_refuses_other_images_and_foreign_files(tiny, folder_data, tmp_pa
         engine.Run(changed(tiny, "train", max_steps=2), resume=True)
 
 
+def test_a_score_of_images_that_were_trained_on_says_so(tiny, capsys):
+    run = engine.Run(changed(changed(tiny, "train", max_steps=2), "data", train_split="train+val"))
+    best, data = run.train()
+    seen = f"val, {len(data.names)} of {len(data.names)} images trained on"
+    assert load(best).score["split"] == seen
+    assert seen in capsys.readouterr().out
+
+
 def test_a_resumed_log_has_no_row_twice(tiny):
     config = changed(tiny, "train", max_steps=3)
     engine.Run(config).train()

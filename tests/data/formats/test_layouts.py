@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from cfnseg.data.dataset import hold_out, open_dataset, read_sample, read_truth
+from cfnseg.data.dataset import hold_out, open_dataset, read_sample, read_truth, shared_files
 from cfnseg.errors import UserError
 
 
@@ -143,6 +143,20 @@ def test_hold_out(folder_data):
     for prefix in ("x", "s", "*"):
         with pytest.raises(UserError, match="first of which is s00"):
             hold_out(data, prefix)
+
+
+def test_splits_joined_by_plus(folder_data, voc):
+    train, val = (open_dataset("folder", str(folder_data), s) for s in ("train", "val"))
+    both = open_dataset("folder", str(folder_data), "train+val")
+    assert both.pairs == train.pairs + val.pairs
+    assert len(set(both.names)) == len(both.names)
+    assert np.array_equal(both.ids(len(train.names)), val.ids(0))
+    assert (shared_files(val, both), shared_files(val, train)) == (len(val.names), 0)
+    assert open_dataset("voc", str(voc), "train+val").names == ["a", "b", "v"]
+    with pytest.raises(UserError, match=r"more than one of the splits train\+train has .*a\.jpg"):
+        open_dataset("voc", str(voc), "train+train")
+    with pytest.raises(UserError, match="split 'test'"):
+        open_dataset("folder", str(folder_data), "train+test")
 
 
 def test_shapes_splits_share_nothing():
