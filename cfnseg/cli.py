@@ -55,6 +55,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "doctor": Command("cfnseg.commands:doctor", "examine a data set, fix it", recipe=True),
     "prepare": Command("cfnseg.commands:prepare", "fetch, check and convert an official data set"),
     "submit": Command("cfnseg.commands:submit", "pack masks for a test server"),
+    "push": Command("cfnseg.commands:push", "upload weights and a card to the Hugging Face Hub"),
     "recipes": Command("cfnseg.commands:recipes", "list the configs that ship, copy one"),
     "bench": BENCH,
     "check": Command(

@@ -103,14 +103,15 @@ def evaluate(
     """Score weights, or masks of any program; print the table, write report.json, .md and .html.
 
     Args:
-        weights: a weights file of cfnseg, of segmentation or classification.
+        weights: a weights file of cfnseg, of segmentation or classification; or
+            hf:user/name[@revision][/file] of the Hugging Face Hub.
         predictions: a folder of masks <image name>.png with raw ids, in place of weights.
         dataset: voc, voc_aug, cityscapes, camvid, coco, coco_voc, coco_stuff, ade20k, folder or
             shapes; for classification cifar10, cifar100 or image_folder ("" = what the weights
             were trained on).
         root: the data set's folder, or zip ("" = its usual place under data/).
         split: the split to score ("" = val, for classification test).
-        out: the report's folder ("" = next to the weights or masks).
+        out: the report's folder ("" = next to the weights or masks; of the hub: here).
         workers: processes that read, and count masks.
         device: auto, cpu or cuda.
         explain_metric: add what other libraries would call mIoU, and why.
@@ -160,7 +161,8 @@ def infer(
 
     Args:
         paths: images, and folders: the images directly in them, earlier results left out.
-        weights: a weights file of cfnseg (None = the model that ships).
+        weights: a weights file of cfnseg, or hf:user/name[@revision][/file] of the Hugging Face
+            Hub (None = the model that ships).
         out: the folder of the masks; it may lie inside a folder of images, but not be one of
             ``paths``. Where images share a stem, suffix or folder tell their results apart.
         device: auto, cpu or cuda.
@@ -230,6 +232,37 @@ def submit(
     from cfnseg.data.submission import submission
 
     submission(server, masks, root, split, out, competition)
+
+
+def push(
+    weights: Positional[Path],
+    repo: Positional[str],
+    *,
+    private: Flag = False,
+    license: str = "",
+    dry_run: Path | None = None,
+) -> None:
+    """Upload weights with a model card to the Hugging Face Hub; others load hf:user/name.
+
+    One commit: WEIGHTS as model.safetensors, and README.md, the card: scores, classes, commands.
+
+    Log in before: hf auth login, or the token in HF_TOKEN. It needs the permission to write.
+
+    Args:
+        weights: a weights file of cfnseg. The card takes scores from the reports next to it, and
+            the command of the training from its run folder.
+        repo: user/name, made if it does not exist. What it has under the two names is replaced,
+            and stays in its history.
+        private: make it a private repository.
+        license: the hub's identifier, such as cc-by-nc-4.0; the licence of the data may decide.
+        dry_run: write both files into this folder, and send nothing.
+    """
+    from cfnseg.export.hub import push_to_hub, write_page
+
+    if dry_run:
+        write_page(dry_run, weights, repo, license)
+    else:
+        push_to_hub(weights, repo, private=private, license=license)
 
 
 def recipes(*, copy: tuple[str, Path] | None = None) -> None:

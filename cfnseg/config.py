@@ -198,8 +198,8 @@ class Train:
     """Length, batch and hardware."""
 
     init: str = ""
-    """Fine-tune: start from this weights file of cfnseg, with every tensor whose name and shape
-    fit. "" = from the encoder's."""
+    """Fine-tune: start from this weights file of cfnseg, or hf:user/name of the Hugging Face Hub,
+    with every tensor whose name and shape fit. "" = from the encoder's."""
     epochs: FromOne = 40
     """Passes over the training split."""
     batch: FromOne = 8

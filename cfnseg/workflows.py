@@ -28,6 +28,7 @@ from cfnseg.inference.memory import resident, through_windows
 from cfnseg.inference.predictor import pick_device
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.models.folding import folded
+from cfnseg.models.hub_file import beside
 from cfnseg.models.segmenter import Output
 from cfnseg.models.weights import Weights, check_labels, load
 from cfnseg.report.classification_report import write_classification_report
@@ -149,10 +150,11 @@ def score_weights(
     """Evaluate a weights file and write the report.
 
     Args:
-        weights: a weights file of cfnseg.
+        weights: a weights file of cfnseg, or one of the hub.
         dataset, root, split: the data; "" for dataset = what the weights were trained on, for split
             = val, or test for classification.
-        out: the report's folder; None = <weights' name>_<split> next to the weights.
+        out: the report's folder; None = <weights' name>_<split> next to the weights, in the current
+            folder for weights of the hub.
         workers: loader processes.
         device: "auto", "cpu" or "cuda".
         inference: windows, scales, mirroring (segmentation).
@@ -188,7 +190,8 @@ def score_weights(
     data = opened(name, root, split)
     check_labels(loaded, data.labels, weights, f"{name} {split}")
     place = pick_device(device)
-    out = report_folder(out or weights.with_name(f"{weights.stem}_{split}"))
+    near = beside(weights)
+    out = report_folder(out or near.with_name(f"{near.stem}_{split}"))
     changed = {
         f.name: getattr(inference, f.name)
         for f in fields(inference)

@@ -24,6 +24,7 @@ WINGS = {
     "doctor",
     "lab",
     "demo",
+    "export",
 }  # they import the rooms below `workflows` and it; only `commands` imports them
 LINES = 420
 HEIGHT = {room: height for height, row in enumerate(ROOMS) for room in row} | dict.fromkeys(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from cfnseg.errors import UserError
 from cfnseg.models.encoder import Encoder, rounded
+from cfnseg.models.hub_file import PREFIX, is_hub_name
 from cfnseg.models.parts import Head, SideBranch, cropped, send
 from cfnseg.models.segmenter import Network, Output
 
@@ -132,6 +135,28 @@ class CFN(Network):
         kept = maps if self.side_losses and self.training and not early else ()
         side = tuple(cropped(x, s, size) for x, s in zip(kept, strides))
         return Output(cropped(pixel, strides[0], size), image.flatten(1), side)
+
+    @staticmethod
+    def from_pretrained(name: str | Path) -> CFN:
+        """The CFN of a repository of the Hugging Face Hub, in eval mode, on the CPU.
+
+        `cfnseg.load` gives its classes and its score as well.
+
+        Args:
+            name: "user/name", "user/name@revision", or whatever `cfnseg.load` takes.
+
+        Raises:
+            UserError: as `cfnseg.load`, and for weights of another model.
+        """
+        from cfnseg.models.weights import load  # which imports this module
+
+        here = is_hub_name(name) or Path(name).exists() or str(name).endswith(".safetensors")
+        weights = load(name if here else f"{PREFIX}{name}")
+        kind = weights.settings.name, weights.settings.level
+        if kind != ("cfn", "pixel"):
+            what = "model.name {}, model.level {}".format(*kind)
+            raise UserError(f"{name} is no pixel-level CFN ({what}); cfnseg.load takes it", code=2)
+        return cast(CFN, weights.model)
 
     def receive(self, stages: list[Tensor], size: Sequence[int]) -> list[Tensor]:
         """The pixel head's branches (N, K, h_s, w_s) of images of ``size`` (H, W), the context

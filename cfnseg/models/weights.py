@@ -18,6 +18,7 @@ from cfnseg.data.labels import ClassNames, LabelMap
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model
 from cfnseg.models.header import read_header
+from cfnseg.models.hub_file import hub_file, hub_hint, is_hub_name
 from cfnseg.shipped import shipped_weights
 from cfnseg.storage import write_atomic
 
@@ -81,14 +82,15 @@ def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weig
     """Rebuild a trained model from its weights file alone.
 
     Args:
-        path: a weights file of cfnseg; None = the file that ships, see
+        path: a weights file of cfnseg, or one of the Hugging Face Hub, "hf:user/name", see
+            `cfnseg.models.hub_file.hub_file`; None = the file that ships, see
             `cfnseg.shipped.shipped_weights`.
         model: the network that gets the weights, in place; needed where it was a user's own.
 
     Raises:
         UserError: no such file, not safetensors (a pickle is never opened), no header of ours, a
-            value in it that no file of ours has, or tensors that do not fit it. Nothing is
-            downloaded, and no memory taken for what the file lacks.
+            value in it that no file of ours has, or tensors that do not fit it. No memory is taken
+            for what the file lacks, and nothing is downloaded but a file of the hub.
 
     Example:
         >>> import cfnseg
@@ -97,14 +99,15 @@ def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weig
         ('test_efficientnet', ['sky', 'ground'], 'shapes')
     """
     path = Path(path or shipped_weights())
-    if not path.is_file():
+    local = hub_file(path) if is_hub_name(path) else path
+    if not local.is_file():
         raise UserError(
             f"{path} is a folder; give a weights file (.safetensors) in it"
             if path.is_dir()
-            else f"no weights file {path}"
+            else f"no weights file {path}{hub_hint(path)}"
         )
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(local, framework="pt") as file:
             text = (file.metadata() or {}).get("cfnseg")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
     except Exception as error:  # a parser that is fed garbage raises anything

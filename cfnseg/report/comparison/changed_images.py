@@ -21,6 +21,7 @@ from cfnseg.errors import UserError
 from cfnseg.evaluation.segmentation import predicted
 from cfnseg.inference.predictor import pick_device
 from cfnseg.inference.settings import Inference
+from cfnseg.models.hub_file import is_hub_name
 from cfnseg.models.weights import check_labels, load
 from cfnseg.report.comparison.sides import Side
 
@@ -191,7 +192,7 @@ def predictor_of(side: Side, data: Dataset) -> Predict:
         return read
     named = Path(facts.get("weights", "best.safetensors"))
     places = ([side.run / named.name] if side.run else []) + [named]
-    weights = next((path for path in places if path.is_file()), None)
+    weights = next((path for path in places if path.is_file() or is_hub_name(path)), None)
     if weights is None:
         tried = " or ".join(dict.fromkeys(map(str, places)))
         raise UserError(f"its weights are no longer at {tried}")
