@@ -43,6 +43,7 @@ BENCH = {
     ),
     "step": Command("cfnseg.lab.benches:bench_step", "training samples and parameter updates"),
     "scoring": Command("cfnseg.lab.benches:bench_scoring", "scoring masks, against reading them"),
+    "deploy": Command("cfnseg.commands:bench_deploy", "a model by torch, onnxruntime, OpenVINO"),
     "ablation": Command("cfnseg.lab.benches:ablation", "train and score each system of a suite"),
     "encodings": Command("cfnseg.lab.benches:encodings", "BoW, VLAD, Fisher, the fused feature"),
 }
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "classify": Command("cfnseg.commands:classify", "train a classification model", recipe=True),
     "eval": Command("cfnseg.commands:evaluate", "score weights, or masks of any program"),
     "infer": Command("cfnseg.commands:infer", "segment images and folders of images"),
+    "export": Command("cfnseg.commands:export", "write a model as one ONNX or torch file"),
     "compare": Command("cfnseg.commands:compare", "compare two scored runs on the same images"),
     "doctor": Command("cfnseg.commands:doctor", "examine a data set, fix it", recipe=True),
     "prepare": Command("cfnseg.commands:prepare", "fetch, check and convert an official data set"),

@@ -182,6 +182,79 @@ def infer(
     return int(infer_files(paths, weights, out, device, inference, compile, explain) > 0)
 
 
+def export(
+    weights: Positional[Path],
+    *,
+    format: Literal["onnx", "torch"] = "onnx",
+    out: Path | None = None,
+    size: tuple[int, int] | None = None,
+    half: Flag = False,
+    int8: Flag = False,
+    dataset: str = "",
+    root: str = "",
+    split: str = "val",
+    images: int = 50,
+    license: str = "",
+) -> None:
+    """Write one file that takes a photograph and gives its mask; print how it agrees and its speed.
+
+    Input: image (N, H, W, 3) uint8 RGB. Outputs: mask (N, H, W) uint8 train ids, confidence
+    (N, H, W) float32, logits. Normalisation, test scale, padding and upsampling are inside.
+
+    Args:
+        weights: a weights file of segmentation.
+        format: onnx, or torch: a program of torch.export (.pt2), which loads without cfnseg.
+        out: the new file (None = next to the weights).
+        size: height and width of the images that it takes (None = any).
+        half: compute the network in float16, for GPUs.
+        int8: convolutions in int8, calibrated on training images (onnx).
+        dataset: what it is compared on ("" = what the weights were trained on).
+        root: the data set's folder ("" = its usual place under data/).
+        split: of the data set.
+        images: so many are compared, and calibrate.
+        license: of the model, for the file's metadata.
+    """
+    from cfnseg.export.exporting import export_weights
+
+    export_weights(
+        weights,
+        out,
+        format,
+        half=half,
+        int8=int8,
+        size=size,
+        dataset=dataset,
+        root=root,
+        split=split,
+        images=images,
+        licence=license,
+    )
+
+
+def bench_deploy(
+    weights: Positional[Path | None] = None,
+    *,
+    size: tuple[int, int] = (360, 480),
+    rounds: int = 15,
+    compile: bool = True,
+    out: Path = Path("runs/bench_deploy"),
+) -> None:
+    """Time one image by torch, torch.compile, onnxruntime, its int8 and OpenVINO, on the CPU.
+
+    Prints a table and writes deploy.md. OMP_NUM_THREADS sets the threads of all.
+
+    Args:
+        weights: a weights file of segmentation (None = the model that ships).
+        size: height and width of the image.
+        rounds: timed runs of each, interleaved.
+        compile: measure torch.compile too.
+        out: the table's folder.
+    """
+    from cfnseg.export.latency import time_ways
+
+    print(time_ways(weights, size, rounds, compile, out))
+
+
 def compare(run_a: Positional[Path], run_b: Positional[Path], *, out: Path | None = None) -> None:
     """Print both scores, their difference with its interval, and what differs; write the page.
 

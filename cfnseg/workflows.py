@@ -23,8 +23,9 @@ from cfnseg.errors import UserError, first_line
 from cfnseg.evaluation.classification import evaluate_images
 from cfnseg.evaluation.decisions import count_decisions
 from cfnseg.evaluation.mask_files import evaluate_masks
-from cfnseg.evaluation.segmentation import evaluate, predicted
+from cfnseg.evaluation.segmentation import count, evaluate, predicted
 from cfnseg.inference.memory import resident, through_windows
+from cfnseg.inference.onnx_predictor import OnnxPredictor
 from cfnseg.inference.predictor import pick_device
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.models.folding import folded
@@ -170,6 +171,12 @@ def score_weights(
         UserError: weights or data that cannot be used, or that have different classes; a report
             that could not be written.
     """
+    if weights.suffix == ".onnx" and level != "image":
+        if inference != PLAIN:
+            raise UserError("an exported file takes whole images in one plain pass", code=2)
+        return score_exported(
+            weights, dataset, root, split or "val", out, workers, device, explain, pictures
+        )
     loaded = load(weights)
     name = dataset or loaded.score.get("data", "")
     if not name:
@@ -188,7 +195,7 @@ def score_weights(
         else functools.partial(open_images, classes=loaded.labels.names)
     )
     data = opened(name, root, split)
-    check_labels(loaded, data.labels, weights, f"{name} {split}")
+    check_labels(loaded.labels, data.labels, weights, f"{name} {split}")
     place = pick_device(device)
     near = beside(weights)
     out = report_folder(out or near.with_name(f"{near.stem}_{split}"))
@@ -217,6 +224,39 @@ def score_weights(
             pictures=pictures,
         )(),
     )
+
+
+def score_exported(
+    file: Path,
+    dataset: str,
+    root: str,
+    split: str,
+    out: Path | None,
+    workers: int = 2,
+    device: str = "auto",
+    explain: bool = False,
+    pictures: bool = True,
+) -> dict:
+    """Evaluate a file that `cfnseg export` wrote (.onnx), and write the report.
+
+    Arguments, result and errors as `score_weights`; there is no image head to score.
+    """
+    model = OnnxPredictor(file, device)
+    name = dataset or model.about["score"].get("data", "")
+    if not name:
+        raise UserError(f"{file} does not say what it was trained on; give --dataset NAME", code=2)
+    data = open_dataset(name, root, split)
+    check_labels(model.labels, data.labels, file, f"{name} {split}")
+    out = report_folder(out or file.with_name(f"{file.stem}_{split}"))
+    result = count(model.segmented, data, workers=workers, details=True, title="evaluate")
+
+    def picture(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        image, truth = read_sample(data, index)
+        return image, truth, model.run(image)[0]
+
+    shown = picture if pictures else None
+    facts = _facts(name, root, split, weights=file)
+    return _show(out, write_report(out, result, data.labels, shown, facts=facts, explain=explain))
 
 
 def _score(

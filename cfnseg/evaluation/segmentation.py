@@ -4,20 +4,20 @@ the split."""
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from cfnseg.data.dataset import Dataset, read_sample
 from cfnseg.data.labels import IGNORE
 from cfnseg.data.loader import whole_images
 from cfnseg.errors import Stopped
-from cfnseg.inference.predictor import segment
+from cfnseg.inference.predictor import Segmented, segment
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.metrics.calibration import BINS, calibration_counts
 from cfnseg.metrics.confusion import (
@@ -148,6 +148,35 @@ def evaluate(
         >>> 0 <= result.scores.miou <= 1, result.confusion.shape
         (True, (8, 8))
     """
+
+    def see(image: Tensor, truth: Tensor) -> Segmented:
+        with precision() if precision else torch.autocast("cpu", enabled=False):
+            return segment(model, image, inference, truth=truth, confidence=details)
+
+    where = {"device": device, "workers": workers, "rank": rank, "world": world}
+    with in_mode(model):
+        return count(
+            see, dataset, **where, limit=limit, details=details, stopping=stopping, title=title
+        )
+
+
+def count(
+    see: Callable[[Tensor, Tensor], Segmented],
+    dataset: Dataset,
+    *,
+    device: str | torch.device = "cpu",
+    workers: int = 2,
+    rank: int = 0,
+    world: int = 1,
+    limit: int | None = None,
+    details: bool = False,
+    stopping: Stopping | None = None,
+    title: str = "",
+) -> Evaluation:
+    """Score what ``see`` makes of an image (3, H, W) uint8, given its truth (H, W) for the loss.
+
+    With ``details`` it has to give a confidence. Other arguments and errors as `evaluate`.
+    """
     classes = len(dataset.labels)
     names = dataset.names[:limit]
     confusion = np.zeros((classes, classes), np.int64)
@@ -156,33 +185,32 @@ def evaluate(
     loss = np.zeros(2)  # sum, pixels
     more, calibration = Details.zeros(len(names), classes), np.zeros((BINS, 3))
     share = len(range(rank, len(names), world))
-    with in_mode(model):
-        for index, image, truth in progress(
-            whole_images(dataset, workers, rank, world, limit), share, title
-        ):
-            if stopping and stopping.asked:
-                break
-            with precision() if precision else torch.autocast("cpu", enabled=False):
-                result = segment(model, image, inference, truth=truth, confidence=details)
-            loss += result.loss, int((truth != IGNORE).sum())
-            if result.mask.is_cuda:
-                matrix = device_confusion_matrix(truth.to(result.mask.device), result.mask, classes)
-            else:
-                matrix = confusion_matrix(truth.numpy(), result.mask.numpy(), classes)
-            confusion += matrix
-            counts[index] = counts_of(matrix)
-            presence[index] = result.presence.cpu().numpy()
-            if details:
-                true, found = truth.numpy(), result.mask.cpu().numpy()
-                more.add(index, count_details(true, found, classes))
-                calibration += calibration_counts(
-                    result.confidence.cpu().numpy(), true == found, true != IGNORE
-                )
+    for index, image, truth in progress(
+        whole_images(dataset, workers, rank, world, limit), share, title
+    ):
+        if stopping and stopping.asked:
+            break
+        result = see(image, truth)
+        loss += result.loss, int((truth != IGNORE).sum())
+        if result.mask.is_cuda:
+            matrix = device_confusion_matrix(truth.to(result.mask.device), result.mask, classes)
+        else:
+            matrix = confusion_matrix(truth.numpy(), result.mask.numpy(), classes)
+        confusion += matrix
+        counts[index] = counts_of(matrix)
+        presence[index] = np.nan if result.presence is None else result.presence.cpu().numpy()
+        if details:
+            true, found = truth.numpy(), result.mask.cpu().numpy()
+            more.add(index, count_details(true, found, classes))
+            calibration += calibration_counts(
+                result.confidence.cpu().numpy(), true == found, true != IGNORE
+            )
     parts = [confusion, counts, presence, loss, *((calibration, *more.parts) if details else ())]
     combine(parts, stopping, device, world)
     mean = float(loss[0] / loss[1]) if loss[1] else float("nan")
+    labels = None if np.isnan(presence).any() else presence
     return Evaluation(
-        names, confusion, counts, mean, presence, *((more, calibration) if details else ())
+        names, confusion, counts, mean, labels, *((more, calibration) if details else ())
     )
 
 

@@ -19,6 +19,7 @@ from cfnseg.errors import UserError
 from cfnseg.inference.explanation import Explanation, SplitCFN, check_explainable, explain
 from cfnseg.inference.explanation_picture import explanation_picture
 from cfnseg.inference.memory import resident, through_windows
+from cfnseg.inference.onnx_predictor import OnnxPredictor
 from cfnseg.inference.predictor import Prediction, Predictor
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.models.weights import load
@@ -108,7 +109,7 @@ def infer_files(
 
     Args:
         paths: images and folders.
-        weights: a weights file.
+        weights: a weights file, or a file that `cfnseg export` wrote (.onnx).
         out: a folder, none of ``paths``; gets ``<stem>_mask.png`` (8-bit palette PNG of raw ids,
             exactly the image's size) and ``<stem>_overlay.jpg``; `result_names` says what images
             that share a stem get.
@@ -142,13 +143,20 @@ def infer_files(
         raise UserError("--explain takes the network as it is; leave out --compile", code=2)
     files = image_files(paths)
     names = result_names(files)
-    loaded = load(weights)
-    predictor = Predictor(loaded, device, inference, compile)
-    network, whole = predictor.model, loaded.model
-    if explained:
-        check_explainable(whole, inference)
-        whole.to(predictor.device, memory_format=torch.channels_last)
-        network = SplitCFN(whole)  # whose memory is the larger
+    predictor: Predictor | OnnxPredictor
+    network = whole = None  # of an exported file there is none
+    if weights.suffix == ".onnx":
+        if compile or explained:
+            raise UserError(f"{weights}: --compile and --explain take a weights file", code=2)
+        predictor = OnnxPredictor(weights, device, inference)
+    else:
+        loaded = load(weights)
+        predictor = Predictor(loaded, device, inference, compile)
+        network, whole = predictor.model, loaded.model
+        if explained:
+            check_explainable(whole, inference)
+            whole.to(predictor.device, memory_format=torch.channels_last)
+            network = SplitCFN(whole)  # whose memory is the larger
     process = resident()
     print(f"weights: {weights} ({', '.join(predictor.labels.names)}) on {predictor.device.type}")
     failed, busy, began = 0, 0.0, time.perf_counter()
@@ -162,14 +170,20 @@ def infer_files(
                 print(f"error: {error}", file=sys.stderr)
                 continue
             before = process + image.size * (len(files) > 1)  # the next one, read meanwhile
-            if message := through_windows(
+            message = network and through_windows(
                 network, image.shape[:2], inference, before, DRAWING * image.size
-            ):
+            )
+            if message:
                 print(f"{path}: {message}", flush=True)
             while writing and (message or len(writing) > WAITING or writing[0].done()):
                 failed += _finished(writing.popleft())
             start = time.perf_counter()
-            prediction = predictor(image)
+            try:
+                prediction = predictor(image)
+            except UserError as error:  # of another size than an exported file takes
+                failed += 1
+                print(f"error: {path}: {error}", file=sys.stderr)
+                continue
             explanation = None
             if explained:
                 tensor = torch.from_numpy(image).permute(2, 0, 1)
@@ -223,8 +237,10 @@ def _write(
     likely = [
         f"{name} {chance:.2f}" for name, chance in prediction.present.items() if chance >= 0.5
     ]
-    present = "  ".join(likely) or "no class with probability 0.5"
-    lines = [f"{path} -> {mask}, {picture.name}", f"  in the image: {present}"]
+    lines = [f"{path} -> {mask}, {picture.name}"]
+    if prediction.present:
+        present = "  ".join(likely) or "no class with probability 0.5"
+        lines.append(f"  in the image: {present}")
     if explanation:
         third = out / f"{name}{EXPLAINED}"
         shown = explanation_picture(image, prediction.mask, explanation, labels)

@@ -27,13 +27,14 @@ class Segmented(NamedTuple):
         mask: (H, W) uint8 train ids.
         confidence: (H, W) float32 softmax probability of each pixel's class, or None if it was not
             asked for.
-        presence: (C,) float64 probability of each class to be anywhere in the image.
+        presence: (C,) float64 probability of each class to be anywhere in the image, or None where
+            nothing says it.
         loss: sum of the cross-entropy over the pixels of the truth that count; 0 without one.
     """
 
     mask: Tensor
     confidence: Tensor | None
-    presence: Tensor
+    presence: Tensor | None
     loss: float
 
 
@@ -91,7 +92,7 @@ class Prediction:
         mask: (H, W) uint8 train ids; `LabelMap.decode` gives raw ids.
         confidence: (H, W) float32 softmax probability of each pixel's class.
         present: {class name: probability that the class is anywhere in the image}, the most likely
-            first.
+            first; empty where nothing says it.
     """
 
     mask: np.ndarray
@@ -147,25 +148,31 @@ class Predictor:
         Raises:
             ValueError: another kind, shape or dtype.
         """
-        if isinstance(image, Image.Image) and not image.mode.startswith(
-            ("I", "F")
-        ):  # whose conversion would cut values off
-            image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        fits = (
-            isinstance(image, np.ndarray)
-            and image.ndim == 3
-            and image.shape[2] == 3
-            and image.dtype == np.uint8
-        )
-        if not fits or 0 in image.shape:
-            raise ValueError(
-                "image: expected an array (H, W, 3) uint8 RGB with H, W >= 1, or a PIL image, "
-                f"got {_described(image)}"
-            )
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        tensor = torch.from_numpy(rgb_array(image)).permute(2, 0, 1)
         result = segment(self.model, tensor, self.inference, confidence=True)
+        assert result.presence is not None and result.confidence is not None
         order = sorted(zip(self.labels.names, result.presence.tolist()), key=lambda pair: -pair[1])
         return Prediction(result.mask.cpu().numpy(), result.confidence.cpu().numpy(), dict(order))
+
+
+def rgb_array(image: np.ndarray | Image.Image) -> np.ndarray:
+    """The image as a contiguous array (H, W, 3) uint8; see `Predictor.__call__`."""
+    if isinstance(image, Image.Image) and not image.mode.startswith(
+        ("I", "F")
+    ):  # whose conversion would cut values off
+        image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    fits = (
+        isinstance(image, np.ndarray)
+        and image.ndim == 3
+        and image.shape[2] == 3
+        and image.dtype == np.uint8
+    )
+    if not fits or 0 in image.shape:
+        raise ValueError(
+            "image: expected an array (H, W, 3) uint8 RGB with H, W >= 1, or a PIL image, "
+            f"got {_described(image)}"
+        )
+    return np.ascontiguousarray(image)
 
 
 def _described(image: object) -> str:

@@ -279,10 +279,10 @@ def class_axes(settings: Model, classes: int) -> dict[str, int | None]:
 
 
 def check_labels(
-    weights: Weights, labels: LabelMap | ClassNames, path: str | Path, data: str
+    own: LabelMap | ClassNames, labels: LabelMap | ClassNames, path: str | Path, data: str
 ) -> None:
     """UserError unless the classes of the weights are those of the data set, in their order."""
-    ours, theirs = weights.labels.names, labels.names
+    ours, theirs = own.names, labels.names
     if ours != theirs:
         pairs = enumerate(zip(ours, theirs))
         others = (f": class {i} is {a!r} here and {b!r} there" for i, (a, b) in pairs if a != b)

@@ -54,7 +54,7 @@ def read_grid(grid: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         (K, h, w), channels-last.
     """
     knots = grid.permute(1, 2, 0)
-    across = (rows @ knots.flatten(1)).view(len(rows), *knots.shape[1:])
+    across = (rows @ knots.flatten(1)).view(rows.shape[0], *knots.shape[1:])
     return torch.matmul(columns, across).permute(2, 0, 1)
 
 

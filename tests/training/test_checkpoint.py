@@ -124,12 +124,12 @@ def test_normalisation_is_the_files(tmp_path, model):
 def test_weights_of_other_classes(tmp_path, model):
     save_weights(tmp_path / "w.safetensors", model, SETTINGS, LABELS, {})
     loaded = load(tmp_path / "w.safetensors")
-    check_labels(loaded, LABELS, "w", "camvid")
+    check_labels(loaded.labels, LABELS, "w", "camvid")
     with pytest.raises(
         UserError,
         match="has 11 classes, voc val has 21: class 0 is 'sky' here and 'background' there",
     ):
-        check_labels(loaded, voc.LABELS, "w.safetensors", "voc val")
+        check_labels(loaded.labels, voc.LABELS, "w.safetensors", "voc val")
 
 
 def test_a_full_disk_for_real(tmp_path):

@@ -197,7 +197,7 @@ def predictor_of(side: Side, data: Dataset) -> Predict:
         tried = " or ".join(dict.fromkeys(map(str, places)))
         raise UserError(f"its weights are no longer at {tried}")
     loaded = load(weights)
-    check_labels(loaded, data.labels, weights, "the data")
+    check_labels(loaded.labels, data.labels, weights, "the data")
     model = loaded.model.to(pick_device("auto"))
     settings = {
         f.name: ast.literal_eval(facts[f.name]) for f in fields(Inference) if f.name in facts
