@@ -51,7 +51,9 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "train": Command("cfnseg.commands:train", "train a segmentation model", recipe=True),
     "classify": Command("cfnseg.commands:classify", "train a classification model", recipe=True),
     "eval": Command("cfnseg.commands:evaluate", "score weights, or masks of any program"),
-    "infer": Command("cfnseg.commands:infer", "segment images and folders of images"),
+    "infer": Command(
+        "cfnseg.commands:infer", "segment images, folders of images, clips and cameras"
+    ),
     "export": Command("cfnseg.commands:export", "write a model as one ONNX or torch file"),
     "compare": Command("cfnseg.commands:compare", "compare two scored runs on the same images"),
     "doctor": Command("cfnseg.commands:doctor", "examine a data set, fix it", recipe=True),

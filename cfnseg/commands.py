@@ -156,13 +156,21 @@ def infer(
     inference: OmitArgPrefixes[Inference] = PLAIN,
     compile: bool = False,
     explain: Flag = False,
+    save_confidence: Flag = False,
+    save_probabilities: Flag = False,
+    smooth: float = 0.0,
+    frames: int | None = None,
 ) -> int:
     """Write <stem>_mask.png (palette PNG of raw ids) and <stem>_overlay.jpg; print the classes.
 
+    Of a clip, write <stem>_masks/000000.png and so on, and <stem>_overlay.mp4. Stopped, the same
+    command goes on where it was. It needs PyAV: pip install av
+
     Args:
-        paths: images, and folders: the images directly in them, earlier results left out.
-        weights: a weights file of cfnseg, or hf:user/name[@revision][/file] of the Hugging Face
-            Hub (None = the model that ships).
+        paths: images, and folders: the images directly in them, earlier results left out; clips by
+            their own names; a camera by its index, e.g. 0, which is read until Ctrl-C.
+        weights: a weights file of cfnseg, hf:user/name[@revision][/file] of the Hugging Face Hub,
+            or a file of cfnseg export (None = the model that ships).
         out: the folder of the masks; it may lie inside a folder of images, but not be one of
             ``paths``. Where images share a stem, suffix or folder tell their results apart.
         device: auto, cpu or cuda.
@@ -170,8 +178,14 @@ def infer(
         compile: torch.compile the network: slow for each new size, then faster on a GPU.
         explain: write <stem>_explain.jpg as well: which side branch decided, at every pixel and
             for each class. For a CFN, without --flip and several --scales.
+        save_confidence: write <stem>_confidence.png: each pixel's probability, 8-bit grey, 255 = 1.
+        save_probabilities: write <stem>_probabilities.npy: of all classes, (C, H, W) float16.
+        smooth: of clips: average each pixel's probabilities over the frames; the share, 0 up to
+            below 1, that the frames before have in it.
+        frames: of clips and cameras: read so many.
     """
-    from cfnseg.inference.image_files import infer_files
+    from cfnseg.inference.image_files import Extra
+    from cfnseg.inference.sources import infer_files
 
     if weights is None:
         weights = shipped.shipped_weights()
@@ -179,7 +193,9 @@ def infer(
             f"no --weights: {weights.name} is used, trained on {shipped.WEIGHTS[weights]}; "
             "others: data/weights in the repository, runs/<name>/best.safetensors of a run"
         )
-    return int(infer_files(paths, weights, out, device, inference, compile, explain) > 0)
+    extra = Extra(explain, save_confidence, save_probabilities)
+    failed = infer_files(paths, weights, out, device, inference, compile, extra, smooth, frames)
+    return int(failed > 0)
 
 
 def export(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
@@ -21,7 +21,7 @@ class Progress:
 
     Args:
         what: the name of the work or of its unit, e.g. "step".
-        total: units of the whole work.
+        total: units of the whole work; None = unknown, so that there is no ETA.
         console: where to; None = standard error.
         lasting: print the first and the last line too; without, work under 10 s prints nothing.
         clock: seconds.
@@ -30,7 +30,7 @@ class Progress:
     def __init__(
         self,
         what: str,
-        total: int,
+        total: int | None,
         *,
         console: Console | None = None,
         lasting: bool = False,
@@ -62,17 +62,17 @@ class Progress:
             later: seconds of other work to come, a part of the ETA.
             without: what the ETA leaves out.
         """
-        if rate:
-            text = f"{text}  ETA {clock_time((self.total - done) / rate + later)}{without}"
+        if rate and self.total is not None:
+            seconds = max(0, self.total - done) / rate + later
+            text = f"{text}  ETA {clock_time(seconds)}{without}"
         if self.console.is_terminal:
             self._bar().update(self.task, completed=done, description=text)
             return
         due = self.clock() - self.printed >= EVERY
         if due or (self.lasting and done == self.total):
             self.printed = self.clock()
-            self.console.print(
-                f"{self.what} {done}/{self.total}  {text}", markup=False, highlight=False
-            )
+            units = done if self.total is None else f"{done}/{self.total}"
+            self.console.print(f"{self.what} {units}  {text}", markup=False, highlight=False)
 
     def _bar(self) -> Bar:
         if self.bar is None:
@@ -110,13 +110,13 @@ class Progress:
 
 
 def progress(
-    items: Iterable[T], total: int, what: str, unit: str = "images", **settings: object
-) -> Iterator[T]:
+    items: Iterable[T], total: int | None, what: str, unit: str = "images", **settings: object
+) -> Generator[T]:
     """The items, with a display of how many are done, units per second and ETA.
 
     Args:
         items: one a unit.
-        total: how many there are.
+        total: how many there are; None = unknown.
         what: the name of the work; "" = no display.
         unit: plural.
         settings: as for `Progress`.

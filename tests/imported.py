@@ -2,7 +2,7 @@
 
 import cfnseg.commands
 import cfnseg.doctor
-import cfnseg.inference.image_files
+import cfnseg.inference.sources
 import cfnseg.lab.encodings
 import cfnseg.report.comparison
 import cfnseg.workflows  # noqa: F401

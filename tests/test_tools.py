@@ -15,7 +15,7 @@ from cfnseg import commands, shipped
 from cfnseg.config import Config, Model, check, load_config
 from cfnseg.data.dataset import open_dataset
 from cfnseg.errors import UserError
-from cfnseg.inference.image_files import image_files, infer_files, result_names
+from cfnseg.inference.sources import image_files, infer_files, result_names
 from cfnseg.lab.ablation import load_suite
 from cfnseg.models.build import build_model
 from cfnseg.models.weights import save_weights

@@ -1,4 +1,4 @@
-"""Segment images and folders of images: python tools/infer.py PATH... [--weights W] [--out DIR]"""
+"""Segment images, folders and clips: python tools/infer.py PATH... [--weights W] [--out DIR]"""
 
 from cfnseg.cli import run
 

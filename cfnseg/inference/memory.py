@@ -18,6 +18,7 @@ from cfnseg.inference.settings import Inference
 from cfnseg.inference.windows import STRIP_BYTES, starts
 from cfnseg.models.segmenter import Segmenter
 
+DRAWING = 3  # pictures of the image's size that exist at once while an overlay is drawn and written
 PROBE = 256  # side of the crop whose activations are counted
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cfnseg.data.labels import LabelMap
 from cfnseg.errors import UserError, first_line
 from cfnseg.inference.predictor import Prediction, Segmented, rgb_array
 from cfnseg.inference.settings import PLAIN, Inference
+from cfnseg.inference.windows import Strip
 from cfnseg.ops import dense_cross_entropy
 
 
@@ -78,13 +80,18 @@ class OnnxPredictor:
         sides = self.session.get_inputs()[0].shape[1:3]
         self.size = None if isinstance(sides[0], str) else tuple(sides)
 
-    def __call__(self, image: np.ndarray | Image.Image) -> Prediction:
+    def __call__(
+        self, image: np.ndarray | Image.Image, each: Callable[[Strip], object] | None = None
+    ) -> Prediction:
         """Predict one image; as `Predictor.__call__`, with no ``present``.
 
         Raises:
             UserError: an image of another size than the file takes.
         """
-        mask, confidence, _ = self.run(rgb_array(image))
+        mask, confidence, logits = self.run(rgb_array(image))
+        if each:
+            cells = torch.from_numpy(logits)[None]
+            each(Strip(slice(0, len(mask)), cells, mask.shape, 0, cells.amax((2, 3))))
         return Prediction(mask, confidence, {})
 
     def segmented(self, image: Tensor, truth: Tensor) -> Segmented:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from cfnseg.data.labels import LabelMap
 from cfnseg.errors import UserError
 from cfnseg.inference.settings import PLAIN, Inference
-from cfnseg.inference.windows import device_of, strips
+from cfnseg.inference.windows import Strip, device_of, strips
 from cfnseg.models.folding import folded
 from cfnseg.models.segmenter import as_segmenter
 from cfnseg.models.weights import Weights, load
@@ -46,6 +47,7 @@ def segment(
     *,
     truth: Tensor | None = None,
     confidence: bool = False,
+    each: Callable[[Strip], object] | None = None,
 ) -> Segmented:
     """Segment one image of any size, in memory that hardly grows with it beyond what is returned.
 
@@ -56,6 +58,7 @@ def segment(
         inference: windows, scales, mirroring.
         truth: (H, W) train ids, 255 = ignore, for the loss.
         confidence: give each pixel's probability too.
+        each: gets every strip of logits, from the top.
     """
     model = as_segmenter(model)
     size, device = tuple(image.shape[-2:]), device_of(model, image)
@@ -67,6 +70,8 @@ def segment(
             mask[strip.rows] = strip.classes()
         else:
             mask[strip.rows], sure[strip.rows] = strip.scores()
+        if each:
+            each(strip)
         if truth is not None:
             loss += float(strip.cross_entropy(truth))
     return Segmented(mask, sure, strip.image[0].double().sigmoid(), loss)
@@ -138,21 +143,31 @@ class Predictor:
         self.labels: LabelMap = loaded.labels
         self.inference = inference
 
-    def __call__(self, image: np.ndarray | Image.Image) -> Prediction:
+    def __call__(
+        self, image: np.ndarray | Image.Image, each: Callable[[Strip], object] | None = None
+    ) -> Prediction:
         """Predict one image.
 
         Args:
             image: (H, W, 3) uint8 RGB, any H, W >= 1; or a PIL image, seen as RGB and upright by
                 its EXIF orientation.
+            each: gets every strip of logits, from the top.
 
         Raises:
             ValueError: another kind, shape or dtype.
         """
         tensor = torch.from_numpy(rgb_array(image)).permute(2, 0, 1)
-        result = segment(self.model, tensor, self.inference, confidence=True)
+        result = segment(self.model, tensor, self.inference, confidence=True, each=each)
         assert result.presence is not None and result.confidence is not None
         order = sorted(zip(self.labels.names, result.presence.tolist()), key=lambda pair: -pair[1])
         return Prediction(result.mask.cpu().numpy(), result.confidence.cpu().numpy(), dict(order))
+
+    def probabilities(self, image: np.ndarray | Image.Image) -> np.ndarray:
+        """(C, H, W) float32: the softmax probability of every class at every pixel of an image, as
+        `__call__` takes it."""
+        parts: list[np.ndarray] = []
+        self(image, lambda strip: parts.append(strip.probabilities().cpu().numpy()))
+        return np.concatenate(parts, 1)
 
 
 def rgb_array(image: np.ndarray | Image.Image) -> np.ndarray:

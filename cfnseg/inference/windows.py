@@ -21,6 +21,7 @@ from cfnseg.inference.augment import view_logits
 from cfnseg.inference.settings import Inference
 from cfnseg.models.segmenter import Segmenter
 from cfnseg.ops import dense_argmax, dense_cross_entropy, dense_scores
+from cfnseg.ops.dense_reference import upsample_logits
 
 STRIP_BYTES = 2**26  # of a strip's logits at the image's resolution, float32
 
@@ -57,6 +58,10 @@ class Strip:
         """The class of each pixel and its softmax probability, (rows, W) each."""
         classes, top = dense_scores(self.logits, self.size)
         return classes[0, self._inner], top[0, self._inner]
+
+    def probabilities(self) -> Tensor:
+        """(C, rows, W) float32 softmax probabilities of all classes."""
+        return upsample_logits(self.logits.float(), self.size)[0, :, self._inner].softmax(0)
 
     def cross_entropy(self, truth: Tensor) -> Tensor:
         """Sum of the cross-entropy over the pixels of ``rows``, of the image's (H, W) train ids.
