@@ -43,7 +43,9 @@ BENCH = {
     ),
     "step": Command("cfnseg.lab.benches:bench_step", "training samples and parameter updates"),
     "scoring": Command("cfnseg.lab.benches:bench_scoring", "scoring masks, against reading them"),
-    "deploy": Command("cfnseg.commands:bench_deploy", "a model by torch, onnxruntime, OpenVINO"),
+    "deploy": Command(
+        "cfnseg.export.export_commands:bench_deploy", "a model by torch, onnxruntime, OpenVINO"
+    ),
     "ablation": Command("cfnseg.lab.benches:ablation", "train and score each system of a suite"),
     "encodings": Command("cfnseg.lab.benches:encodings", "BoW, VLAD, Fisher, the fused feature"),
 }
@@ -54,12 +56,17 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "infer": Command(
         "cfnseg.commands:infer", "segment images, folders of images, clips and cameras"
     ),
-    "export": Command("cfnseg.commands:export", "write a model as one ONNX or torch file"),
+    "export": Command(
+        "cfnseg.export.export_commands:export", "write a model as one ONNX or torch file"
+    ),
+    "demo": Command("cfnseg.commands:demo", "a web page that segments what visitors drop on it"),
     "compare": Command("cfnseg.commands:compare", "compare two scored runs on the same images"),
     "doctor": Command("cfnseg.commands:doctor", "examine a data set, fix it", recipe=True),
     "prepare": Command("cfnseg.commands:prepare", "fetch, check and convert an official data set"),
     "submit": Command("cfnseg.commands:submit", "pack masks for a test server"),
-    "push": Command("cfnseg.commands:push", "upload weights and a card to the Hugging Face Hub"),
+    "push": Command(
+        "cfnseg.export.export_commands:push", "upload weights and a card to the Hugging Face Hub"
+    ),
     "recipes": Command("cfnseg.commands:recipes", "list the configs that ship, copy one"),
     "bench": BENCH,
     "check": Command(

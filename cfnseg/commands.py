@@ -187,88 +187,48 @@ def infer(
     from cfnseg.inference.image_files import Extra
     from cfnseg.inference.sources import infer_files
 
-    if weights is None:
-        weights = shipped.shipped_weights()
-        print(
-            f"no --weights: {weights.name} is used, trained on {shipped.WEIGHTS[weights]}; "
-            "others: data/weights in the repository, runs/<name>/best.safetensors of a run"
-        )
+    weights = weights or weights_that_ship("--weights")
     extra = Extra(explain, save_confidence, save_probabilities)
     failed = infer_files(paths, weights, out, device, inference, compile, extra, smooth, frames)
     return int(failed > 0)
 
 
-def export(
-    weights: Positional[Path],
-    *,
-    format: Literal["onnx", "torch"] = "onnx",
-    out: Path | None = None,
-    size: tuple[int, int] | None = None,
-    half: Flag = False,
-    int8: Flag = False,
-    dataset: str = "",
-    root: str = "",
-    split: str = "val",
-    images: int = 50,
-    license: str = "",
-) -> None:
-    """Write one file that takes a photograph and gives its mask; print how it agrees and its speed.
-
-    Input: image (N, H, W, 3) uint8 RGB. Outputs: mask (N, H, W) uint8 train ids, confidence
-    (N, H, W) float32, logits. Normalisation, test scale, padding and upsampling are inside.
-
-    Args:
-        weights: a weights file of segmentation.
-        format: onnx, or torch: a program of torch.export (.pt2), which loads without cfnseg.
-        out: the new file (None = next to the weights).
-        size: height and width of the images that it takes (None = any).
-        half: compute the network in float16, for GPUs.
-        int8: convolutions in int8, calibrated on training images (onnx).
-        dataset: what it is compared on ("" = what the weights were trained on).
-        root: the data set's folder ("" = its usual place under data/).
-        split: of the data set.
-        images: so many are compared, and calibrate.
-        license: of the model, for the file's metadata.
-    """
-    from cfnseg.export.exporting import export_weights
-
-    export_weights(
-        weights,
-        out,
-        format,
-        half=half,
-        int8=int8,
-        size=size,
-        dataset=dataset,
-        root=root,
-        split=split,
-        images=images,
-        licence=license,
+def weights_that_ship(option: str) -> Path:
+    """The weights for who gave none, with a line on them; ``option`` would give others."""
+    weights = shipped.shipped_weights()
+    print(
+        f"no {option}: {weights.name} is used, trained on {shipped.WEIGHTS[weights]}; "
+        "others: data/weights in the repository, runs/<name>/best.safetensors of a run"
     )
+    return weights
 
 
-def bench_deploy(
+def demo(
     weights: Positional[Path | None] = None,
     *,
-    size: tuple[int, int] = (360, 480),
-    rounds: int = 15,
-    compile: bool = True,
-    out: Path = Path("runs/bench_deploy"),
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str = "auto",
 ) -> None:
-    """Time one image by torch, torch.compile, onnxruntime, its int8 and OpenVINO, on the CPU.
+    """Serve a web page that segments what visitors drop on it, or take with the camera.
 
-    Prints a table and writes deploy.md. OMP_NUM_THREADS sets the threads of all.
+    It shows mask, legend, confidence, and what each side branch of a CFN adds at a pixel that one
+    clicks. Images stay in memory, and only while they are computed.
 
     Args:
-        weights: a weights file of segmentation (None = the model that ships).
-        size: height and width of the image.
-        rounds: timed runs of each, interleaved.
-        compile: measure torch.compile too.
-        out: the table's folder.
+        weights: a weights file of cfnseg (None = the model that ships).
+        host: the address to listen at; 0.0.0.0 shares the demo in the network, with anybody.
+        port: its port; 0 takes a free one.
+        device: auto, cpu or cuda.
     """
-    from cfnseg.export.latency import time_ways
-
-    print(time_ways(weights, size, rounds, compile, out))
+    try:
+        from cfnseg.demo.server import serve
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package not in ("starlette", "uvicorn"):
+            raise
+        raise UserError(f'{package} is not installed: pip install "cfnseg[demo]"') from None
+    serve(weights or weights_that_ship("WEIGHTS"), host, port, device)
 
 
 def compare(run_a: Positional[Path], run_b: Positional[Path], *, out: Path | None = None) -> None:
@@ -321,37 +281,6 @@ def submit(
     from cfnseg.data.submission import submission
 
     submission(server, masks, root, split, out, competition)
-
-
-def push(
-    weights: Positional[Path],
-    repo: Positional[str],
-    *,
-    private: Flag = False,
-    license: str = "",
-    dry_run: Path | None = None,
-) -> None:
-    """Upload weights with a model card to the Hugging Face Hub; others load hf:user/name.
-
-    One commit: WEIGHTS as model.safetensors, and README.md, the card: scores, classes, commands.
-
-    Log in before: hf auth login, or the token in HF_TOKEN. It needs the permission to write.
-
-    Args:
-        weights: a weights file of cfnseg. The card takes scores from the reports next to it, and
-            the command of the training from its run folder.
-        repo: user/name, made if it does not exist. What it has under the two names is replaced,
-            and stays in its history.
-        private: make it a private repository.
-        license: the hub's identifier, such as cc-by-nc-4.0; the licence of the data may decide.
-        dry_run: write both files into this folder, and send nothing.
-    """
-    from cfnseg.export.hub import push_to_hub, write_page
-
-    if dry_run:
-        write_page(dry_run, weights, repo, license)
-    else:
-        push_to_hub(weights, repo, private=private, license=license)
 
 
 def recipes(*, copy: tuple[str, Path] | None = None) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cfnseg.config import Config, Data, Model, Optim, Train
 from cfnseg.data.formats import shapes
-from tests import processes
+from tests import browsing, processes
 
 REPO = Path(__file__).parents[1]
 # two workers end together only if no long test starts late; the order is the order of starting
@@ -95,6 +95,13 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("CFNSEG_DATA names no folder with camvid/ and voc_sample/")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A headless Chromium; the test is skipped where there is none."""
+    with browsing.chromium(tmp_path_factory.mktemp("profile")) as found:
+        yield found
 
 
 def run_tool(*args: object, **settings) -> subprocess.CompletedProcess:

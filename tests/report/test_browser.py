@@ -2,25 +2,14 @@
 
 import json
 import re
-import shutil
 
 import pytest
 from test_segmentation_report import LABELS, evaluation, pictures
 
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.report.segmentation_report import write_report
+from tests.browsing import DESKTOP, PHONE, screen
 
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-PHONE, DESKTOP = (390, 844), (1280, 900)
 # what the screen says about the page; colours as "rgb(r, g, b)"
 LOOK = """
 const seen = (element) => element.getClientRects().length > 0;
@@ -38,30 +27,6 @@ return {width: document.scrollingElement.scrollWidth,
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip(
-        "selenium.webdriver", reason="selenium is not installed: pip install -e '.[dev]'"
-    )
-    chromium, driver = (
-        shutil.which("chromium") or shutil.which("google-chrome"),
-        shutil.which("chromedriver"),
-    )
-    if not chromium or not driver:
-        pytest.skip(
-            "no chromium and chromedriver on the PATH (Debian: apt-get install chromium-driver)"
-        )
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    found.get("about:blank")  # ends what the start page still loads
-    yield found
-    found.quit()
-
-
-@pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """A report of every section."""
     folder, found = tmp_path_factory.mktemp("report"), pictures(9)
@@ -75,14 +40,7 @@ def opened(browser, page, size, dark=False):
 
     for kind in ("browser", "performance"):
         browser.get_log(kind)
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE},
-    )
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia",
-        {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
-    )
+    screen(browser, size, dark)
     browser.get(page.as_uri())
     assert (
         browser.get_log("browser") == []
