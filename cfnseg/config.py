@@ -34,6 +34,15 @@ SegmentationData = Literal[
 ClassificationData = Literal["cifar10", "cifar100", "image_folder"]
 
 
+LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
+LOGGERS = typing.get_args(LoggerName)
+LoggerNames = Annotated[
+    tuple[LoggerName, ...],
+    Rule(
+        lambda names: isinstance(names, tuple) and set(names) <= set(LOGGERS),
+        f"a tuple of names among {', '.join(LOGGERS)}",
+    ),
+]
 FromZero = Annotated[int, Rule(lambda n: n >= 0, "0 or more")]
 FromOne = Annotated[int, Rule(lambda n: n >= 1, "1 or more")]
 NotNegative = Annotated[float, Rule(lambda x: x >= 0, "0 or more")]
@@ -235,6 +244,9 @@ class Train:
     """Stop after this many validations without a better mIoU; 0 = never."""
     pictures: int = 8
     """Fixed validation images drawn at each validation."""
+    loggers: LoggerNames = ()
+    """Who gets losses, scores, pictures and the report as well: tensorboard, csv, wandb, mlflow.
+    The last two may send them to a server; with pictures 0 no image among them."""
 
 
 @dataclass(frozen=True)

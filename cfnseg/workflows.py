@@ -38,6 +38,7 @@ from cfnseg.report.text import report_folder
 from cfnseg.storage import locked
 from cfnseg.training.hardware import build_fabric
 from cfnseg.training.hosts import file_from_main, from_main, together
+from cfnseg.training.loggers import open_loggers
 from cfnseg.training.run import Run
 from cfnseg.training.stopping import Stopping
 
@@ -100,8 +101,11 @@ def train(
     with ExitStack() as held:
         on_main = fabric.global_rank == 0
         together(fabric, lambda: on_main and held.enter_context(locked(folder / ".lock", busy)))
+        loggers = held.enter_context(open_loggers(config, fabric))
         try:
-            best_file, validation = Run(config, resume, fabric, data, model, loss, stopping).train()
+            best_file, validation = Run(
+                config, resume, fabric, data, model, loss, stopping, loggers
+            ).train()
             with stopping:
                 best = together(
                     fabric,
@@ -122,6 +126,7 @@ def train(
                     title="report" if on_main else "",
                 )
                 from_main(fabric, write)
+                loggers.report(folder / "report", best.score["step"])
                 stopping.check()
         except (RuntimeError, OSError) as error:
             lost = isinstance(error, torch.distributed.DistError) or LOST.search(str(error))

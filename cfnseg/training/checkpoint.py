@@ -32,6 +32,7 @@ FREE_TO_CHANGE = {
     "cudnn_benchmark",
     "epochs",
     "max_steps",
+    "loggers",
 }
 
 

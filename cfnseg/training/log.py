@@ -113,6 +113,7 @@ class RunLog:
         self.console, self.clock = console, clock
         self.progress = Progress("step", total, console=console, lasting=True, clock=clock)
         self.validation = 0.0  # seconds that the last validation took
+        self.pace: float | None = None  # steps a second, None if unknown yet
         self.began, self.waited = clock(), 0.0
 
     def write(self, row: dict[str, Any]) -> None:
@@ -150,7 +151,7 @@ class RunLog:
             batch: images a step.
             validations: how many are to come.
         """
-        pace = self.progress.mark(step)
+        pace = self.pace = self.progress.mark(step)
         speed = f"  {batch * pace:.1f} images/s" if pace else ""
         text = (
             f"epoch {epoch:.2f}  loss {read.loss:.4f}  lr {rate:.2e}{speed}"

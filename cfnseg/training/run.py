@@ -35,6 +35,7 @@ from cfnseg.training.checkpoint import checkpoint_of, previous, restore, save_ch
 from cfnseg.training.hardware import build_fabric, synchronise_batch_norm
 from cfnseg.training.hosts import from_main, gather, together
 from cfnseg.training.log import Read, RunLog, StepRecord, environment
+from cfnseg.training.loggers import Loggers, open_loggers
 from cfnseg.training.loss import side_weight
 from cfnseg.training.optim import build_ema, build_optimizer, clip_gradients, set_learning_rate
 from cfnseg.training.start import build_network, find_parts, introduction, open_data, try_network
@@ -56,6 +57,7 @@ class Run:
         model: a network of the user's own, trained in place; None = as the config says.
         loss: (output, batch) -> scalar, a mean over the batch's images; None = as the config says.
         stopping: the requests to stop; None = those that arrive during `train`.
+        loggers: who gets the run's numbers; None = as the config says. The caller ends them.
 
     Raises:
         UserError: settings, data or files that do not fit; the same one in every process.
@@ -70,6 +72,7 @@ class Run:
         model: nn.Module | None = None,
         loss: Callable | None = None,
         stopping: Stopping | None = None,
+        loggers: Loggers | None = None,
     ) -> None:
         check(config)
         train = config.train
@@ -83,6 +86,7 @@ class Run:
         self.fabric = fabric = fabric or build_fabric(train)
         self.rank, self.world = fabric.global_rank, fabric.world_size
         self.stopping = stopping or Stopping()
+        self.loggers = loggers or open_loggers(config, fabric)
         task = (classification if config.model.level == "image" else segmentation)(config)
         self.task = with_loss(task, loss) if loss else task
         saved = from_main(fabric, lambda: previous(self.folder, resume))
@@ -115,6 +119,7 @@ class Run:
         self.log = RunLog(
             self.folder / "log.jsonl", self.total, step, validated, active=self.rank == 0
         )
+        together(fabric, lambda: self.loggers.start(step, self.log.say))
         self.class_weights = class_weights(config, self.data, fabric, self.folder, self.log.say)
         self.record = StepRecord(fabric)
         self.known: Read | None = None
@@ -138,8 +143,10 @@ class Run:
                 step = self.state["step"]
                 if self._due(step) and self.state["validated"] < step:
                     with self.log.validating():
-                        validate(self)
+                        scores, picture = validate(self)
                     self._save()
+                    # after the save: a run that is killed before it validates once more
+                    self.loggers.validation(step, scores, picture)
                 if step >= self.total or 0 < train.patience <= self.state["since_best"]:
                     break
                 with self.log.waiting():
@@ -163,6 +170,7 @@ class Run:
 
     def _save(self) -> None:
         path = self.folder / "last.ckpt"
+        self.loggers.save()
         from_main(self.fabric, lambda: save_checkpoint(path, checkpoint_of(self)))
 
     def _batches(self) -> Generator[Batch]:
@@ -258,7 +266,10 @@ class Run:
         step, loss, norm = self.state["step"], self.known.loss, self.known.norm
         if step % self.config.train.log_every == 0 or self._due(step):
             row = {"step": step, "epoch": step / self.per_epoch}
-            self.log.write(row | {"loss": loss, "grad_norm": norm, "lr": rate})
+            values = {"loss": loss, "grad_norm": norm, "lr": rate}
+            self.log.write(row | values)
+            pace = {"images_per_second": self.config.train.batch * (self.log.pace or math.nan)}
+            self.loggers.training(step, values | pace)
         return stop
 
     def _demand_finite(self, read: Read) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from cfnseg.errors import UserError, first_line
+from cfnseg.evaluation.segmentation import Evaluation
 from cfnseg.models.weights import save_weights
 from cfnseg.training.hosts import from_main
 
@@ -14,8 +16,11 @@ if TYPE_CHECKING:
     from cfnseg.training.run import Run
 
 
-def validate(run: Run) -> None:
+def validate(run: Run) -> tuple[dict[str, float], Path | None]:
     """Score the network that a run keeps, and write its weights if they are the best so far.
+
+    Returns:
+        The scores by the names that loggers show, and the picture's file, if there is one.
 
     Raises:
         UserError: out of memory, or a file that cannot be read or written.
@@ -44,6 +49,8 @@ def validate(run: Run) -> None:
     if better:
         state["best"] = result.headline
 
+    picture = run.folder / "pictures" / f"step_{step:06d}.jpg" if run.task.draw else None
+
     def keep() -> None:
         if better:
             score = {"data": data.name, "split": run.split, "images": len(result.names)}
@@ -53,9 +60,14 @@ def validate(run: Run) -> None:
             score |= {"step": step, "steps": run.total, "seed": run.config.train.seed}
             path = run.folder / "best.safetensors"
             save_weights(path, run.averaged, run.config.model, run.data.labels, score)
-        if run.task.draw:
-            run.task.draw(run.averaged, run.val, run.folder / "pictures" / f"step_{step:06d}.jpg")
+        if picture:
+            run.task.draw(run.averaged, run.val, picture)
 
     from_main(run.fabric, keep)
     run.log.write({"step": step, "epoch": epoch, **result.log_row()})
     run.log.say(f"epoch {epoch:.0f}  {result.line()}{'  best' if better else ''}")
+    scores = {key.replace("val_", "val/", 1): value for key, value in result.log_row().items()}
+    if isinstance(result, Evaluation):
+        names = (name.replace("/", "_") for name in run.data.labels.names)
+        scores |= {f"val_iou/{name}": float(iou) for name, iou in zip(names, result.scores.iou)}
+    return scores | {"val/best": state["best"]}, picture
