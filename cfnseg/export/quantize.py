@@ -48,7 +48,10 @@ def write_int8(
         prepared = Path(folder) / "prepared.onnx"
         try:
             ort.shape_inference.quant_pre_process(
-                str(file), str(prepared), skip_symbolic_shape=True
+                str(file),
+                str(prepared),
+                skip_optimization=True,  # it would write out the fusion weights of every cell
+                skip_symbolic_shape=True,
             )
             write_atomic(
                 path,

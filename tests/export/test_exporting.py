@@ -54,6 +54,8 @@ def test_int8_is_smaller_and_near(weights, tmp_path, capsys):
 
     kinds = {node.op_type for node in onnx.load(out).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    export_weights(weights, tmp_path / "float.onnx", size=(64, 96), images=1)
+    assert out.stat().st_size < (tmp_path / "float.onnx").stat().st_size
 
 
 @pytest.mark.parametrize(
