@@ -9,12 +9,10 @@ images. The schedule is mmsegmentation's 80k one, so the published rows compare:
 78.6, DeepLabV3+ 80.1 val mIoU, same encoder, single scale.
 """
 
-from cfnseg.config import FIRST_EDITION, Config, Data, Loss, Model, Optim, Train
+from cfnseg.config import Config, Data, Loss, Model, Optim, Train
 
 config = Config(
-    model=Model(
-        encoder="resnet50", encoder_weights="timm", width=256, grid=(8, 16), **FIRST_EDITION
-    ),
+    model=Model(encoder="resnet50", encoder_weights="timm", width=256, grid=(6, 1)),
     data=Data(name="cityscapes", crop=(512, 1024), scale=(0.5, 2.0), photometric=0.5, workers=8),
     optim=Optim(name="sgd", lr=0.01, weight_decay=5e-4, power=0.9),
     loss=Loss(image=0.1),

