@@ -213,6 +213,9 @@ def score_weights(
         process, first = resident(), read_truth(data, 0).shape
         if message := through_windows(loaded.model.to(place), first, inference, process):
             print(f"{data.names[0]}, the first image: {message}", flush=True)
+    if seen := trained_on(loaded.score, name, split):
+        print(f"warning: {weights} was trained on {seen}; the score says nothing of others")
+        changed["trained on"] = seen
     facts = _facts(name, root, split, weights=weights, **changed)
     return _show(
         out,
@@ -379,6 +382,13 @@ def score_predictions(
             out, result, data.labels, picture if pictures else None, facts=facts, explain=explain
         ),
     )
+
+
+def trained_on(score: dict[str, Any], data: str, split: str) -> str:
+    """How many images of a split weights were trained on, by their header's score; "" = none."""
+    own, _, note = str(score.get("split", "")).partition(", ")
+    same = (score.get("data"), own) == (data, split)
+    return note.removesuffix(" trained on") if same and note.endswith(" trained on") else ""
 
 
 def _facts(data: str, root: str, split: str, **scored: object) -> dict[str, str]:

@@ -75,12 +75,18 @@ def test_resume_refuses_other_images_and_foreign_files(tiny, folder_data, tmp_pa
         engine.Run(changed(tiny, "train", max_steps=2), resume=True)
 
 
-def test_a_score_of_images_that_were_trained_on_says_so(tiny, capsys):
+def test_a_score_of_images_that_were_trained_on_says_so(tiny, tmp_path, capsys):
     run = engine.Run(changed(changed(tiny, "train", max_steps=2), "data", train_split="train+val"))
     best, data = run.train()
     seen = f"val, {len(data.names)} of {len(data.names)} images trained on"
     assert load(best).score["split"] == seen
     assert seen in capsys.readouterr().out
+    where = {"root": tiny.data.root, "workers": 0, "device": "cpu", "pictures": False}
+    report = workflows.score_weights(best, "folder", split="val", out=tmp_path / "val", **where)
+    assert report["facts"]["trained on"] == "5 of 5 images"
+    assert "was trained on 5 of 5 images; the score says nothing" in capsys.readouterr().out
+    report = workflows.score_weights(best, "folder", split="train", out=tmp_path / "t", **where)
+    assert "trained on" not in report["facts"]
 
 
 def test_a_resumed_log_has_no_row_twice(tiny):
