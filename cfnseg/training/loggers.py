@@ -138,9 +138,11 @@ class Loggers:
 
         Without ``train.pictures`` its text alone, which shows no image and names none.
         """
-        files = sorted(folder.iterdir()) if self.config.train.pictures else [folder / "report.md"]
 
         def log(name: str, logger: Any) -> None:
+            # the main process alone has loggers, and a report
+            whole = bool(self.config.train.pictures)
+            files = sorted(folder.iterdir()) if whole else [folder / "report.md"]
             if name == "tensorboard":
                 logger.experiment.add_text("report", (folder / "report.md").read_text(), step)
             elif name == "mlflow":
