@@ -278,16 +278,6 @@ class Config:
     """Where run folders live."""
 
 
-# settings of `Model` for the head of versions 0.1 and 0.2
-FIRST_EDITION: dict[str, Any] = {
-    "strides": (4, 8, 16, 32),
-    "receive": "relu",
-    "context": False,
-    "fusion_norm": "none",
-    "refine": 0,
-    "dropout": 0.1,
-}
-
 SECTIONS = {"model": Model, "data": Data, "optim": Optim, "loss": Loss, "train": Train}
 
 

@@ -76,12 +76,10 @@ def run_from(site: Path, folder: Path, *words: str) -> str:
 def check_commands(site: Path, folder: Path) -> None:
     """Recipes are found, copied and derived from each other outside of any checkout."""
     assert "camvid_cfn " in run_from(site, folder, "recipes")
-    run_from(site, folder, "recipes", "--copy", "camvid_cfn_large", ".")
-    assert [path.name for path in folder.iterdir()] == ["camvid_cfn_large.py"]
-    text = run_from(site, folder, "train", "camvid_cfn_large.py", "--help")
-    assert (
-        "(default: 1.5)" in text
-    )  # its model.test_scale; the recipe that it derives from has 1.25
+    run_from(site, folder, "recipes", "--copy", "cifar10_cfn_short", ".")
+    assert [path.name for path in folder.iterdir()] == ["cifar10_cfn_short.py"]
+    text = run_from(site, folder, "classify", "cifar10_cfn_short.py", "--help")
+    assert "(default: 900)" in text  # its train.max_steps, which cifar10_cfn does not set
 
 
 def test_the_wheels_layout(sources, tmp_path):

@@ -1,7 +1,6 @@
-"""The report in docs/camvid_val against Cityscapes' evaluator, on the shipped weights' masks."""
+"""The shipped weights' masks of CamVid, counted by Cityscapes' evaluator and by ours."""
 
 import copy
-import json
 
 import numpy as np
 import pytest
@@ -12,13 +11,12 @@ from cfnseg.data.formats.cityscapes import LABELS
 from cfnseg.inference.predictor import Predictor
 from cfnseg.metrics.confusion import confusion_matrix, counts_of, scores_of
 from cfnseg.shipped import WEIGHTS
-from tests.conftest import REPO
 
 evaluator = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
 
 
 @pytest.mark.slow
-def test_the_shipped_report_is_what_their_evaluator_counts(real_data, tmp_path):
+def test_their_evaluator_counts_the_same(real_data, tmp_path):
     torch.set_num_threads(2)
     data, predictor = (
         open_dataset("camvid", str(real_data / "camvid"), "val"),
@@ -43,7 +41,3 @@ def test_the_shipped_report_is_what_their_evaluator_counts(real_data, tmp_path):
         [theirs["classScores"][label.name] for label in LABELS.labels[: len(data.labels)]]
     )
     np.testing.assert_allclose(scores_of(counts_of(matrix)).iou, iou, rtol=0, atol=1e-9)
-    report = json.loads((REPO / "docs" / "camvid_val" / "report.json").read_text())
-    # other processors and thread counts round a few pixels differently
-    np.testing.assert_allclose([row["iou"] for row in report["classes"]], iou, rtol=0, atol=2e-3)
-    assert report["miou"] == pytest.approx(iou.mean(), abs=3e-4)
