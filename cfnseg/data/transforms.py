@@ -80,13 +80,18 @@ def draw_span(length: int, crop: int, scale: float, place: float) -> Span:
             pixel of the crop by more than one (cv2 copies if the rounded sizes are equal).
         place: [0, 1), from the first possible place to the last.
     """
-    scale = max(scale, 1 / length) if abs(scale - 1) * (crop + 2) > 1 else 1.0
+    scale = _usable(length, crop, scale)
     size = max(1, int(length * scale))
     if size < crop:
         return Span(0, length, size / length, int(place * (crop - size + 1)), size)
     start = int(place * (int(max(0.0, length - crop / scale)) + 1))
     # one more source pixel: the crop's last pixels blend with it
     return Span(start, min(length, start + math.ceil(crop / scale) + 1), scale, 0, crop)
+
+
+def _usable(length: int, crop: int, scale: float) -> float:
+    """The scale that `draw_span` takes in place of ``scale``."""
+    return max(scale, 1 / length) if abs(scale - 1) * (crop + 2) > 1 else 1.0
 
 
 def aimed(length: int, crop: int, scale: float, at: int, draw: float) -> float:
@@ -97,7 +102,7 @@ def aimed(length: int, crop: int, scale: float, at: int, draw: float) -> float:
         at: the pixel, 0 to length - 1.
         draw: [0, 1), from the first such crop to the last.
     """
-    reach = crop / scale
+    reach = crop / _usable(length, crop, scale)
     last = int(max(0.0, length - reach))
     low, high = max(0, min(last, at - int(reach) + 1)), min(last, at)
     return (low + int(draw * (high - low + 1)) + 0.5) / (last + 1)

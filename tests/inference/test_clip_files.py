@@ -376,9 +376,9 @@ from tests.inference.test_clip_files import LABELS
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 noise = np.random.default_rng(0).integers(0, 256, (260, 340, 3), dtype=np.uint8)
-frames = [noise[k % 20 :][:240, k % 20 :][:, :320] for k in range(300)]
+frames = [noise[k % 20 :][:240, k % 20 :][:, :320] for k in range(600)]
 predictor = Predictor(Weights(Place(), Model(), LABELS), "cpu")
-for count in (60, 300):
+for count in (60, 600):
     path = write_clip(folder / f"{count}.mp4", frames[:count], options={"crf": "40"})
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     infer_clip(path, str(count), folder, predictor, path, smooth=0.5)
@@ -388,7 +388,7 @@ for count in (60, 300):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
 def test_memory_does_not_grow_with_the_clip(tmp_path):
-    """240 frames more would be 55 MB as images, 18 MB as masks and 26 MB as overlays."""
+    """540 frames more would be 124 MB as images, 41 MB as masks and 58 MB as overlays."""
     script = tmp_path / "memory.py"
     script.write_text(MEMORY)
     done = processes.run(script, tmp_path, env={"PYTHONPATH": str(Path.cwd())})
@@ -396,5 +396,5 @@ def test_memory_does_not_grow_with_the_clip(tmp_path):
     (_, short), (_, long) = (
         map(int, line.split()[1:]) for line in done.stdout.splitlines() if line[:4] == "PEAK"
     )
-    assert (long - short) / 1024 < 15, done.stdout  # MiB
-    assert len(list((tmp_path / "300_masks").glob("*.png"))) == 300
+    assert (long - short) / 1024 < 30, done.stdout  # MiB
+    assert len(list((tmp_path / "600_masks").glob("*.png"))) == 600
