@@ -17,7 +17,7 @@ from tyro.conf import FlagConversionOff, FlagCreatePairsOff, OmitArgPrefixes, Po
 
 from cfnseg import shipped
 from cfnseg.config import Config
-from cfnseg.errors import Stopped, UserError
+from cfnseg.errors import Stopped, UserError, lacking
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.streams import MAIN, leave_at_once, own_command
 
@@ -164,7 +164,7 @@ def infer(
     """Write <stem>_mask.png (palette PNG of raw ids) and <stem>_overlay.jpg; print the classes.
 
     Of a clip, write <stem>_masks/000000.png and so on, and <stem>_overlay.mp4. Stopped, the same
-    command goes on where it was. It needs PyAV: pip install av
+    command goes on where it was. It needs PyAV: pip install "cfnseg[video]"
 
     Args:
         paths: images, and folders: the images directly in them, earlier results left out; clips by
@@ -224,10 +224,9 @@ def demo(
     try:
         from cfnseg.demo.server import serve
     except ModuleNotFoundError as error:
-        package = str(error.name).partition(".")[0]
-        if package not in ("starlette", "uvicorn"):
+        if str(error.name).partition(".")[0] not in ("starlette", "uvicorn"):
             raise
-        raise UserError(f'{package} is not installed: pip install "cfnseg[demo]"') from None
+        raise lacking("the demo", "demo") from None
     serve(weights or weights_that_ship("WEIGHTS"), host, port, device)
 
 

@@ -44,6 +44,11 @@ def unknown(setting: str, value: str, known: Iterable[str]) -> UserError:
     return UserError(f"{setting} {value!r} is unknown{hint} There are {', '.join(known)}", code=2)
 
 
+def lacking(what: str, extra: str) -> UserError:
+    """The error for ``what`` that needs packages of an extra that are not installed."""
+    return UserError(f'{what} needs more packages: pip install "cfnseg[{extra}]"')
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type without one; libraries append advice."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

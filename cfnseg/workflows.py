@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cfnseg.config import Config, Data, check
-from cfnseg.data.dataset import Dataset, open_dataset, read_sample, read_truth
+from cfnseg.data.dataset import Dataset, is_trained_on, open_dataset, read_sample, read_truth
 from cfnseg.data.formats.class_folders import ImageSet, open_images
 from cfnseg.data.loader import Batch
 from cfnseg.data.predictions import find_masks, read_prediction
@@ -176,19 +176,17 @@ def score_weights(
         UserError: weights or data that cannot be used, or that have different classes; a report
             that could not be written.
     """
-    if weights.suffix == ".onnx" and level != "image":
-        if inference != PLAIN:
-            raise UserError("an exported file takes whole images in one plain pass", code=2)
-        return score_exported(
-            weights, dataset, root, split or "val", out, workers, device, explain, pictures
-        )
-    loaded = load(weights)
+    loaded: Weights | OnnxPredictor
+    if weights.suffix == ".onnx":
+        loaded, own = OnnxPredictor(weights, device, inference), "pixel"
+    else:
+        loaded = load(weights)
+        own = loaded.settings.level
     name = dataset or loaded.score.get("data", "")
     if not name:
         raise UserError(
             f"{weights} does not say what it was trained on; give --dataset NAME", code=2
         )
-    own = loaded.settings.level
     if level not in ("", own):
         raise UserError(f"{weights} is {LEVELS[own]}; score it with {TOOLS[own]}", code=2)
     level, split = own, split or {"pixel": "val", "image": "test"}[own]
@@ -201,7 +199,6 @@ def score_weights(
     )
     data = opened(name, root, split)
     check_labels(loaded.labels, data.labels, weights, f"{name} {split}")
-    place = pick_device(device)
     near = beside(weights)
     out = report_folder(out or near.with_name(f"{near.stem}_{split}"))
     changed = {
@@ -209,62 +206,42 @@ def score_weights(
         for f in fields(inference)
         if getattr(inference, f.name) != f.default
     }
+    if is_trained_on(loaded.score.get("split", ""), split) and name == loaded.score.get("data"):
+        split = loaded.score["split"]
+        print(f"warning: {weights}: {split}; the score says nothing of other images")
+    facts = _facts(name, root, split, weights=weights, **changed)
+    shown = {"workers": workers, "title": "evaluate", "explain": explain, "pictures": pictures}
+    if isinstance(loaded, OnnxPredictor):
+        return _show(out, _score_exported(loaded, data, out, facts, **shown))
+    place = pick_device(device)
     if level == "pixel":
         process, first = resident(), read_truth(data, 0).shape
         if message := through_windows(loaded.model.to(place), first, inference, process):
             print(f"{data.names[0]}, the first image: {message}", flush=True)
-    if seen := trained_on(loaded.score, name, split):
-        print(f"warning: {weights} was trained on {seen}; the score says nothing of others")
-        changed["trained on"] = seen
-    facts = _facts(name, root, split, weights=weights, **changed)
-    return _show(
-        out,
-        _score(
-            loaded,
-            data,
-            out,
-            facts,
-            device=place,
-            workers=workers,
-            title="evaluate",
-            inference=inference,
-            explain=explain,
-            pictures=pictures,
-        )(),
-    )
+    write = _score(loaded, data, out, facts, device=place, inference=inference, **shown)
+    return _show(out, write())
 
 
-def score_exported(
-    file: Path,
-    dataset: str,
-    root: str,
-    split: str,
-    out: Path | None,
-    workers: int = 2,
-    device: str = "auto",
-    explain: bool = False,
-    pictures: bool = True,
+def _score_exported(
+    model: OnnxPredictor,
+    data: Dataset,
+    out: Path,
+    facts: dict[str, str],
+    *,
+    workers: int,
+    title: str,
+    explain: bool,
+    pictures: bool,
 ) -> dict:
-    """Evaluate a file that `cfnseg export` wrote (.onnx), and write the report.
-
-    Arguments, result and errors as `score_weights`; there is no image head to score.
-    """
-    model = OnnxPredictor(file, device)
-    name = dataset or model.about["score"].get("data", "")
-    if not name:
-        raise UserError(f"{file} does not say what it was trained on; give --dataset NAME", code=2)
-    data = open_dataset(name, root, split)
-    check_labels(model.labels, data.labels, file, f"{name} {split}")
-    out = report_folder(out or file.with_name(f"{file.stem}_{split}"))
-    result = count(model.segmented, data, workers=workers, details=True, title="evaluate")
+    """Evaluate an exported file, which has no image head to score, and write the report."""
+    result = count(model.segmented, data, workers=workers, details=True, title=title)
 
     def picture(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         image, truth = read_sample(data, index)
         return image, truth, model.run(image)[0]
 
     shown = picture if pictures else None
-    facts = _facts(name, root, split, weights=file)
-    return _show(out, write_report(out, result, data.labels, shown, facts=facts, explain=explain))
+    return write_report(out, result, data.labels, shown, facts=facts, explain=explain)
 
 
 def _score(
@@ -382,13 +359,6 @@ def score_predictions(
             out, result, data.labels, picture if pictures else None, facts=facts, explain=explain
         ),
     )
-
-
-def trained_on(score: dict[str, Any], data: str, split: str) -> str:
-    """How many images of a split weights were trained on, by their header's score; "" = none."""
-    own, _, note = str(score.get("split", "")).partition(", ")
-    same = (score.get("data"), own) == (data, split)
-    return note.removesuffix(" trained on") if same and note.endswith(" trained on") else ""
 
 
 def _facts(data: str, root: str, split: str, **scored: object) -> dict[str, str]:

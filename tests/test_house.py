@@ -11,7 +11,7 @@ import cfnseg
 PACKAGE = Path(cfnseg.__file__).parent
 ROOMS = (  # the foundation first; a room imports rooms of its own row and of the rows before it
     ("errors",),
-    ("config", "storage", "streams", "progress", "shipped"),
+    ("config", "storage", "streams", "progress", "shipped", "timing"),
     ("data", "ops"),
     ("drawing", "models", "metrics"),
     ("inference", "evaluation", "training"),

@@ -86,6 +86,19 @@ def sources(dataset: Dataset, index: int) -> tuple[Path, Path] | tuple[str, str]
     return dataset.pairs[index] if isinstance(dataset, FileDataset) else (dataset.names[index],) * 2
 
 
+TRAINED_ON = " images trained on"  # what the name of a split ends with, of which images were
+
+
+def name_of_trained(split: str, seen: int, images: int) -> str:
+    """The name of a split of ``images``, of which ``seen`` were trained on."""
+    return f"{split}, {seen} of {images}{TRAINED_ON}" if seen else split
+
+
+def is_trained_on(name: str, split: str = "") -> bool:
+    """Is ``name`` from `name_of_trained`, of ``split`` or, without it, of any?"""
+    return name.endswith(TRAINED_ON) and name.startswith(f"{split}, " if split else "")
+
+
 def shared_files(dataset: Dataset, other: Dataset) -> int:
     """The images of ``dataset`` whose mask file ``other`` has too; 0 for data without files."""
     own, theirs = (

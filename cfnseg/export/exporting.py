@@ -103,7 +103,9 @@ def _data(
     except UserError as error:
         if asked:
             raise
-        print(f"compared on built-in scenes, without a score: {error}; give --root")
+        print(
+            f"compared on built-in scenes, without a score, as --root names no such data: {error}"
+        )
         return open_dataset("shapes", "", "val"), False
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from cfnseg.inference.predictor import segment
 from cfnseg.models.folding import folded
 from cfnseg.models.weights import load
 from cfnseg.report.text import table, write_text
+from cfnseg.timing import interleaved
 
 CALIBRATED = 16  # built-in scenes for int8's ranges; its time does not depend on them
 
@@ -39,20 +39,12 @@ class Timing:
     ratio: float
 
 
-def interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> list[Timing]:
-    """Time each way once a round, after a round that is not counted."""
-    for run in ways.values():
-        run()
-    seconds = np.array([[_seconds(run) for run in ways.values()] for _ in range(rounds)])
+def timed(ways: dict[str, Callable[[], object]], rounds: int) -> list[Timing]:
+    """Time each way once a round, see `interleaved`."""
+    seconds = interleaved(list(ways.values()), rounds)
     ratios = np.median(seconds / seconds[:, :1], 0)
     milliseconds = 1000 * np.median(seconds, 0)
     return [Timing(*row) for row in zip(ways, milliseconds.tolist(), ratios.tolist())]
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    run()
-    return time.perf_counter() - begun
 
 
 def by_torch(model: nn.Module, size: tuple[int, int]) -> Callable[[], object]:
@@ -74,7 +66,7 @@ def _image(size: tuple[int, int]) -> np.ndarray:
 def latency(model: nn.Module, run: Run, size: tuple[int, int]) -> str:
     """A line on the weights' own model and the exported file."""
     ways = {"weights": by_torch(model, size), "file": by_file(run, size)}
-    own, file = interleaved(ways, rounds=10)
+    own, file = timed(ways, rounds=10)
     return (
         f"{size[0]} x {size[1]}, CPU, {torch.get_num_threads()} threads: the weights "
         f"{own.milliseconds:.0f} ms, the file {file.milliseconds:.0f} ms, ratio {file.ratio:.2f}"
@@ -119,9 +111,7 @@ def time_ways(
         ways["onnxruntime, int8"] = by_file(OnnxPredictor(int8, "cpu").run, size)
         with contextlib.suppress(ImportError):
             ways["OpenVINO, float32"] = by_file(_openvino(file), size)
-        rows = [
-            [t.way, f"{t.milliseconds:.1f}", f"{t.ratio:.2f}"] for t in interleaved(ways, rounds)
-        ]
+        rows = [[t.way, f"{t.milliseconds:.1f}", f"{t.ratio:.2f}"] for t in timed(ways, rounds)]
     settings = loaded.settings
     note = (
         f"{settings.name}, {settings.encoder}, test scale {settings.test_scale:g}, one image of "

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cfnseg.errors import UserError, first_line
+from cfnseg.errors import UserError, first_line, lacking
 from cfnseg.export.program import Program
 from cfnseg.storage import write_atomic
 
@@ -43,7 +43,7 @@ def write_onnx(
     try:
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ImportError:
-        raise UserError("exporting needs more packages: pip install 'cfnseg[export]'") from None
+        raise lacking("exporting to ONNX", "export") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's and onnxscript's own, about their next releases
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cfnseg.config import Config, from_dict, load_config, to_dict
+from cfnseg.data.dataset import is_trained_on
 from cfnseg.errors import UserError
 from cfnseg.models.hub_file import is_hub_name
 from cfnseg.models.weights import Weights
@@ -80,6 +81,8 @@ def find_origin(path: Path, weights: Weights) -> Origin:
         found = _scored(_read_json(place), path.name, weights)
         if found and place.stat().st_mtime < path.stat().st_mtime - SLACK:
             notes.append(f"{place} is older than {path.name} and was left out; cfnseg eval anew")
+        elif found and is_trained_on(found.split):
+            notes.append(f"{place} was left out: {path.name} was trained on what it scored")
         elif found:
             scored.setdefault((found.data, found.split, found.inference), found)
             notes.append(f"scores: {place}")
@@ -163,6 +166,8 @@ def _of_header(weights: Weights) -> list[Scored]:
     else:
         return []
     split, images = score.get("split", ""), score.get("images", 0)
+    if is_trained_on(split):
+        return []
     return [Scored(score.get("data", ""), split, images, "", [found], {})]
 
 

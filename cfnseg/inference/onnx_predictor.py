@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from cfnseg.data.labels import LabelMap
-from cfnseg.errors import UserError, first_line
+from cfnseg.errors import UserError, first_line, lacking
 from cfnseg.inference.predictor import Prediction, Segmented, rgb_array
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.inference.windows import Strip
@@ -32,6 +32,7 @@ class OnnxPredictor:
     Attributes:
         device: where it computes.
         labels: the classes.
+        score: of the weights, as `cfnseg.models.weights.Weights.score`.
         about: what `cfnseg export` wrote: labels, score, licence.
 
     Raises:
@@ -51,9 +52,7 @@ class OnnxPredictor:
         try:
             import onnxruntime
         except ImportError:
-            raise UserError(
-                f"{path} needs onnxruntime: pip install 'cfnseg[export]'", code=2
-            ) from None
+            raise lacking(str(path), "export") from None
         have = onnxruntime.get_available_providers()
         if device == "cuda" and "CUDAExecutionProvider" not in have:
             raise UserError("onnxruntime has no CUDA here; pip install onnxruntime-gpu", code=2)
@@ -73,6 +72,7 @@ class OnnxPredictor:
             raise UserError(
                 f"{path} is no model that cfnseg export wrote ({first_line(error)})"
             ) from None
+        self.score: dict[str, Any] = self.about["score"]
         self.path = path
         on_cuda = self.session.get_providers()[0].startswith("CUDA")
         self.device = torch.device("cuda" if on_cuda else "cpu")

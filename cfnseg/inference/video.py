@@ -18,7 +18,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from cfnseg.errors import UserError, first_line
+from cfnseg.errors import UserError, first_line, lacking
 from cfnseg.storage import write_atomic
 
 # fmt: off
@@ -57,9 +57,7 @@ def pyav() -> ModuleType:
     try:
         import av
     except ImportError:
-        raise UserError(
-            "clips and cameras need PyAV, which is not installed: pip install av", code=2
-        ) from None
+        raise lacking("inference on clips and cameras", "video") from None
     return av
 
 

@@ -15,8 +15,8 @@ import torch
 from cfnseg import __version__
 from cfnseg.errors import first_line
 from cfnseg.lab.op_speed import Case, copy_bandwidth, moved_bytes, versions
-from cfnseg.lab.timing import interleaved, peak_memory
 from cfnseg.ops import dispatch, proof
+from cfnseg.timing import interleaved, peak_memory
 
 ROUNDS = 5
 PACKAGES = {

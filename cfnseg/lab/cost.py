@@ -13,10 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cfnseg.config import Config
 from cfnseg.data.loader import Batch
-from cfnseg.lab.timing import interleaved, peak_memory
 from cfnseg.models.build import build_model
 from cfnseg.models.folding import folded
 from cfnseg.ops import dense_argmax
+from cfnseg.timing import interleaved, peak_memory
 from cfnseg.training.hardware import keep_freed_memory
 from cfnseg.training.tasks import classification, forward, segmentation
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from cfnseg.errors import first_line
 from cfnseg.lab.plots import figure, ratio_bars
-from cfnseg.lab.timing import interleaved, peak_memory
 from cfnseg.ops import dense_argmax, dense_cross_entropy, lc_fuse, lc_fuse_reference, upsample
 from cfnseg.ops import dense_reference as reference
 from cfnseg.ops.dispatch import forced
 from cfnseg.report.text import table, write_text
+from cfnseg.timing import interleaved, peak_memory
 
 Work = Callable[[], object]
 

@@ -21,8 +21,8 @@ from cfnseg.data.formats.cityscapes import LABELS
 from cfnseg.data.loader import parallel
 from cfnseg.data.transforms import TrainTransform
 from cfnseg.evaluation.mask_files import evaluate_masks
-from cfnseg.lab.timing import interleaved
 from cfnseg.models.build import build_model
+from cfnseg.timing import interleaved
 from cfnseg.training.optim import build_optimizer
 
 FILES = 20  # pairs that are drawn

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cfnseg.data.dataset import is_trained_on
 from cfnseg.data.labels import LabelMap
 from cfnseg.report.charts import heatmap, reliability, trimap_chart
 from cfnseg.report.gallery import Picture, gallery
@@ -20,6 +21,7 @@ RULE = (
     "classes with a non-empty union. Images of one video are not independent; the interval is "
     "then too narrow."
 )
+SEEN = "The weights were trained on these images: the score says nothing of others."
 
 
 def weakest(summary: dict[str, Any]) -> str:
@@ -78,9 +80,10 @@ def describe(summary: dict[str, Any]) -> Report:
         counts("Truth", "truth_pixels"),
         counts("Predicted", "predicted_pixels"),
     ]
+    lead = weakest(summary)
     return Report(
         "Segmentation",
-        weakest(summary),
+        f"{SEEN} {lead}" if is_trained_on(summary["facts"].get("split", "")) else lead,
         "mIoU",
         f"over {summary['miou_divisor']} of {len(classes)} classes",
         summary["miou"],

@@ -29,7 +29,7 @@ from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 
 from cfnseg.config import Config, to_dict
-from cfnseg.errors import Stopped, UserError, first_line
+from cfnseg.errors import Stopped, UserError, first_line, lacking
 from cfnseg.storage import write_atomic
 from cfnseg.training.hosts import together
 
@@ -68,9 +68,7 @@ class Loggers:
             spec = None if name == "csv" else importlib.util.find_spec(name)
             # a folder of that name, such as W&B's own ./wandb, is a package without an origin
             if name != "csv" and (spec is None or spec.origin is None):
-                raise UserError(
-                    f'train.loggers {name} needs a package: pip install "cfnseg[{name}]"', code=2
-                )
+                raise lacking(f"train.loggers {name}", name)
         self.config, self.folder = config, Path(config.runs) / config.name
         self.names = names if main else ()
         self.active: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from cfnseg.config import Config
-from cfnseg.data.dataset import Dataset, shared_files
+from cfnseg.data.dataset import Dataset, name_of_trained, shared_files
 from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.loader import Batch
 from cfnseg.errors import UserError
@@ -58,8 +58,8 @@ def open_data(
     if data.holdout and not own:
         images = f"{data.holdout} images" if config.model.level == "image" else f"{data.holdout}*"
         split = f"{data.train_split}, held out {images}"
-    elif config.model.level == "pixel" and (seen := shared_files(val, train)):
-        split = f"{split}, {seen} of {len(val.names)} images trained on"
+    elif config.model.level == "pixel":
+        split = name_of_trained(split, shared_files(val, train), len(val.names))
     return train, val, split
 
 

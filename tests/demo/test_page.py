@@ -49,11 +49,6 @@ return [canvas.width, canvas.height, getComputedStyle(canvas).visibility,
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
 def port(weights):
     with served(weights) as (_, port):
         yield port

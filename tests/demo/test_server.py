@@ -29,11 +29,6 @@ from tests.demo.serving import LABELS, request, scene, served, tiny_weights
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
 def demo(weights):
     with served(weights) as (demo, port):
         yield demo, port
@@ -395,4 +390,4 @@ def test_without_the_packages_it_is_one_line(tmp_path):
     )
     done = run_tool("-c", code)
     assert done.returncode == 1
-    assert done.stderr == ('error: starlette is not installed: pip install "cfnseg[demo]"\n')
+    assert done.stderr == ('error: the demo needs more packages: pip install "cfnseg[demo]"\n')

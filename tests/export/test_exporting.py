@@ -76,7 +76,7 @@ def test_refused(weights, tmp_path, settings, message):
 
 def test_missing_package(weights, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(UserError, match="pip install 'cfnseg\\[export\\]'"):
+    with pytest.raises(UserError, match=r'pip install "cfnseg\[export\]"'):
         export_weights(weights, tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
 

@@ -295,5 +295,7 @@ def test_a_cameras_frames_have_the_time_that_passed(monkeypatch):
 
 def test_without_pyav_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UserError, match="need PyAV, which is not installed: pip install av"):
+    with pytest.raises(
+        UserError, match=r'cameras needs more packages: pip install "cfnseg\[video\]"'
+    ):
         Clip(video.Path("a.mp4"))

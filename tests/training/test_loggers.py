@@ -344,7 +344,9 @@ def test_an_unknown_name_and_a_missing_package(tiny, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(tiny.runs).parent))
     monkeypatch.setattr("sys.path", [str(Path(tiny.runs).parent)])
     monkeypatch.delitem(__import__("sys").modules, "wandb", raising=False)
-    with pytest.raises(UserError, match=r'wandb needs a package: pip install "cfnseg\[wandb\]"'):
+    with pytest.raises(
+        UserError, match=r'wandb needs more packages: pip install "cfnseg\[wandb\]"'
+    ):
         tools.Loggers(changed(tiny, "train", loggers=("wandb",)), main=True)
 
 

@@ -15,6 +15,7 @@ import torch
 from cfnseg import workflows
 from cfnseg.config import Loss, to_dict
 from cfnseg.errors import UserError
+from cfnseg.export.origin import find_origin
 from cfnseg.models.build import build_model
 from cfnseg.models.segmenter import Output
 from cfnseg.models.weights import load
@@ -82,11 +83,22 @@ def test_a_score_of_images_that_were_trained_on_says_so(tiny, tmp_path, capsys):
     assert load(best).score["split"] == seen
     assert seen in capsys.readouterr().out
     where = {"root": tiny.data.root, "workers": 0, "device": "cpu", "pictures": False}
-    report = workflows.score_weights(best, "folder", split="val", out=tmp_path / "val", **where)
-    assert report["facts"]["trained on"] == "5 of 5 images"
-    assert "was trained on 5 of 5 images; the score says nothing" in capsys.readouterr().out
+    report = workflows.score_weights(
+        best, "folder", split="val", out=best.with_name("best_val"), **where
+    )
+    assert report["facts"]["split"] == seen
+    assert f"{seen}; the score says nothing of other images" in capsys.readouterr().out
+    for name in ("report.md", "report.html"):
+        assert (
+            "The weights were trained on these images"
+            in best.with_name("best_val").joinpath(name).read_text()
+        )
     report = workflows.score_weights(best, "folder", split="train", out=tmp_path / "t", **where)
-    assert "trained on" not in report["facts"]
+    assert report["facts"]["split"] == "train"
+    # a model card has no such score
+    origin = find_origin(best, load(best))
+    assert not origin.scored
+    assert "best_val/report.json was left out: best.safetensors was trained on" in origin.notes[0]
 
 
 def test_a_resumed_log_has_no_row_twice(tiny):
@@ -320,6 +332,7 @@ SECOND = """
 import sys
 from cfnseg.config import Config, from_dict
 from cfnseg.errors import UserError
+from cfnseg.export.origin import find_origin
 from cfnseg.workflows import train
 
 try:

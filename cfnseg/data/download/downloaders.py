@@ -9,7 +9,7 @@ from pathlib import Path
 from cfnseg.data.download.fetch import Archive, fetch
 from cfnseg.data.download.unpack import unpack
 from cfnseg.data.formats import voc
-from cfnseg.errors import UserError, first_line
+from cfnseg.errors import UserError, first_line, lacking
 
 PACKAGES = ["gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip"]
 
@@ -70,9 +70,8 @@ def _download_zips(root: Path, names: list[str]) -> None:
     try:
         from cityscapesscripts.download import downloader
     except ImportError:
-        raise UserError(
-            f'Cityscapes\' downloader is not installed: pip install -e ".[cityscapes]". {by_hand}'
-        ) from None
+        error = lacking("Cityscapes' downloader", "cityscapes")
+        raise UserError(f"{error}. {by_hand}") from None
     part = root / "part"  # the downloader names files before they are complete
     try:
         part.mkdir(parents=True, exist_ok=True)

@@ -167,7 +167,7 @@ def _places(side: Side) -> list[tuple[str, str, str]]:
         else []
     )
     named = (
-        [(facts["data"], facts.get("root", ""), facts["split"])]
+        [(facts["data"], facts.get("root", ""), facts["split"].partition(", ")[0])]
         if {"data", "split"} <= facts.keys()
         else []
     )

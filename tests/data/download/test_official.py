@@ -348,7 +348,7 @@ def test_cityscapes_by_hand_and_without_a_terminal(cityscapes_zips, monkeypatch,
 
 def test_cityscapes_without_its_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cityscapesscripts.download", None)
-    with pytest.raises(UserError, match=r'pip install -e "\.\[cityscapes\]"\. By hand'):
+    with pytest.raises(UserError, match=r'pip install "cfnseg\[cityscapes\]"\. By hand'):
         prepare("cityscapes", str(tmp_path))
 
 
