@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import secrets
+import shutil
 import socket
 import threading
 import time
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cfnseg.errors import UserError, first_line
+
+ALMOST_FULL = 2**16  # bytes: what failed on a disk with less failed for want of space
 
 
 def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -40,12 +43,15 @@ def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
         temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     except BaseException as error:
+        reason = first_line(error)
         with contextlib.suppress(OSError):
+            if shutil.disk_usage(path.parent).free < ALMOST_FULL:
+                reason = "no space left on the disk"
             temporary.unlink(missing_ok=True)
         # torch and safetensors report a full disk by errors of their own
         if isinstance(error, OSError | RuntimeError) or type(error).__name__ == "SafetensorError":
             kept = "; the file there before is intact" if path.exists() else ""
-            raise UserError(f"{path} could not be written ({first_line(error)}){kept}") from None
+            raise UserError(f"{path} could not be written ({reason}){kept}") from None
         raise
 
 

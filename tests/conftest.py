@@ -1,6 +1,7 @@
 """Shared fixtures: a small folder data set, a small model, and real data where it is at hand."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -122,3 +123,15 @@ def run_tool(*args: object, **settings) -> subprocess.CompletedProcess:
         check=False,
         **settings,
     )
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A folder on a disk of 96 KiB; the test is skipped where none can be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

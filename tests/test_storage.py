@@ -7,6 +7,8 @@ import sys
 import threading
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from cfnseg.errors import UserError
 from cfnseg.storage import locked, write_atomic
@@ -111,3 +113,17 @@ def test_a_lock_dies_with_its_process(tmp_path):
         assert not path.parent.exists(), "nothing is left of a run that wrote nothing"
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def test_a_full_disk_is_named_and_what_was_there_stays(full_disk):
+    path = full_disk / "weights.pt"
+    write_atomic(path, lambda temporary: temporary.write_bytes(b"before"))
+    tensor = {"a": torch.zeros(60_000)}
+    for write in (
+        lambda temporary: torch.save(tensor, temporary),
+        lambda temporary: save_file(tensor, temporary),
+        lambda temporary: temporary.write_bytes(bytes(240_000)),
+    ):
+        with pytest.raises(UserError, match=r"[Nn]o space .*; the file there before"):
+            write_atomic(path, write)
+        assert path.read_bytes() == b"before" and len(list(full_disk.iterdir())) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -73,7 +74,9 @@ def export_weights(
     print(f"tracing for images of {f'{size[0]} x {size[1]}' if size else 'any size'}", flush=True)
     if kind == "torch":
         graph = traced(program, size)
-        write_atomic(out, lambda path: torch.export.save(graph, path))
+        content = io.BytesIO()  # torch's own file writer aborts the process on a full disk
+        torch.export.save(graph, content)
+        write_atomic(out, lambda path: path.write_bytes(content.getbuffer()))
         run = _torch_run(out)
     elif int8:
         with tempfile.TemporaryDirectory() as folder:

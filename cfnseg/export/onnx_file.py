@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cfnseg.storage import write_atomic
 
 OPSET = 18  # the first whose Resize has the antialiasing that a test scale below 1 needs
 OUTPUTS = ["mask", "confidence", "logits"]
+SIDES = "NHW"  # names of the free sides of ``image``
 
 
 def traced(program: Program, size: tuple[int, int] | None) -> torch.export.ExportedProgram:
@@ -59,5 +61,18 @@ def write_onnx(
         except torch.onnx.OnnxExporterError as error:
             raise UserError(f"the model cannot be written as ONNX: {first_line(error)}") from None
     assert written is not None
+    _name_sides(written.model)
     written.model.metadata_props["cfnseg"] = json.dumps(about)
     write_atomic(path, lambda temporary: written.save(temporary, external_data=False))
+
+
+def _name_sides(model: Any) -> None:
+    """Call the free sides of ``image`` N, H and W, in place of the tracer's s40, s62 and s73."""
+    free = zip(model.graph.inputs[0].shape, SIDES)
+    names = {str(side): name for side, name in free if not isinstance(side, int)}
+    symbol = re.compile("|".join(rf"\b{side}\b" for side in names))
+    made = (value for node in model.graph.all_nodes() for value in node.outputs)
+    for value in {*model.graph.inputs, *made}:
+        for axis, side in enumerate(value.shape or ()):
+            if not isinstance(side, int) and str(side) != "None":
+                value.shape[axis] = symbol.sub(lambda found: names[found[0]], str(side))

@@ -27,6 +27,7 @@ from cfnseg.drawing import overlay
 from cfnseg.errors import Stopped, UserError, first_line
 from cfnseg.inference.clip_masks import STATE, describe, identity, kept_masks, made_by, mask_path
 from cfnseg.inference.memory import DRAWING, resident, through_windows
+from cfnseg.inference.onnx_predictor import OnnxPredictor
 from cfnseg.inference.predictor import Predictor, segment
 from cfnseg.inference.smoothing import Smoothing
 from cfnseg.inference.video import Camera, Clip, Frame, VideoWriter, is_camera
@@ -44,7 +45,7 @@ def infer_clip(
     path: Path,
     name: str,
     out: Path,
-    predictor: Predictor,
+    predictor: Predictor | OnnxPredictor,
     weights: Path,
     smooth: float = 0.0,
     limit: int | None = None,
@@ -62,9 +63,9 @@ def infer_clip(
         path: a video file, or a camera's index, which is read until SIGINT or ``limit``.
         name: of the results; a camera's get the time after it.
         out: a folder.
-        predictor: the network, with windows and views.
+        predictor: the network, with windows and views; or an exported file.
         weights: its file, which tells its masks from others'.
-        smooth: see `Smoothing`; 0 = each frame on its own.
+        smooth: see `Smoothing`; 0 = each frame on its own, the only choice of an exported file.
         limit: read so many frames; None = all.
 
     Returns:
@@ -119,10 +120,18 @@ class _Work:
     """
 
     def __init__(
-        self, source: Clip | Camera, folder: Path, video: Path, predictor: Predictor, smooth: float
+        self,
+        source: Clip | Camera,
+        folder: Path,
+        video: Path,
+        predictor: Predictor | OnnxPredictor,
+        smooth: float,
     ) -> None:
         self.source, self.folder, self.video, self.predictor = source, folder, video, predictor
-        self.smoothing = Smoothing(as_segmenter(predictor.model), smooth) if smooth else None
+        self.smoothing: Smoothing | None = None
+        if smooth:
+            assert isinstance(predictor, Predictor)
+            self.smoothing = Smoothing(as_segmenter(predictor.model), smooth)
         self.writer: VideoWriter | None = None
         self.count = self.kept = 0
         self.busy, self.began = 0.0, time.perf_counter()
@@ -184,6 +193,8 @@ class _Work:
         if source.sound:
             about.append("without its sound")
         print(f"{source.name}: {', '.join(about)}", flush=True)
+        if isinstance(self.predictor, OnnxPredictor):  # it has no windows
+            return
         # three copies of the probabilities at stride 4, if they are averaged
         averages = bool(self.smoothing) * 3 * len(self.predictor.labels) * size[0] * size[1] // 4
         message = through_windows(
@@ -206,18 +217,21 @@ class _Work:
         start = time.perf_counter()
         if index == self.kept:
             self.began = start
-        tensor = torch.from_numpy(image).permute(2, 0, 1)
-        model, inference = self.predictor.model, self.predictor.inference
         plain = state = None
-        if self.smoothing:
-            model = self.smoothing
-            model.begin(image)
-        mask = segment(model, tensor, inference).mask.cpu().numpy()
-        if self.smoothing:
-            self.smoothing.repeat()
-            plain = segment(model, tensor, inference).mask.cpu().numpy()
-            if (index + 1) % SAVED == 0:
-                state = self.smoothing.state(index)
+        if isinstance(self.predictor, OnnxPredictor):
+            mask = self.predictor.run(image)[0]
+        else:
+            tensor = torch.from_numpy(image).permute(2, 0, 1)
+            model, inference = self.predictor.model, self.predictor.inference
+            if self.smoothing:
+                model = self.smoothing
+                model.begin(image)
+            mask = segment(model, tensor, inference).mask.cpu().numpy()
+            if self.smoothing:
+                self.smoothing.repeat()
+                plain = segment(model, tensor, inference).mask.cpu().numpy()
+                if (index + 1) % SAVED == 0:
+                    state = self.smoothing.state(index)
         self.busy += time.perf_counter() - start
         return mask, plain, state
 

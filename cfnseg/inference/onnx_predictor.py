@@ -34,6 +34,7 @@ class OnnxPredictor:
         labels: the classes.
         score: of the weights, as `cfnseg.models.weights.Weights.score`.
         about: what `cfnseg export` wrote: labels, score, licence.
+        inference: the default.
 
     Raises:
         UserError: no such file, none of ours, onnxruntime is missing, or ``inference`` asks for
@@ -73,7 +74,7 @@ class OnnxPredictor:
                 f"{path} is no model that cfnseg export wrote ({first_line(error)})"
             ) from None
         self.score: dict[str, Any] = self.about["score"]
-        self.path = path
+        self.path, self.inference = path, inference
         on_cuda = self.session.get_providers()[0].startswith("CUDA")
         self.device = torch.device("cuda" if on_cuda else "cpu")
         # None where a file takes any

@@ -104,7 +104,7 @@ def infer_files(
 
     Args:
         paths: images, folders of images, clips, and cameras' indices.
-        weights: a weights file, or for images a file that `cfnseg export` wrote (.onnx).
+        weights: a weights file, or one that `cfnseg export` wrote (.onnx).
         out: a folder, none of ``paths``; gets ``<stem>_mask.png`` (8-bit palette PNG of raw ids,
             exactly the image's size) and ``<stem>_overlay.jpg``; `result_names` says what images
             that share a stem get. For a clip's results see `infer_clip`.
@@ -132,9 +132,9 @@ def infer_files(
     failed, explainable = 0, None
     predictor: Predictor | OnnxPredictor
     if weights.suffix == ".onnx":
-        if compile or extra.explanation or clips:
+        if compile or extra.explanation or smooth:
             raise UserError(
-                f"{weights}: --compile, --explain and clips take a weights file", code=2
+                f"{weights}: --compile, --explain and --smooth take a weights file", code=2
             )
         predictor = OnnxPredictor(weights, device, inference)
     else:
@@ -148,7 +148,6 @@ def infer_files(
         failed = infer_images(files, names[: len(files)], out, predictor, explainable, extra)
     for path, name in zip(clips, names[len(files) :]):
         try:
-            assert isinstance(predictor, Predictor)
             failed += not infer_clip(path, name, out, predictor, weights, smooth, frames)
         except UserError as error:
             failed += 1

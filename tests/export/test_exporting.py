@@ -88,6 +88,15 @@ def test_a_classification_model(tmp_path):
         export_weights(tmp_path / "none.safetensors")
 
 
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_a_full_disk_is_one_line(kind, weights, full_disk):
+    out = full_disk / {"onnx": "m.onnx", "torch": "m.pt2"}[kind]
+    (full_disk / "filler").write_bytes(bytes(60_000))
+    with pytest.raises(UserError, match="could not be written .no space left on the disk"):
+        export_weights(weights, out, kind, size=(64, 96), images=1)
+    assert [p.name for p in full_disk.iterdir()] == ["filler"]
+
+
 def test_the_report_of_a_file_is_that_of_its_weights(weights, any_size, tmp_path):
     where = {"dataset": "shapes", "root": "", "split": "val", "workers": 0, "pictures": False}
     own = score_weights(weights, out=tmp_path / "a", device="cpu", **where)

@@ -58,6 +58,11 @@ def test_the_file(any_size):
     assert [x.version for x in model.opset_import if x.domain in ("", "ai.onnx")] == [OPSET]
     assert {x.domain for x in model.opset_import} <= {"", "ai.onnx"}
     assert not any(x.external_data for x in model.graph.initializer)
+    run = session(any_size)
+    shapes = {x.name: x.shape for x in [*run.get_inputs(), *run.get_outputs()]}
+    assert shapes["image"] == ["N", "H", "W", 3]
+    assert shapes["mask"] == shapes["confidence"] == ["N", "H", "W"]
+    assert shapes["logits"][:2] == ["N", len(LABELS)] and "H" in shapes["logits"][2]
     assert [x.name for x in model.graph.input] == ["image"]
     assert [x.name for x in model.graph.output] == ["mask", "confidence", "logits"]
     about = json.loads({p.key: p.value for p in model.metadata_props}["cfnseg"])

@@ -23,6 +23,8 @@ from cfnseg.data.formats.shapes import CLASSES
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.drawing import overlay
 from cfnseg.errors import Stopped, UserError
+from cfnseg.export.onnx_file import write_onnx
+from cfnseg.export.program import Program
 from cfnseg.inference import clip_files
 from cfnseg.inference.clip_files import Flicker
 from cfnseg.inference.image_files import Extra
@@ -30,7 +32,7 @@ from cfnseg.inference.predictor import Predictor
 from cfnseg.inference.settings import Inference
 from cfnseg.inference.sources import infer_files
 from cfnseg.models.build import build_model
-from cfnseg.models.weights import save_weights
+from cfnseg.models.weights import load, save_weights
 from cfnseg.storage import locked
 from tests import processes
 from tests.conftest import ENCODER
@@ -91,6 +93,19 @@ def test_masks_are_the_predictors_and_the_overlay_plays(clip, weights, tmp_path,
     assert f"{LABELS.names[0]} {area:.1f} %" in out
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip_masks", "clip_overlay.mp4"]
     assert json.loads((folder / "clip.json").read_text())["frames"] == 24
+
+
+def test_an_exported_file_on_a_clip(clip, weights, tmp_path, capsys):
+    file = tmp_path / "model.onnx"
+    write_onnx(Program(load(weights).model), file, None, {"labels": LABELS.to_dict(), "score": {}})
+    assert infer([clip], file, tmp_path / "file", frames=7) == 0
+    assert infer([clip], file, tmp_path / "file") == 0  # goes on
+    assert "the first 7 have their masks" in capsys.readouterr().out
+    assert infer([clip], weights, tmp_path / "own") == 0
+    own, exported = (masks_of(tmp_path / name / "clip_masks") for name in ("own", "file"))
+    assert len(exported) == 24 and np.mean(np.array(own) == exported) > 0.999
+    with pytest.raises(UserError, match="--smooth take a weights file"):
+        infer([clip], file, tmp_path / "file", smooth=0.5)
 
 
 def test_any_size_and_way_round(weights, tmp_path):
