@@ -1,0 +1,118 @@
+"""What every annotation format is read into: the regions of an image, and the mask they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """One annotated region: polygons, or pixels.
+
+    Coordinates are in pixels, x to the right and y down; (0, 0) is the top left *corner* of the
+    image, (W, H) its bottom right one.
+
+    Attributes:
+        name: of the class, as in the file.
+        polygons: each (n, 2) float64 x, y; the region is their union. Fewer than 3 points: empty.
+        holes: polygons whose pixels are not in the region.
+        pixels: (h, w) bool, in place of polygons.
+        corner: (x, y) of the top left pixel of ``pixels``; it may lie outside the image.
+        ignored: the pixels have no class, as those of COCO's crowds.
+    """
+
+    name: str
+    polygons: Sequence[np.ndarray] = ()
+    holes: Sequence[np.ndarray] = ()
+    pixels: np.ndarray | None = None
+    corner: tuple[int, int] = (0, 0)
+    ignored: bool = False
+
+    def mask(self, size: tuple[int, int]) -> np.ndarray:
+        """(H, W) bool: the region's pixels in an image of ``size``; by pycocotools for polygons."""
+        if self.pixels is None:
+            return _filled(self.polygons, size) & ~_filled(self.holes, size)
+        mask = np.zeros(size, bool)
+        (x, y), (h, w) = self.corner, self.pixels.shape
+        rows, columns = slice(max(0, y), max(0, y + h)), slice(max(0, x), max(0, x + w))
+        part = mask[rows, columns]
+        part[:] = self.pixels[max(0, -y) :, max(0, -x) :][: part.shape[0], : part.shape[1]]
+        return mask
+
+
+def _filled(polygons: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """The union of polygons, (H, W) bool."""
+    rings = [np.asarray(p, np.float64).ravel().tolist() for p in polygons if len(p) >= 3]
+    if not rings:
+        return np.zeros(size, bool)
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(rings, *size))).astype(bool)
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedImage:
+    """The annotation of one image.
+
+    Attributes:
+        path: of the photograph; it may be missing on the disk.
+        regions: of the image; see ``ordered``.
+        size: (H, W) that the file says, None if it says nothing.
+        ordered: the regions are in drawing order: of two that overlap the later is on top. Without
+            an order in the format, the smaller is on top.
+        split: that the format names ("train", "val", ...), "" = none.
+    """
+
+    path: Path
+    regions: Sequence[Region]
+    size: tuple[int, int] | None = None
+    ordered: bool = False
+    split: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """What an export says.
+
+    Attributes:
+        names: of the classes, in the format's own order.
+        images: the annotated images.
+        background: the class of pixels in no region; None: they are ignored.
+        colors: by class name, (r, g, b) in 0..255, where the format has colours.
+        notes: what was skipped and why, a line each.
+    """
+
+    names: list[str]
+    images: list[AnnotatedImage]
+    background: str | None = "background"
+    colors: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def draw(
+    image: AnnotatedImage, size: tuple[int, int], ids: dict[str, int], background: int, ignore: int
+) -> np.ndarray:
+    """The mask of an image.
+
+    Args:
+        image: its regions; those of classes that ``ids`` lacks are left out.
+        size: (H, W) of the photograph.
+        ids: by class name, 0..65535.
+        background: the id of pixels in no region.
+        ignore: the id of ignored regions. They never cover a region with a class.
+
+    Returns:
+        (H, W) uint16.
+    """
+    mask = np.full(size, background, np.uint16)
+    known = [r for r in image.regions if r.ignored or r.name in ids]
+    drawn = [(region, region.mask(size)) for region in known]
+    if not image.ordered:
+        drawn.sort(key=lambda pair: -int(pair[1].sum()))
+    drawn.sort(key=lambda pair: not pair[0].ignored)
+    for region, where in drawn:
+        mask[where] = ignore if region.ignored else ids[region.name]
+    return mask
