@@ -15,14 +15,20 @@ from cfnseg.report.text import ends, percent, signed, table, write_text
 
 TITLES = {"miou": "mIoU", "top1_error": "top-1 error"}
 SECOND = {"miou": ("boundary_miou", "boundary mIoU"), "top1_error": ("top5_error", "top-5 error")}
-COSTS = {"head_gmacs": "GMACs beyond the encoder", "step_ratio": "training step / bare encoder"}
+COSTS = {
+    "head_gmacs": "GMACs beyond the encoder (log axis)",
+    "step_ratio": "training step / bare encoder",
+}
 
 
 def write_table(suite: Suite, results: Results, folder: Path) -> str:
-    """Write table.md and plot.png of the finished runs; returns the table's text."""
+    """Write table.md, plot.png (scores) and, once costs are measured, costs.png of the finished
+    runs; returns the table's text."""
     text = table_of(suite, results)
     write_text(folder / "table.md", text)
-    _plot(folder / "plot.png", results)
+    _plot_scores(folder / "plot.png", results)
+    if results.costs:
+        _plot_costs(folder / "costs.png", results, suite.reference)
     return text
 
 
@@ -107,50 +113,70 @@ def _difference(runs: list[dict[str, Any]], reference: list[dict[str, Any]]) -> 
     return f"{signed(value)} ({ends([low, high], sign=True)})", signed(mean) + seeds
 
 
-def _plot(path: Path, results: Results) -> None:
-    """Dots, best system first: score with its interval over seeds, and costs.
+def _plot_scores(path: Path, results: Results) -> None:
+    """Dots, best system first: mean, seeds and the interval over seeds.
 
-    The axis of scores ends where the seeds' scores end: an interval of two seeds may be wide.
+    The axis ends where the seeds' scores end: an interval of two seeds may be wide.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    metric = next(iter(results.runs.values()))[0]["metric"]
-    scores = {name: 100 * _scores(runs) for name, runs in results.runs.items()}
+    metric, scores, families = _drawn(results)
     order = sorted(scores, key=lambda name: scores[name].mean(), reverse=metric == "miou")
-    families = {name: _family(results.runs[name]) for name in order}
     ends = np.concatenate([*scores.values()])
-    with figure(path, 12, 1.6 + 0.26 * len(order), columns=1 + len(COSTS)) as axes:
+    with figure(path, 8, 1.4 + 0.24 * len(order)) as axis:
         for row, name in enumerate(order):
             color = FAMILIES[families[name]]
             mean, *interval = seed_difference(scores[name], np.zeros_like(scores[name]))
-            axes[0].plot(interval, [row, row], color=color, alpha=0.6)
-            axes[0].plot(scores[name], [row] * len(scores[name]), "|", ms=9, color=color, alpha=0.6)
-            axes[0].plot(mean, row, "o", color=color)
-            for axis, key in zip(axes[1:], COSTS):
-                if name in results.costs:
-                    axis.plot(results.costs[name][key], row, "o", color=color)
+            axis.plot(interval, [row, row], color=color, alpha=0.6)
+            axis.plot(scores[name], [row] * len(scores[name]), "|", ms=9, color=color, alpha=0.6)
+            axis.plot(mean, row, "o", color=color)
         margin = 0.05 * np.ptp(ends) + 0.1
-        axes[0].set_xlim(ends.min() - margin, ends.max() + margin)
-        axes[0].set_yticks(range(len(order)), order)
-        axes[0].invert_yaxis()
-        axes[0].set_xlabel(f"{TITLES[metric]} (%): mean, seeds, 95 % interval over seeds")
-        axes[0].grid()
-        for axis, (key, title) in zip(axes[1:], COSTS.items()):
-            values = [cost[key] for cost in results.costs.values()] or [1]
-            if max(values) > 2 * np.median(values):
-                title += " (log axis)"
+        axis.set_xlim(ends.min() - margin, ends.max() + margin)
+        axis.set_yticks(range(len(order)), order)
+        axis.invert_yaxis()
+        axis.set_xlabel(f"{TITLES[metric]} (%): mean, seeds, 95 % interval over seeds")
+        axis.grid()
+        _legend(axis, families)
+
+
+def _plot_costs(path: Path, results: Results, reference: str) -> None:
+    """The mean score of each system against its costs; CFNs other than the reference unnamed."""
+    metric, scores, families = _drawn(results)
+    names = [name for name in scores if name in results.costs]
+    with figure(path, 11, 4.6, columns=len(COSTS)) as axes:
+        for axis, (key, title) in zip(axes, COSTS.items()):
+            for name in names:
+                x, y = max(results.costs[name][key], 1e-3), scores[name].mean()
+                own = name == reference
+                color = FAMILIES[families[name]]
+                axis.plot(x, y, "o", color=color, ms=9 if own else 6, alpha=1 if own else 0.7)
+                if own or families[name] != "cfn":
+                    style = {"weight": "bold"} if own else {}
+                    axis.annotate(
+                        name, (x, y), (6, -3), textcoords="offset points", fontsize=8, **style
+                    )
+            if key == "head_gmacs":
                 axis.set_xscale("log")
-                axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
                 axis.xaxis.set_major_formatter("{x:g}")
-                axis.xaxis.set_minor_formatter(NullFormatter())
-            else:
-                axis.set_xlim(0, 1.1 * max(values))
+            axis.margins(x=0.15)
             axis.set_xlabel(title)
             axis.grid()
-        for family, color in FAMILIES.items():
-            if family in families.values():
-                axes[0].plot([], [], "o", color=color, label=family.replace("cfn", "CFN"))
-        axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(FAMILIES))
+        axes[0].set_ylabel(f"{TITLES[metric]} (%), mean of the seeds")
+        if metric != "miou":
+            axes[0].invert_yaxis()
+        _legend(axes[0], families)
+
+
+def _drawn(results: Results) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
+    """The metric; by system the seeds' scores in percent, and its family."""
+    metric = next(iter(results.runs.values()))[0]["metric"]
+    scores = {name: 100 * _scores(runs) for name, runs in results.runs.items()}
+    return metric, scores, {name: _family(runs) for name, runs in results.runs.items()}
+
+
+def _legend(axis: Any, families: dict[str, str]) -> None:
+    for family, color in FAMILIES.items():
+        if family in families.values():
+            axis.plot([], [], "o", color=color, label=family.replace("cfn", "CFN"))
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(FAMILIES))
 
 
 def _family(runs: list[dict[str, Any]]) -> str:

@@ -157,7 +157,7 @@ def ablation(
     only: tuple[str, ...] = (),
     table_only: bool = False,
 ) -> None:
-    """Train and score the systems of a suite; write table.md and plot.png.
+    """Train and score the systems of a suite; write table.md, plot.png and costs.png.
 
     Finished runs are kept and interrupted ones resumed. Several processes share the runs: one for
     each GPU with CUDA_VISIBLE_DEVICES, or one for each core with OMP_NUM_THREADS=1. Costs are

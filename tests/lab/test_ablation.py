@@ -321,7 +321,8 @@ def test_error_table_and_plot(tmp_path):
     assert "top-1 error" in text and "| sum | 50.0 | +25.0 | 0.250 |" in text
     assert "| sum | 1 | - | +25.0 (" in text and "| 25.0 |" in text
     assert (tmp_path / "table.md").read_text() == text
-    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+    for name in ("plot.png", "costs.png"):
+        assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
 
 
 def test_table_only_trains_nothing(folder_data, tmp_path):
