@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from cfnseg.data.decode import FAULTS, ORIENTATION
 from cfnseg.data.files import list_files, name_key, read_text
@@ -168,8 +168,11 @@ def upright_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            # `read_image` turns no PNG; for its EXIF Pillow would decode it
-            turn = 1 if image.format == "PNG" else image.getexif().get(ORIENTATION, 1)
+            # without EXIF, or with it at the end, Pillow would decode a PNG to search for it
+            known = image.format != "PNG" or "exif" in image.info
+            turn = image.getexif().get(ORIENTATION, 1) if known else 1
+            if isinstance(image, TiffImagePlugin.TiffImageFile):  # its size may be upright already
+                width, height = image.tag_v2[256], image.tag_v2[257]
     except FAULTS as error:
         raise UserError(f"{path}: not a readable image ({first_line(error)})") from None
     return (width, height) if turn in (5, 6, 7, 8) else (height, width)

@@ -186,9 +186,7 @@ def test_a_video(tmp_path):
     expected[5:15, 30:40] = 1
     assert np.array_equal(draw(found.images[1], SIZE, IDS, 0, 255), expected)
     (folder / "frame_000002.PNG").unlink()
-    with pytest.raises(
-        UserError, match="1 frame of the video without an image file, first.* 2"
-    ):
+    with pytest.raises(UserError, match="1 frame of the video without an image file, first.* 2"):
         cvat_xml.read(path)
 
 
