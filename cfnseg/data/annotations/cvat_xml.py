@@ -37,7 +37,7 @@ from cfnseg.data.annotations.parsing import (
 )
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, Region
 from cfnseg.data.decode import MOST_PIXELS
-from cfnseg.data.files import list_images, nearby, read_text
+from cfnseg.data.files import IMAGE_TYPES, is_image, list_images, nearby, read_text
 from cfnseg.errors import UserError
 
 SHAPES = ("polygon", "box", "ellipse", "mask")
@@ -121,7 +121,9 @@ def _images(
         split = "" if subset.lower() == "default" else SPLITS.get(subset.lower(), subset)
         # a project's export has a folder for each subset
         within = [f"{subset}/{name}"] * bool(subset)
-        entries.append(([name, *within, *tails(name)[1:]], found, size, split))
+        # the frames of a video are named frame_000000, their files frame_000000.PNG
+        typed = [name + s for t in IMAGE_TYPES * (not is_image(Path(name))) for s in (t, t.upper())]
+        entries.append(([name, *typed, *within, *tails(name)[1:]], found, size, split))
     paths = locate([names for names, *_ in entries], folders, deep)
     return [
         AnnotatedImage(photo, found, size, True, split)

@@ -156,9 +156,9 @@ def _results(task: Mapping[str, Any], counts: Counter[str]) -> list[Mapping[str,
 def _names(data: Mapping[str, Any], place: str) -> list[str]:
     """The paths that a task's photograph may have, the most exact first."""
     texts = {key: text for key, text in data.items() if isinstance(text, str)}
-    if "image" in texts:
-        texts = {"image": texts["image"]}
     named = {key: name for key, text in texts.items() if is_image(Path(name := _path(text)))}
+    if texts.get("image"):
+        named = {"image": _path(texts["image"])}
     if len(named) != 1:
         keys = f": {', '.join(named)}" if named else f" in {', '.join(data) or 'no data'}"
         raise UserError(f"{place}: {count_of(len(named), 'image')} of a task, expected one{keys}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections import Counter, defaultdict
@@ -198,9 +199,13 @@ def locate(names: Sequence[Sequence[str]], folders: Sequence[Path], deep: bool) 
         for name in entry:
             owners[name].add(entry[0])
             owners[_base(name)].add(entry[0])
-    there: dict[str, list[Path]] = defaultdict(list)
-    for path in {p for f in folders if f.is_dir() for p in list_files(f, deep)}:
-        there[_base(path.name)].append(path)
+
+    @functools.cache  # listed only if a name is not found as it stands
+    def there() -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = defaultdict(list)
+        for path in {p for f in folders if f.is_dir() for p in list_files(f, deep)}:
+            found[_base(path.name)].append(path)
+        return found
 
     def find(entry: list[str]) -> Path:
         own = [name for name in entry if name == entry[0] or len(owners[name]) == 1]
@@ -208,8 +213,8 @@ def locate(names: Sequence[Sequence[str]], folders: Sequence[Path], deep: bool) 
             if path.is_file():
                 return path
         for key in (_base(name) for name in own):
-            if len(owners[key]) == 1 and len(there[key]) == 1:
-                return there[key][0]
+            if len(owners[key]) == 1 and len(there().get(key, ())) == 1:
+                return there()[key][0]
         return folders[0] / entry[0]
 
     return [find(entry) for entry in entries]

@@ -62,10 +62,11 @@ def is_ours(source: Path) -> bool:
     """Whether a file, or one of the folder's, starts as VIA's JSON or CSV does."""
     if source.is_dir():
         return any(is_ours(p) for p in sorted(source.iterdir()) if p.is_file())
-    kind, start = source.suffix.lower(), head(source, 1 << 16)
+    kind = source.suffix.lower()
     if kind == ".csv":
-        return all(column in start[:400] for column in COLUMNS)
-    if kind != ".json" or not start.lstrip("ï»¿ \r\n\t").startswith("{"):
+        return all(column in head(source, 400) for column in COLUMNS)
+    start = head(source, 1 << 16) if kind == ".json" else ""
+    if not start.lstrip("ï»¿ \r\n\t").startswith("{"):
         return False
     return '"_via_' in start or ('"regions"' in start and '"filename"' in start)
 

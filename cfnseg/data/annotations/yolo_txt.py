@@ -71,6 +71,9 @@ def read(source: Path, images: Path | None = None) -> Annotations:
     if not splits:
         missing = f" ({'; '.join(notes)})" if notes else ""
         raise UserError(f"{path}: no images of train, val or test{missing}; folders are in {root}")
+    if not any(label.is_file() for label in labels.values()):
+        first = next(iter(labels.values()))
+        raise UserError(f"{path}: none of {len(labels)} images has a label file, such as {first}")
     if twice:
         notes.append(f"{count_of(twice, 'image')} in several splits: the first counts")
     found = []
@@ -127,7 +130,7 @@ def _files(
         return _listed(listing, images)
     if images is None:
         folder = next((p for p in places if p.is_dir()), None)
-        return None if folder is None else _beside(folder)
+        return None if folder is None else [(p, _label(p)) for p in list_images(folder, True)[0]]
     part = "/".join(p for p in inside.split("/") if p != "images")
     folder = next((p for p in (images / inside, images / part) if p.is_dir()), images)
     labels = next((p for p in map(_labels, places) if p.is_dir()), None)
@@ -139,10 +142,10 @@ def _files(
     return [pair for pair in pairs if folder != images or pair[1].is_file()]
 
 
-def _beside(folder: Path) -> list[tuple[Path, Path]]:
-    labels = _labels(folder)
-    files = list_images(folder, True)[0]
-    return [(p, labels / p.relative_to(folder).with_suffix(".txt")) for p in files]
+def _label(photo: Path) -> Path:
+    """The label file of a photograph: in the folder of the labels, or beside the photograph."""
+    places = _labels(photo.parent) / f"{photo.stem}.txt", photo.with_suffix(".txt")
+    return next((p for p in places if p.is_file()), places[0])
 
 
 def _listed(listing: Path, images: Path | None) -> list[tuple[Path, Path]]:
@@ -157,7 +160,7 @@ def _listed(listing: Path, images: Path | None) -> list[tuple[Path, Path]]:
         inside = re.sub(r"^(\./)?(images/)?", "", name)
         photo = own if images is None else images / inside
         remedy = f"It is in line {number} of {listing}"
-        pairs.append((existing(photo, "image", remedy), _labels(own.parent) / f"{own.stem}.txt"))
+        pairs.append((existing(photo, "image", remedy), _label(own)))
     return pairs
 
 

@@ -138,6 +138,12 @@ def test_subsets_and_folders(tmp_path):
         "gone.jpg",
         "far.jpg",
     ]
+    (folder / "frame_000007.PNG").touch()  # a video's frame in an export for images
+    frame = cvat_xml.read(written(tmp_path, image("", "frame_000007"))).images[0]
+    assert frame.path == folder / "frame_000007.PNG"
+    path = written(
+        tmp_path, "".join(image("", name) for name in ("x/1.jpg", "y/1.jpg", "only.jpg"))
+    )
     other = tmp_path / "other"
     (other / "deep").mkdir(parents=True)
     (other / "deep/only.jpg").touch()

@@ -110,6 +110,9 @@ def test_places(tmp_path):
     photo(tmp_path / "valid/images/c.png")  # as Roboflow has it
     label(tmp_path / "valid/labels/c.txt", line(1, CORNERS))
     assert found("train: images/train\nval: ../valid/images\n") == [a, ("c.png", "val", 1)]
+    photo(tmp_path / "flat/d.png")  # labels beside the photographs
+    label(tmp_path / "flat/d.txt", line(1, CORNERS))
+    assert found("train: valid\nval: flat\n") == [("c.png", "train", 1), ("d.png", "val", 1)]
     photo(tmp_path / "photos/train/a.jpg")
     photo(tmp_path / "photos/train/new.jpg")
     away = tmp_path / "photos"
@@ -128,6 +131,9 @@ def test_notes(tmp_path):
         "test: images/test is not there",
         "1 image in several splits: the first counts",
     ]
+    (tmp_path / "labels/train/a.txt").unlink()
+    with pytest.raises(UserError, match=r"none of 1 images has a label file.*labels/train/a\.txt"):
+        yolo_txt.read(tmp_path)
     with pytest.raises(UserError, match=r"no images of train, val or test \(train: x is not there"):
         yolo_txt.read(dataset(tmp_path, yaml="train: x\nnames: [road]\n"))
 
