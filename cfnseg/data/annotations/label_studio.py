@@ -93,7 +93,8 @@ def read(source: Path, images: Path | None = None) -> Annotations:
     skipped: Counter[str] = Counter()
     found = []
     for place, photo, results in zip(places, photos, kept):
-        size = _size(results, photo, place) if results else None
+        with located(place):
+            size = _size(results, photo)
         # without a size there is nothing to draw, only to count
         regions = _regions(results, size or (1, 1), place, skipped, counts)
         found.append(AnnotatedImage(photo, regions, size))
@@ -117,9 +118,9 @@ def _notes(counts: Counter[str]) -> list[str]:
 
 def _from_minimal(tasks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """JSON-MIN's annotations, each an entry, as tasks of the full form."""
-    found: dict[Any, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for index, given in enumerate(tasks):
-        task = found.setdefault(given.get("id", f"#{index}"), {"data": {}, "annotations": []})
+        task = found.setdefault(str(given.get("id", f"#{index}")), {"data": {}, "annotations": []})
         result = []
         for key, values in given.items():
             if isinstance(values, str):
@@ -156,6 +157,7 @@ def _results(task: Mapping[str, Any], counts: Counter[str]) -> list[Mapping[str,
 def _names(data: Mapping[str, Any], place: str) -> list[str]:
     """The paths that a task's photograph may have, the most exact first."""
     texts = {key: text for key, text in data.items() if isinstance(text, str)}
+    texts = {key: text for key, text in texts.items() if not text.startswith("data:")}  # pixels
     named = {key: name for key, text in texts.items() if is_image(Path(name := _path(text)))}
     if texts.get("image"):
         named = {"image": _path(texts["image"])}
@@ -175,16 +177,15 @@ def _path(text: str) -> str:
     return local[0] if local else unquote(parts.path).removeprefix("/data/upload/")
 
 
-def _size(results: list[Mapping[str, Any]], photo: Path, place: str) -> tuple[int, int] | None:
+def _size(results: list[Mapping[str, Any]], photo: Path) -> tuple[int, int] | None:
     """(H, W) of the image: of the file, else of the photograph; None without regions."""
     shapes = [item for item in results if _kind(item.get("value") or {})]
     for item in shapes:
         if "original_height" in item and "original_width" in item:
-            with located(place):
-                size = whole(item["original_height"]), whole(item["original_width"])
-                if min(size) < 1 or size[0] * size[1] > MOST_PIXELS:
-                    raise ValueError(f"an image of {size[1]}x{size[0]} pixels")
-                return size
+            size = whole(item["original_height"]), whole(item["original_width"])
+            if min(size) < 1 or size[0] * size[1] > MOST_PIXELS:
+                raise ValueError(f"an image of {size[1]}x{size[0]} pixels")
+            return size
     return upright_size(photo) if shapes else None
 
 
@@ -216,6 +217,7 @@ def _regions(
                 skipped[str(item.get("type"))] += 1
                 continue
             labels = value.get(f"{kind}labels") or value.get("labels") or []
+            labels = [labels] if isinstance(labels, str) else labels
             key = item.get("id", f"#{index}")
             if key in found and (found[key].name or not labels):
                 continue

@@ -203,14 +203,14 @@ def locate(names: Sequence[Sequence[str]], folders: Sequence[Path], deep: bool) 
     @functools.cache  # listed only if a name is not found as it stands
     def there() -> dict[str, list[Path]]:
         found: dict[str, list[Path]] = defaultdict(list)
-        for path in {p for f in folders if f.is_dir() for p in list_files(f, deep)}:
+        for path in {p for f in folders if _is_there(f, True) for p in list_files(f, deep)}:
             found[_base(path.name)].append(path)
         return found
 
     def find(entry: list[str]) -> Path:
         own = [name for name in entry if name == entry[0] or len(owners[name]) == 1]
         for path in (folder / name for name in own for folder in folders):
-            if path.is_file():
+            if _is_there(path):
                 return path
         for key in (_base(name) for name in own):
             if len(owners[key]) == 1 and len(there().get(key, ())) == 1:
@@ -218,6 +218,13 @@ def locate(names: Sequence[Sequence[str]], folders: Sequence[Path], deep: bool) 
         return folders[0] / entry[0]
 
     return [find(entry) for entry in entries]
+
+
+def _is_there(path: Path, folder: bool = False) -> bool:
+    try:
+        return path.is_dir() if folder else path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _base(name: str) -> str:

@@ -92,7 +92,7 @@ def read(source: Path, images: Path | None = None) -> Annotations:
         data = load_json(path)
         if isinstance(data, dict) and "_via_img_metadata" in data:
             with located(f"{path}, settings"):
-                declared = (data.get("_via_attributes") or {}).get("region") or {}
+                declared = dict((data.get("_via_attributes") or {}).get("region") or {})
                 core = (data.get("_via_settings") or {}).get("core") or {}
                 own = str(core.get("default_filepath") or "")
             data = data["_via_img_metadata"]
@@ -182,7 +182,7 @@ def _text(value: Any) -> str:
 def _attribute(entries: list[Entry], declared: Mapping[str, Any], path: Path) -> str | None:
     """The attribute that is the class; None if no region has one. UserError if it is unclear."""
     used = {name for entry in entries for _, values in entry.regions for name in values}
-    names = sorted(used | set(declared))
+    names = sorted(used | {str(name) for name in declared})
     if len(names) < 2:
         return names[0] if names else None
     likely = [name for name in names if name.strip().lower() in CLASS_ATTRIBUTES]

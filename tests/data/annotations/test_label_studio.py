@@ -281,6 +281,7 @@ def test_damaged_files(tmp_path):
     for wrong, fault in (
         ({"id": 3, "annotations": [{"result": []}]}, "'data' is missing"),
         (task(image=""), "0 images of a task"),
+        (task(image="data:image/png;base64,iVBOR/w0.png"), "0 images of a task"),
         ({**task(), "data": {"a": "1.jpg", "b": "2.jpg"}}, "2 images of a task.*: a, b"),
         ({**task(), "annotations": 3}, "not as the format has it"),
         (task(None), "not as the format has it"),

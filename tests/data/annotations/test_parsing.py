@@ -67,6 +67,7 @@ def test_photographs_by_name(tmp_path):
     assert found("q/y.jpg", deep=False) == ["q/y.jpg"]
     assert found("q/y.jpg", "r/y.jpg") == ["q/y.jpg", "r/y.jpg"]  # whose would it be?
     assert found("q/z.jpg") == ["q/z.jpg"]  # which of two?
+    assert found("q" * 999) == ["q" * 999]
     assert found("z.jpg", "z.jpg") == ["z.jpg", "z.jpg"]
 
 
