@@ -1,0 +1,237 @@
+"""What the parsers share: checked values, outlines, photographs by name, notes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from cfnseg.data.decode import FAULTS, ORIENTATION
+from cfnseg.data.files import list_files, name_key, read_text
+from cfnseg.errors import UserError, first_line
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+NO_AREA = {"line", "point", "points", "polyline", "tag"}
+CORNERS = 128  # of an ellipse's polygon: its area is 0.04% short
+
+
+@contextmanager
+def located(place: str) -> Iterator[None]:
+    """Turn faults of damaged data into a UserError that names ``place``."""
+    try:
+        yield
+    except KeyError as error:
+        raise UserError(f"{place}: {error} is missing") from None
+    except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise UserError(f"{place}: not as the format has it ({first_line(error)})") from None
+
+
+def load_json(path: Path) -> Any:
+    """The content of a JSON file; UserError if it is none, with the line of the fault."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}, line {error.lineno}: not JSON, or cut off ({error.msg})"
+        ) from None
+    except RecursionError:
+        raise UserError(f"{path}: its JSON is nested too deep") from None
+
+
+def head(path: Path, size: int = 4096) -> str:
+    """The first bytes of a file as Latin-1 text without zero bytes; "" for no readable file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(size).replace(b"\0", b"").decode("latin-1")
+    except OSError:
+        return ""
+
+
+def only_file(source: Path, pattern: str, fits: Callable[[Path], bool]) -> Path:
+    """``source`` if it is a file, else the one file of the folder that ``fits``.
+
+    Raises UserError for none or several.
+    """
+    if not source.is_dir():
+        return source
+    found = [p for p in sorted(source.glob(pattern)) if p.is_file() and fits(p)]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(p.name for p in found[:5])
+    raise UserError(
+        f"{source}: {len(found)} annotation files{': ' * bool(found)}{names}; give one file"
+    )
+
+
+def number(value: Any) -> float:
+    """A finite number, or the text of one; ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{value!r} is no number")
+    found = float(value)
+    if not math.isfinite(found):
+        raise ValueError(f"{value!r} is no finite number")
+    return found
+
+
+def whole(value: Any) -> int:
+    """A whole number, or the text of one such as "3" or "3.0"; ValueError otherwise."""
+    found = number(value)
+    if found != int(found):
+        raise ValueError(f"{value!r} is no whole number")
+    return int(found)
+
+
+def points(values: Sequence[Sequence[Any]]) -> np.ndarray:
+    """Pairs x, y as (n, 2) float64; ValueError for anything else."""
+    pairs = [(number(x), number(y)) for x, y in values]
+    return np.array(pairs, np.float64).reshape(-1, 2)
+
+
+def turned(outline: np.ndarray, degrees: float, about: tuple[float, float]) -> np.ndarray:
+    """An outline (n, 2) rotated clockwise, as seen with y down."""
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    return (outline - about) @ np.array([[cosine, sine], [-sine, cosine]]) + about
+
+
+def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    """The corners (4, 2) of a box."""
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
+
+
+def ellipse(x: float, y: float, across: float, down: float, degrees: float = 0) -> np.ndarray:
+    """The outline (128, 2) of an ellipse: center, radii, clockwise rotation about the center."""
+    angle = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
+    return turned(np.c_[x + across * np.cos(angle), y + down * np.sin(angle)], degrees, (x, y))
+
+
+def cropped(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """The part of a mask (H, W) bool that holds its pixels, and the (x, y) of its corner."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not rows.size:
+        return mask[:0, :0], (0, 0)
+    part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return part.copy(), (int(columns[0]), int(rows[0]))
+
+
+def color_of(text: str | None) -> tuple[int, int, int] | None:
+    """(r, g, b) of "#rrggbb"; None for other text."""
+    digits = (text or "").strip().removeprefix("#")
+    try:
+        red, green, blue = bytes.fromhex(digits)
+    except ValueError:
+        return None
+    return red, green, blue
+
+
+def count_of(count: int, one: str, many: str = "") -> str:
+    """A count with its noun: "1 box", "2 boxes"."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def left_out(kinds: Counter[str]) -> list[str]:
+    """The notes for shapes that are left out, counted by kind."""
+    notes = []
+    for kind, count in sorted(kinds.items()):
+        if kind in NO_AREA:
+            noun = count_of(count, kind.removesuffix("s"))
+            notes.append(f"{noun} {'has' if count == 1 else 'have'} no area")
+        else:
+            noun = count_of(count, "shape")
+            notes.append(f"{noun} of kind {kind!r} {'is' if count == 1 else 'are'} left out")
+    return notes
+
+
+def without_class(count: int) -> list[str]:
+    """The note for regions without a class, empty for none."""
+    if not count:
+        return []
+    return [f"{count_of(count, 'region')} without a class: the pixels are ignored"]
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a photograph as `cfnseg.data.files.read_image` returns it, from its header."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # without EXIF, or with it at the end, Pillow would decode a PNG to search for it
+            known = image.format != "PNG" or "exif" in image.info
+            turn = image.getexif().get(ORIENTATION, 1) if known else 1
+            if isinstance(image, TiffImagePlugin.TiffImageFile):  # its size may be upright already
+                width, height = image.tag_v2[256], image.tag_v2[257]
+    except FAULTS as error:
+        raise UserError(f"{path}: not a readable image ({first_line(error)})") from None
+    return (width, height) if turn in (5, 6, 7, 8) else (height, width)
+
+
+def locate(names: Sequence[Sequence[str]], folders: Sequence[Path], deep: bool) -> list[Path]:
+    """The photograph of each entry of an export.
+
+    A file is taken for an entry only if no other entry may mean it: of two entries ``a/x.jpg`` and
+    ``b/x.jpg`` none is found as ``x.jpg``.
+
+    Args:
+        names: for each entry the paths that it may have, the most exact first.
+        folders: where to look, in order.
+        deep: look for base names in deeper folders too.
+
+    Returns:
+        One path an entry; without a file that of its first name in the first folder.
+    """
+    entries = [[name.replace("\\", "/") for name in given] for given in names]
+    owners: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        for name in entry:
+            owners[name].add(entry[0])
+            owners[_base(name)].add(entry[0])
+
+    @functools.cache  # listed only if a name is not found as it stands
+    def there() -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = defaultdict(list)
+        for path in {p for f in folders if _is_there(f, True) for p in list_files(f, deep)}:
+            found[_base(path.name)].append(path)
+        return found
+
+    def find(entry: list[str]) -> Path:
+        own = [name for name in entry if name == entry[0] or len(owners[name]) == 1]
+        for path in (folder / name for name in own for folder in folders):
+            if _is_there(path):
+                return path
+        for key in (_base(name) for name in own):
+            if len(owners[key]) == 1 and len(there().get(key, ())) == 1:
+                return there()[key][0]
+        return folders[0] / entry[0]
+
+    return [find(entry) for entry in entries]
+
+
+def _is_there(path: Path, folder: bool = False) -> bool:
+    try:
+        return path.is_dir() if folder else path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
+def _base(name: str) -> str:
+    return "/" + name_key(name.rpartition("/")[2])  # the slash keeps it apart from whole names
+
+
+def tails(name: str) -> list[str]:
+    """A path and its ends: "a/b/c" -> "a/b/c", "b/c", "c"."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part]
+    return ["/".join(parts[start:]) for start in range(len(parts))]
