@@ -9,6 +9,7 @@ A field's annotation holds its `Rule`; `check` adds the rules over several field
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -49,6 +50,16 @@ NotNegative = Annotated[float, Rule(lambda x: x >= 0, "0 or more")]
 Positive = Annotated[float, Rule(lambda x: x > 0, "above 0")]
 Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "0 to 1")]
 BelowOne = Annotated[float, Rule(lambda x: 0 <= x < 1, "0 up to below 1")]
+
+
+def _is_fold(fold: str) -> bool:
+    if not re.fullmatch(r"\d+/\d+", fold):
+        return not fold
+    part, parts = map(int, fold.split("/"))
+    return part < parts and parts >= 2
+
+
+Fold = Annotated[str, Rule(_is_fold, "k/n with 0 <= k < n and n of 2 or more, such as 0/5")]
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,13 @@ class Data:
     """Hold out the training images whose name starts with this: train without them, and validate on
     them in place of val_split. *, ? and [...] work as in a shell: "*0_" is every drive whose number
     ends in 0. Classification: this many images, the same share of every class."""
+    fold: Fold = ""
+    """Cross-validation: hold out one of n parts of the training images, "0/5" to "4/5", in place of
+    holdout. The parts follow from the names alone. Segmentation."""
+    group_by: str = ""
+    """Folds keep images together whose names share a beginning that ends so: "_" is up to the first
+    underscore, "_*_" up to the second, "????" the first four characters. Frames of one video look
+    alike and belong together."""
     download: bool = False
     """Fetch VOC 2012, SBD or CIFAR when they are missing."""
     crop: Annotated[
@@ -322,6 +340,9 @@ def check(config: Config) -> None:
         train.accumulate,
         "1 with loss.ohem, which chooses among the pixels of the whole batch",
     )
+    demand(not (data.fold and data.holdout), "data.fold", data.fold, "nothing with data.holdout")
+    demand(not (data.fold and images), "data.fold", data.fold, "nothing with model.level image")
+    demand(data.fold or not data.group_by, "data.group_by", data.group_by, "data.fold with it")
     usable = can_be_folder(config.runs)
     demand(usable, "runs", repr(config.runs[:200]), "a folder, or one that can be made")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import functools
 import hashlib
 import json
@@ -14,8 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cfnseg.config import Data
 from cfnseg.data.download.downloaders import download_voc
 from cfnseg.data.files import few_bits, read_image, read_stored
+from cfnseg.data.folds import held_out, rule
 from cfnseg.data.formats import ade20k, camvid, cityscapes, coco, folder, shapes, voc
 from cfnseg.data.labels import LabelMap
 from cfnseg.errors import UserError
@@ -182,22 +183,17 @@ class Subset:
         return self.dataset.ids(self.indices[index])
 
 
-def is_held_out(name: str, start: str) -> bool:
-    """Does an image's name start as data.holdout says? ``*``, ``?``, ``[...]`` as in a shell."""
-    return fnmatch.fnmatchcase(name, start + "*")
-
-
-def hold_out(dataset: Dataset, start: str) -> tuple[Subset, Subset]:
-    """Views of the images whose names do not start with ``start``, and of those that do.
+def hold_out(dataset: Dataset, data: Data) -> tuple[Subset, Subset]:
+    """Views of the images that are not held out and of those that are, see `held_out`.
 
     Raises UserError if a view is empty.
     """
-    held = [i for i, name in enumerate(dataset.names) if is_held_out(name, start)]
-    rest = sorted(set(range(len(dataset.names))) - set(held))
+    which = held_out(dataset.names, data)
+    rest, held = ([i for i, own in enumerate(which) if own == side] for side in (False, True))
     if not held or not rest:
         raise UserError(
-            f"data.holdout {start!r} matches {len(held)} of {len(dataset.names)} training "
-            f"images, the first of which is {dataset.names[0]}",
+            f"{rule(data)} matches {len(held)} of {len(dataset.names)} training images, the first "
+            f"of which is {dataset.names[0]}",
             code=2,
         )
     return Subset(dataset, rest), Subset(dataset, held)

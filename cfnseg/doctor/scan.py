@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 from cfnseg.config import Config
-from cfnseg.data.dataset import USUAL_ROOT, FileDataset, is_held_out, open_dataset
+from cfnseg.data.dataset import USUAL_ROOT, FileDataset, open_dataset
 from cfnseg.data.files import IMAGE_TYPES, by_key, list_images
+from cfnseg.data.folds import held_out, rule
 from cfnseg.data.formats import camvid
 from cfnseg.data.formats.folder import LAYOUT
 from cfnseg.doctor.findings import ERROR, NOTE, WARNING, Case
@@ -43,7 +44,7 @@ def scan(config: Config) -> Case:
     root = None if data.name == "shapes" else Path(data.root or USUAL_ROOT[data.name]).expanduser()
     parts = data.train_split.split("+")
     case = Case(data, root, dict.fromkeys(parts, "train"))
-    if not data.holdout:
+    if not (data.holdout or data.fold):
         if data.val_split in parts:
             case.add(
                 "same-split",
@@ -58,7 +59,7 @@ def scan(config: Config) -> Case:
         _scan_folders(case, root)
     else:
         _scan_layout(case)
-    if data.holdout:
+    if data.holdout or data.fold:
         _hold_out(case)
     return case
 
@@ -156,29 +157,27 @@ def _holdout_fix(names: list[str]) -> list[str]:
     counts = Counter(name[:n] for name in names for n in range(1, len(name)))
     fitting = [p for p, count in counts.items() if 0.05 <= count / len(names) <= 0.5]
     best = min(fitting, key=lambda p: (abs(counts[p] / len(names) - 0.2), len(p), p), default="")
-    return [f"--data.holdout {shlex.quote(best)}"] if best else []
+    return [f"--data.holdout {shlex.quote(best)}" if best else "--data.fold 0/5"] if names else []
 
 
 def _hold_out(case: Case) -> None:
     """Split the training images as `cfnseg.data.dataset.hold_out` does."""
-    train, start = case.data.train_split, case.data.holdout
+    train = case.data.train_split
     parts = train.split("+")
     own = [p for p in case.pairs if p.split in parts and (p.image or p.drawn)]
-    count = sum(is_held_out(p.name, start) for p in own)
+    which = dict(zip(map(id, own), held_out([p.name for p in own], case.data)))
+    count = sum(which.values())
     if own and count in (0, len(own)):
         case.add(
             "holdout",
             ERROR,
-            f"data.holdout {start!r} matches {count:,} of {len(own):,} training images",
+            f"{rule(case.data)} matches {count:,} of {len(own):,} training images",
             f"The first is {own[0].name}.",
-            "the beginning of some images' names, not of all",
+            "some images, not all",
             _holdout_fix([p.name for p in own]),
         )
     held = f"{train}, {HELD}"
-    case.pairs = [
-        dataclasses.replace(p, split=held) if p.split in parts and is_held_out(p.name, start) else p
-        for p in case.pairs
-    ]
+    case.pairs = [dataclasses.replace(p, split=held) if which.get(id(p)) else p for p in case.pairs]
     others = {split: "other" for split in case.roles if split not in parts}
     case.roles = dict.fromkeys(parts, "train") | ({held: "val"} if count else {}) | others
 

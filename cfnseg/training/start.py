@@ -55,7 +55,9 @@ def open_data(
         )
     same_everywhere(fabric, fingerprint(train), "the training images or classes")
     same_everywhere(fabric, "\n".join(val.names), "the validation images")
-    if data.holdout and not own:
+    if data.fold and not own:
+        split = f"{data.train_split}, fold {data.fold}"
+    elif data.holdout and not own:
         images = f"{data.holdout} images" if config.model.level == "image" else f"{data.holdout}*"
         split = f"{data.train_split}, held out {images}"
     elif config.model.level == "pixel":

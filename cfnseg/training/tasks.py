@@ -60,8 +60,8 @@ def segmentation(config: Config) -> Task:
 
     def open_data(download: bool = False) -> tuple[Dataset, Dataset]:
         train = open_dataset(data.name, data.root, data.train_split, download)
-        if data.holdout:
-            return hold_out(train, data.holdout)
+        if data.holdout or data.fold:
+            return hold_out(train, data)
         return train, open_dataset(data.name, data.root, data.val_split)
 
     def loss(output: Output, batch: Batch, **how: Any) -> Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import cfnseg
+from cfnseg.config import Data
 from cfnseg.data.dataset import Subset, fingerprint, hold_out, read_sample, read_truth
 from cfnseg.data.formats import shapes
 from cfnseg.data.labels import Label, LabelMap
@@ -42,7 +43,7 @@ def test_it_trains_and_is_scored(tiny):
 
 def test_views():
     data = Scenes(6)
-    rest, held = hold_out(data, "scene 3")
+    rest, held = hold_out(data, Data(holdout="scene 3"))
     again = Subset(rest, [4, 0])
     assert (held.names, again.names) == (["scene 3"], ["scene 5", "scene 0"])
     assert np.array_equal(again.image(0), data.image(5)) and np.array_equal(

@@ -161,11 +161,10 @@ def _places(side: Side) -> list[tuple[str, str, str]]:
     A run scores its own data; a report may name another root.
     """
     facts, data = side.facts, side.settings.get("data")
-    own = (
-        [(data["name"], data["root"], data["train_split" if data["holdout"] else "val_split"])]
-        if data
-        else []
-    )
+    own = []
+    if data:
+        held = data["holdout"] or data.get("fold")
+        own = [(data["name"], data["root"], data["train_split" if held else "val_split"])]
     named = (
         [(facts["data"], facts.get("root", ""), facts["split"].partition(", ")[0])]
         if {"data", "split"} <= facts.keys()

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from cfnseg.config import Data
 from cfnseg.data.dataset import hold_out, open_dataset, read_sample, read_truth, shared_files
 from cfnseg.errors import UserError
 
@@ -134,15 +135,15 @@ def test_unknown_data_set():
 
 def test_hold_out(folder_data):
     data = open_dataset("folder", str(folder_data), "train")
-    rest, held = hold_out(data, "s1")
+    rest, held = hold_out(data, Data(holdout="s1"))
     assert held.names == ["s10", "s11", "s12", "s13"]
     assert sorted(rest.names + held.names) == data.names
     assert np.array_equal(held.image(1), data.image(11))
-    assert hold_out(data, "*3")[1].names == ["s03", "s13"]
-    assert hold_out(data, "s[01]1")[1].names == ["s01", "s11"]
+    assert hold_out(data, Data(holdout="*3"))[1].names == ["s03", "s13"]
+    assert hold_out(data, Data(holdout="s[01]1"))[1].names == ["s01", "s11"]
     for prefix in ("x", "s", "*"):
         with pytest.raises(UserError, match="first of which is s00"):
-            hold_out(data, prefix)
+            hold_out(data, Data(holdout=prefix))
 
 
 def test_splits_joined_by_plus(folder_data, voc):
