@@ -62,7 +62,7 @@ def write_plan(
         classes=len(survey.names),
     )
     command = f"    cfnseg train {shlex.quote(str(out))}"
-    told = f"Planned for {hours:g} h on: {machine.name}. Not trained: no score. Above each setting is why."
+    told = f"Planned for {hours:g} h on: {machine.name}. Not trained: no score."
     text = config_text(title, [command, "", told], choices)
     try:
         with out.open("x", encoding="utf-8") as file:
