@@ -58,7 +58,8 @@ def propose(names: list[str]) -> str:
         many = [p for p in sorted(digits) if _whole(p, names, groups)] if len(groups) >= 20 else []
         return _nearest(many, names) or _nearest(sorted(groups), names)
     starts = sorted({name[:length] for name in names for length in range(1, len(name))})
-    return _nearest([s for s in starts if not set(s) & set("*?[")], names)
+    plain = [s for s in starts if not set(s) & set("*?[")]
+    return _nearest([*plain, *(f"{s}[0-{last}]" for s in plain for last in range(1, 5))], names)
 
 
 def _whole(pattern: str, names: list[str], groups: Counter[str]) -> bool:

@@ -125,16 +125,15 @@ def test_few_images_and_little_memory(tmp_path):
 def test_the_time_decides_the_epochs(tmp_path):
     root = make(tmp_path / "d")
     pace = Pace(1e-4, 10.0, 0.0)  # 4.9 s a step
-    short, longer = (planned(root, tmp_path, pace=pace, hours=h) for h in (1, 2))
-    assert short.train.epochs == 311 // 1 // 2 or short.train.epochs < longer.train.epochs
-    assert longer.train.epochs >= 2 * short.train.epochs - 2
+    short, longer = (planned(root, tmp_path, pace=pace, hours=h) for h in (0.1, 0.2))
+    assert (short.train.epochs, longer.train.epochs) == (31, 62)
     assert short.train.val_every > 1
 
 
 def test_no_val_split(tmp_path):
     root = make(tmp_path / "d", val=0)
     config = planned(root, tmp_path)
-    assert config.data.holdout == "s0" or config.data.holdout == "s1"
+    assert config.data.holdout == "s0[0-2]"
     assert planned(root, tmp_path, holdout="s01").data.holdout == "s01"
     drives = [f"{drive}_{frame}" for drive in range(40) for frame in (77, 78, 79)]
     assert propose(drives)[0] == "*" and propose(drives)[-1] == "_"
