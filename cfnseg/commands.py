@@ -16,7 +16,7 @@ import tyro
 from tyro.conf import FlagConversionOff, FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress
 
 from cfnseg import shipped
-from cfnseg.config import Config
+from cfnseg.config import Config, SegmentationData
 from cfnseg.errors import Stopped, UserError, lacking
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.streams import MAIN, leave_at_once, own_command
@@ -340,3 +340,28 @@ def doctor(
 
     report = examine_data(config, out, workers, fix, shlex.join(own_command()))
     return int(report["counts"]["error"] > 0)
+
+
+def plan(
+    data: Positional[str] = "",
+    *,
+    name: SegmentationData = "folder",
+    hours: float | None = None,
+    holdout: str = "",
+    out: Path | None = None,
+) -> None:
+    """Read a data set, time a few training steps here, and write a config file with the reasons.
+
+    For example: cfnseg plan my_data --hours 2 --out mine.py, then: cfnseg train mine.py
+
+    Args:
+        data: the data set's folder ("" = its usual place under data/).
+        name: its layout; folder is images/, labels/ and classes.txt.
+        hours: of the whole run (None = 1 on a CPU, 8 on a GPU).
+        holdout: validate on the training images whose name starts with this ("" = the split val,
+            or a part that is chosen by name where there is none).
+        out: the file to write (None = <folder>_plan.py here); one that is there is not overwritten.
+    """
+    from cfnseg.plan import write_plan
+
+    write_plan(data, name, hours, holdout, out)

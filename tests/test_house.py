@@ -25,6 +25,7 @@ WINGS = {
     "lab",
     "demo",
     "export",
+    "plan",
 }  # they import the rooms below `workflows` and it; only `commands` imports them
 LINES = 420
 HEIGHT = {room: height for height, row in enumerate(ROOMS) for room in row} | dict.fromkeys(
