@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +53,26 @@ def _filled(polygons: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(rings, *size))).astype(bool)
 
 
+class LazyRegions(Sequence[Region]):
+    """Regions that are made whenever they are iterated, as pixels of all images would fill memory.
+
+    Args:
+        load: makes them; picklable (a module's function or `functools.partial` of one).
+    """
+
+    def __init__(self, load: Callable[[], list[Region]]) -> None:
+        self.load = load
+
+    def __iter__(self) -> Iterator[Region]:
+        return iter(self.load())
+
+    def __len__(self) -> int:
+        return len(self.load())
+
+    def __getitem__(self, index):
+        return self.load()[index]
+
+
 @dataclass(frozen=True, eq=False)
 class AnnotatedImage:
     """The annotation of one image.
@@ -64,6 +84,8 @@ class AnnotatedImage:
         ordered: the regions are in drawing order: of two that overlap the later is on top. Without
             an order in the format, the smaller is on top.
         split: that the format names ("train", "val", ...), "" = none.
+        embedded: reads the photograph's file from the export, for one that is missing on the disk;
+            picklable.
     """
 
     path: Path
@@ -71,6 +93,7 @@ class AnnotatedImage:
     size: tuple[int, int] | None = None
     ordered: bool = False
     split: str = ""
+    embedded: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,33 @@
+"""JSON files whose faults are one line, and their members of the expected type."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cfnseg.data.files import read_text
+from cfnseg.errors import UserError
+
+T = TypeVar("T")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises UserError with file and line if it is cut off or no JSON."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        cut = "; the file is cut off" if error.pos >= len(text.rstrip()) else ""
+        raise UserError(f"{path}, line {error.lineno}: no JSON ({error.msg}){cut}") from None
+    except (RecursionError, ValueError) as error:  # brackets too deep; a number of 5,000 digits
+        raise UserError(f"{path}: no readable JSON ({error})") from None
+
+
+def member(record: Any, key: str, kind: type[T], source: object) -> T:
+    """``record[key]`` if it is of type ``kind``, else UserError naming ``source``."""
+    value = record.get(key) if isinstance(record, dict) else None
+    if not isinstance(value, kind):
+        found = type(value).__name__ if value is not None else "nothing"
+        raise UserError(f"{source}: {key!r} is {found}, expected {kind.__name__}")
+    return value
