@@ -48,7 +48,9 @@ def read(source: Path, images: Path | None = None) -> Annotations:
         if len(files) > 1 and (not isinstance(content, dict) or "categories" not in content):
             notes.append(f"{path.name} has no categories and was left out")
             continue
-        for image in _read_file(path, content, photographs, names, notes):
+        below = path.parent.name if source.is_dir() and path.parent != source else ""
+        split = split_of(below, *re.split(r"[^a-z]+", path.stem.lower()))
+        for image in _read_file(path, content, photographs, split, names, notes):
             other = merged.get(image.path)
             if other and other.size != image.size:
                 raise UserError(f"{path}: two sizes of {image.path}: {other.size}, {image.size}")
@@ -70,6 +72,7 @@ def _read_file(
     path: Path,
     content: Any,
     photographs: Photographs,
+    split: str,
     names: dict[str, None],
     notes: list[str],
 ) -> list[AnnotatedImage]:
@@ -95,7 +98,6 @@ def _read_file(
             skipped["crowds, ignored"] += bool(annotation.get("iscrowd"))
             own[image].append(annotation)
     notes += [f"{path.name}: {n:,} regions {why}" for why, n in skipped.items() if n]
-    split = split_of(path.parent.name, *re.split(r"[^a-z]+", path.stem.lower()))
     return [
         AnnotatedImage(
             photographs.find(member(record, "file_name", str, f"{path}, image {key}"), path.parent),

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises UserError with file and line if it is cut off or no JSON."""
+    """The content of a JSON file. Raises UserError with file and line if it is no JSON."""
     text = read_text(path)
     try:
         return json.loads(text)

@@ -31,8 +31,8 @@ def read(source: Path, images: Path | None = None) -> Annotations:
 
     A later shape is on top, as the tool itself draws them. The label ``__ignore__`` ignores,
     ``_background_`` is the background. A labels.txt gives the classes' order, else they are sorted.
-    Shapes without an area are skipped. The parts that a ``group_id`` joins are regions of their own,
-    as a mask of classes has no objects.
+    Shapes without an area are skipped. The parts that a ``group_id`` joins stay regions of their
+    own, as a mask of classes has no objects.
 
     Args:
         source: the folder, with deeper folders, or the file.
