@@ -124,7 +124,7 @@ def convert_export(
         (temporary / "classes.txt").write_text(chosen.text(), encoding="utf-8")
         rows = _rows(done, chosen)
         if empty := [row["name"] for row in rows if not row["pixels"]]:
-            notes.append(f"{plural(len(empty), 'class')} without a pixel: {', '.join(empty)}")
+            notes.append(f"no pixel of: {', '.join(empty)}")
         if turned := sum(d.turned for d in done):
             notes.append(
                 f"{turned:,} annotated as stored; their masks were turned by EXIF, as images are"

@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 from cfnseg.config import Config
+from cfnseg.data.annotations.detection import detect
 from cfnseg.data.dataset import USUAL_ROOT, FileDataset, is_held_out, open_dataset
-from cfnseg.data.files import IMAGE_TYPES, by_key, list_images
+from cfnseg.data.files import IMAGE_TYPES, by_key, is_image, list_images
 from cfnseg.data.formats import camvid
 from cfnseg.data.formats.folder import LAYOUT
 from cfnseg.doctor.findings import ERROR, NOTE, WARNING, Case
@@ -87,10 +88,21 @@ def _scan_layout(case: Case) -> None:
 
 def _scan_folders(case: Case, root: Path) -> None:
     images, labels = root / "images", root / "labels"
+    whole = images.is_dir() and labels.is_dir()
+    if (not whole or not _has_masks(labels)) and (export := detect(root)):
+        case.add(
+            "layout",
+            ERROR,
+            f"{root} looks like a{'n' if export[0] in 'aeiou' else ''} {export} export",
+            "cfnseg trains on masks.",
+            LAYOUT,
+            [f"cfnseg convert {export} {shlex.quote(str(root))} {shlex.quote(f'{root}_data')}"],
+        )
+        return
     if not root.is_dir():
         case.add("layout", ERROR, f"{root} does not exist", "", LAYOUT)
         return
-    if not images.is_dir() or not labels.is_dir():
+    if not whole:
         nested = {p.parent for pattern in ("*/images", "*/*/images") for p in root.glob(pattern)}
         has = ", ".join(sorted(p.name + "/" * p.is_dir() for p in root.iterdir())[:8])
         case.add(
@@ -128,6 +140,11 @@ def _scan_folders(case: Case, root: Path) -> None:
         case.labels = camvid.LABELS
     elif (root / "classes.txt").is_file():
         read_leniently(case, root / "classes.txt")
+
+
+def _has_masks(folder: Path) -> bool:
+    """Whether a folder has an image file, deeper folders included."""
+    return any(is_image(p) for p in folder.rglob("*"))
 
 
 def _missing(case: Case, split: str, role: str, free: list[str]) -> None:

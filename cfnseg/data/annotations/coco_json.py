@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
-from cfnseg.data.annotations.json_text import member, read_json
+from cfnseg.data.annotations.json_text import json_files, member, read_json
 from cfnseg.data.annotations.photographs import Photographs, split_of
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, LazyRegions, Region
-from cfnseg.data.files import existing, list_files
+from cfnseg.data.files import existing
 from cfnseg.errors import UserError
 
 
@@ -35,8 +35,7 @@ def read(source: Path, images: Path | None = None) -> Annotations:
         UserError: a missing file or one that is no COCO JSON, with file and annotation.
     """
     existing(source, "the COCO export", "Give its JSON file or folder.")
-    files = [p for p in list_files(source, deep=True) if p.suffix.lower() == ".json"]
-    files = files if source.is_dir() else [source]
+    files = json_files(source)
     if not files:
         raise UserError(f"{source} has no JSON file")
     photographs = Photographs(images or (source if source.is_dir() else source.parent))
@@ -77,7 +76,7 @@ def _read_file(
     notes: list[str],
 ) -> list[AnnotatedImage]:
     """The images of one file; adds to ``names`` and ``notes``."""
-    records = {member(r, "id", int | str, path): r for r in member(content, "images", list, path)}
+    records = {member(r, "id", (int, str), path): r for r in member(content, "images", list, path)}
     by_id = _categories(path, content, notes)
     names |= dict.fromkeys(by_id.values())
     own: dict[Any, list[dict]] = {key: [] for key in records}

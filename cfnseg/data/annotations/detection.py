@@ -20,7 +20,7 @@ FORMATS = {  # the module whose `read` reads it
     "via": "via_json",
     "yolo": "yolo_txt",
     "supervisely": "supervisely_json",
-    "masks": "mask_files",
+    "masks": "finished_masks",
 }
 PEEK = 1 << 16  # bytes looked at from a file's start and from its end
 LOOKED_AT = 2000  # files and folders of a folder

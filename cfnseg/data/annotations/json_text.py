@@ -6,10 +6,17 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cfnseg.data.files import read_text
+from cfnseg.data.files import list_files, read_text
 from cfnseg.errors import UserError
 
 T = TypeVar("T")
+
+
+def json_files(source: Path) -> list[Path]:
+    """A JSON file itself, or those of a folder and its deeper folders, sorted."""
+    if not source.is_dir():
+        return [source]
+    return [p for p in list_files(source, deep=True) if p.suffix.lower() == ".json"]
 
 
 def read_json(path: Path) -> Any:
@@ -24,10 +31,11 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: no readable JSON ({error})") from None
 
 
-def member(record: Any, key: str, kind: type[T], source: object) -> T:
-    """``record[key]`` if it is of type ``kind``, else UserError naming ``source``."""
+def member(record: Any, key: str, kind: type[T] | tuple[type[T], ...], source: object) -> T:
+    """``record[key]`` if it is of a type of ``kind``, else UserError naming ``source``."""
     value = record.get(key) if isinstance(record, dict) else None
     if not isinstance(value, kind):
         found = type(value).__name__ if value is not None else "nothing"
-        raise UserError(f"{source}: {key!r} is {found}, expected {kind.__name__}")
+        kinds = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        raise UserError(f"{source}: {key!r} is {found}, expected {kinds}")
     return value

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from cfnseg.data.annotations.json_text import member, read_json
+from cfnseg.data.annotations.json_text import json_files, member, read_json
 from cfnseg.data.annotations.photographs import Photographs, split_of
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, LazyRegions, Region
 from cfnseg.data.decode import shown_pixels
-from cfnseg.data.files import existing, list_files, read_text
+from cfnseg.data.files import existing, read_text
 from cfnseg.errors import UserError, first_line
 
 POINTS = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2}  # the fewest of a shape
@@ -43,13 +43,10 @@ def read(source: Path, images: Path | None = None) -> Annotations:
     """
     existing(source, "the LabelMe export", "Give its folder or a JSON file.")
     folder = source if source.is_dir() else source.parent
-    files = [source]
-    if source.is_dir():
-        files = [p for p in list_files(source, deep=True) if p.suffix.lower() == ".json"]
     photographs = Photographs(images or folder)
     found, used, notes = [], set(), []
     skipped: Counter[str] = Counter()
-    for path in files:
+    for path in json_files(source):
         content = read_json(path)
         if source.is_dir() and not (isinstance(content, dict) and "shapes" in content):
             notes.append(f"{path.relative_to(source)} has no shapes and was left out")
