@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
+import itertools
 import os
 import secrets
 import shlex
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +24,7 @@ from cfnseg.data.annotations.detection import detect, reader
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, draw
 from cfnseg.data.decode import FAULTS, stored_form
 from cfnseg.data.files import IMAGE_TYPES, is_image, name_key, read_bytes, read_image
+from cfnseg.data.labels import IGNORE
 from cfnseg.data.loader import parallel
 from cfnseg.drawing import shrink
 from cfnseg.errors import UserError, demand, first_line
@@ -110,7 +115,8 @@ def convert_export(
         if not kind:
             raise UserError(f"{source} looks like no known export; name its format", code=2)
         print(f"format: {kind}")
-    annotations = _read(kind, source, images, classes)
+    more = {"table": classes} if kind == "masks" else {}
+    annotations = reader(kind)(source, images, **more)
     present, notes = _present(annotations)
     chosen = chosen_classes(classes, annotations) if classes else own_classes(annotations)
     work = _plan(present, val, group_by)
@@ -118,9 +124,10 @@ def convert_export(
     temporary = out.parent / f".{out.name}.{secrets.token_hex(4)}.tmp"
     try:
         temporary.mkdir(parents=True)
-        function = functools.partial(_convert, temporary, chosen, link)
-        results = parallel(function, work, min(workers, len(work)))
-        done = list(progress(results, len(work), "convert"))
+        function = functools.partial(_convert, temporary, chosen, link, work)
+        # closed before the folder is removed, or a process would make it again
+        with contextlib.closing(parallel(function, range(len(work)), min(workers, len(work)))) as r:
+            done = list(progress(r, len(work), "convert"))
         (temporary / "classes.txt").write_text(chosen.text(), encoding="utf-8")
         rows = _rows(done, chosen)
         if empty := [row["name"] for row in rows if not row["pixels"]]:
@@ -141,16 +148,6 @@ def convert_export(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _tell(out, splits, rows, notes)
-
-
-def _read(kind: str, source: Path, images: Path | None, classes: Path | None) -> Annotations:
-    read = reader(kind)
-    if kind != "masks":
-        return read(source, images)
-    from cfnseg.data.annotations.color_tables import find_table
-
-    table = classes if classes and not (source.is_dir() and find_table(source)) else None
-    return read(source, images, table)
 
 
 def _present(annotations: Annotations) -> tuple[list[AnnotatedImage], list[str]]:
@@ -176,6 +173,9 @@ def _present(annotations: Annotations) -> tuple[list[AnnotatedImage], list[str]]
 def _plan(images: list[AnnotatedImage], share: float, group_by: str) -> list[Work]:
     """Split and new name of each image; a name that occurs twice has its folders before it."""
     images = sorted(images, key=lambda image: image.path)
+    for image, following in itertools.pairwise(images):
+        if image.path == following.path:
+            raise UserError(f"{image.path} is annotated twice; keep one of its annotations")
     stems = Counter(name_key(image.path.stem) for image in images)
     names = []
     above = os.path.commonpath([image.path.parent for image in images])
@@ -196,45 +196,48 @@ def _plan(images: list[AnnotatedImage], share: float, group_by: str) -> list[Wor
     ]
 
 
-def _convert(out: Path, classes: Classes, link: bool, work: Work) -> Done:
+def _convert(out: Path, classes: Classes, link: bool, works: list[Work], index: int) -> Done:
     """Write the photograph and the mask of one image."""
+    work = works[index]
     image = replace(work.image, regions=list(work.image.regions))
     on_disk = image.path.is_file()
     data = read_bytes(image.path) if on_disk else image.embedded()
-    size, stored, turn = _sizes(data, image)
-    mask = draw(image, stored, classes.ids, classes.background, 255).astype(np.uint8)
-    mask = np.ascontiguousarray(turn(mask)) if stored != size else mask
+    size, turn = _sizes(data, image)
+    mask = draw(image, size, classes.ids, classes.background, IGNORE).astype(np.uint8)
+    mask = np.ascontiguousarray(turn(mask)) if turn else mask
+    train = classes.labels.encode(mask, image.path)
     photograph = out / "images" / work.split / work.name
     label = (out / "labels" / work.split / work.name).with_suffix(".png")
-    for path in (photograph, label):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if link and on_disk:
-        os.link(image.path.resolve(), photograph)
-    else:
-        photograph.write_bytes(data)
-    train = classes.labels.encode(mask, image.path)
-    classes.labels.write(label, train)
-    picture = None
-    if work.shown:
-        picture = shrink(read_image(photograph), SIDE), shrink(train, SIDE, ids=True)
+    try:
+        for path in (photograph, label):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if link and on_disk:
+            os.link(image.path.resolve(), photograph)
+        else:
+            photograph.write_bytes(data)
+        classes.labels.write(label, train)
+    except OSError as error:
+        advice = "; leave --link out" if link and error.errno in (errno.EXDEV, errno.EPERM) else ""
+        raise UserError(f"{image.path} could not be written ({error.strerror}){advice}") from None
+    shown = (read_image(photograph), train) if work.shown else None
     return Done(
         Counter(
-            255 if r.ignored else classes.ids[r.name] for r in image.regions if _known(r, classes)
+            IGNORE if r.ignored else classes.ids[r.name]
+            for r in image.regions
+            if r.ignored or r.name in classes.ids
         ),
         np.bincount(mask.ravel(), minlength=256),
-        picture,
-        stored != size,
+        (shrink(shown[0], SIDE), shrink(shown[1], SIDE, ids=True)) if shown else None,
+        turn is not None,
     )
 
 
-def _known(region, classes: Classes) -> bool:
-    return region.ignored or region.name in classes.ids
+def _sizes(
+    data: bytes, image: AnnotatedImage
+) -> tuple[tuple[int, int], Callable[[np.ndarray], np.ndarray] | None]:
+    """(H, W) of the annotation, and what turns its mask to the photograph as it is shown.
 
-
-def _sizes(data: bytes, image: AnnotatedImage):
-    """(H, W) of the photograph as shown, (H, W) of its annotation, and what turns the second.
-
-    The two differ if the annotation was made on the stored pixels and EXIF swaps their sides.
+    None turns it, unless the annotation was made on stored pixels whose sides EXIF swaps.
     Raises UserError for another size than the export says, or no readable image.
     """
     try:
@@ -244,9 +247,9 @@ def _sizes(data: bytes, image: AnnotatedImage):
     turn = TURNS.get(orientation)
     size = stored[::-1] if turn else stored
     if image.size in (None, size):
-        return size, size, None
+        return size, None
     if turn and image.size == stored:
-        return size, stored, turn
+        return stored, turn
     raise UserError(
         f"{image.path} is {size[1]}x{size[0]}, its annotation {image.size[1]}x{image.size[0]}; "
         "the photograph was resized or is another one"
@@ -288,6 +291,8 @@ def _tell(out: Path, splits: Counter[str], rows: list[dict], notes: list[str]) -
             f"{row['id']:3d} {row['name']:{width}}  {row['images']:6,d}  {row['regions']:7,d}  "
             f"{100 * row['share']:5.1f}%"
         )
+    if ignored := 1 - sum(row["share"] for row in rows):
+        print(f"    {'ignored':{width}}  {'':6}  {'':7}  {100 * ignored:5.1f}%")
     print(", ".join(f"{split} {plural(n, 'image')}" for split, n in sorted(splits.items())))
     for text in notes:
         print(f"note: {text}")

@@ -222,7 +222,11 @@ def test_a_failure_or_ctrl_c_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_signal_while_it_draws(tmp_path):
-    source = coco(tmp_path / "in", 600)
+    source = coco(tmp_path / "in", 5000, photographs=False)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (H, W, 3), np.uint8)).save(source / "clip0_0.jpg")
+    for i in range(1, 5000):
+        (source / f"clip{i // 2}_{i}.jpg").hardlink_to(source / "clip0_0.jpg")
     process = subprocess.Popen(
         [sys.executable, "-m", "cfnseg", "convert", "coco", str(source), str(tmp_path / "out")],
         cwd=REPO,

@@ -101,7 +101,7 @@ def _read_file(
         AnnotatedImage(
             photographs.find(member(record, "file_name", str, f"{path}, image {key}"), path.parent),
             LazyRegions(functools.partial(_regions, own[key], by_id)),
-            _size(record),
+            _size(record) or _size_of_lengths(own[key]),
             split=split,
         )
         for key, record in records.items()
@@ -128,6 +128,12 @@ def _categories(path: Path, content: Any, notes: list[str]) -> dict[int, str]:
 def _size(record: dict) -> tuple[int, int] | None:
     height, width = record.get("height"), record.get("width")
     return (int(height), int(width)) if height and width else None
+
+
+def _size_of_lengths(annotations: list[dict]) -> tuple[int, int] | None:
+    """(H, W) of the first run lengths."""
+    shapes = (a["segmentation"] for a in annotations)
+    return next((tuple(s["size"]) for s in shapes if isinstance(s, dict)), None)
 
 
 def _why_empty(shape: Any, record: dict, where: str) -> str:

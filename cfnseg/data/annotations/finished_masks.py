@@ -51,7 +51,7 @@ def read(source: Path, images: Path | None = None, table: Path | None = None) ->
     Args:
         source: the folder.
         images: the photographs' folder; all images of the source are masks then.
-        table: of values; None = one in the source.
+        table: of values, for a source that has none.
 
     Raises:
         UserError: no masks, colours without a table; as the regions are made, a mask that is
@@ -61,7 +61,6 @@ def read(source: Path, images: Path | None = None, table: Path | None = None) ->
     if not source.is_dir():
         raise UserError(f"{source} is a file; give the folder with masks and photographs", code=2)
     found, photographs = _sorted_files(source, images)
-    meanings = read_table(table) if table else find_table(source)
     grouped: dict[tuple[Path, str], list[MaskFile]] = {}
     for path in found:
         photograph, split, name = _owner(path.relative_to(source), photographs, images or source)
@@ -75,10 +74,9 @@ def read(source: Path, images: Path | None = None, table: Path | None = None) ->
         _demand_one_size(masks)
     named = dict.fromkeys(m.name for masks in grouped.values() for m in masks if m.name)
     values = [m.path for masks in grouped.values() for m in masks if not m.name]
-    names = list(named)
-    if values and meanings is None:
-        meanings = _table_of(source, values)
-    if values and meanings:
+    names, meanings = list(named), None
+    if values:
+        meanings = find_table(source) or (read_table(table) if table else _table_of(source, values))
         names = [x for x in meanings.names if x.lower() != VOID] + names
     splits = _listed_splits(source)
     annotated = [
@@ -90,9 +88,11 @@ def read(source: Path, images: Path | None = None, table: Path | None = None) ->
         )
         for (photograph, split), masks in grouped.items()
     ]
-    colors = {name: c for c, name in meanings.colors.items()} if values and meanings else {}
+    colors = {name: c for c, name in meanings.colors.items()} if meanings else {}
     without = set(photographs.values()) - {image.path for image in annotated}
     notes = [f"{len(without):,} photographs have no mask and were left out"] if without else []
+    if meanings and meanings.path == source and FOREGROUND not in meanings.names:
+        notes.append("the masks' values have no names; --classes FILE gives them: `id name r g b`")
     background = next((x for x in names if x.lower() in ("background", "_background_")), None)
     if named and background is None:
         background = "background"
