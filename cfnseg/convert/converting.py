@@ -10,6 +10,7 @@ import os
 import secrets
 import shlex
 import shutil
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -108,6 +109,8 @@ def convert_export(
         raise UserError(f"{out} is not empty; give a new or empty folder", code=2)
     if not source.exists():
         raise UserError(f"{source} does not exist; give the export's folder or file", code=2)
+    if source.is_file() and zipfile.is_zipfile(source):
+        raise UserError(f"{source} is a zip; unpack it, and give the folder", code=2)
     if images and not images.is_dir():
         raise UserError(f"--images {images} is no folder", code=2)
     if kind == "auto":
@@ -291,7 +294,8 @@ def _tell(out: Path, splits: Counter[str], rows: list[dict], notes: list[str]) -
             f"{row['id']:3d} {row['name']:{width}}  {row['images']:6,d}  {row['regions']:7,d}  "
             f"{100 * row['share']:5.1f}%"
         )
-    if ignored := 1 - sum(row["share"] for row in rows):
+    ignored = 1 - sum(row["share"] for row in rows)
+    if ignored > 1e-9:  # more than rounding
         print(f"    {'ignored':{width}}  {'':6}  {'':7}  {100 * ignored:5.1f}%")
     print(", ".join(f"{split} {plural(n, 'image')}" for split, n in sorted(splits.items())))
     for text in notes:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -104,6 +105,12 @@ def test_groups_links_and_chosen_classes(tmp_path):
     assert set(np.unique(ids)) == {0, 4, 255} and (ids == 255).sum() == 100
 
 
+def test_an_image_that_is_annotated_twice(tmp_path):
+    source = coco(tmp_path / "in", names=["a.jpg", "a.jpg"])
+    with pytest.raises(UserError, match=r"a\.jpg is annotated twice"):
+        convert_export("coco", source, tmp_path / "out")
+
+
 def test_names_that_occur_twice(tmp_path):
     names = ["a/x.jpg", "b/x.jpg", "b/x.png"]
     convert_export("coco", coco(tmp_path / "in", names=names), tmp_path / "out", 0)
@@ -154,6 +161,8 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(tmp_path):
     full = tmp_path / "full"
     full.mkdir()
     (full / "mine.txt").touch()
+    with zipfile.ZipFile(full / "export.zip", "w") as archive:
+        archive.writestr("a.json", "{}")
     good = (source / "export.json").read_text()
 
     def error(*arguments, **options):
@@ -168,6 +177,7 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(tmp_path):
     assert "did you mean coco" in error("cocoo", source, tmp_path / "out")
     assert "is no folder" in error("coco", source, tmp_path / "out", images=tmp_path / "none")
     assert "--val is 1" in error("coco", source, tmp_path / "out", 1)
+    assert "is a zip; unpack it" in error("auto", full / "export.zip", tmp_path / "out")
     assert "no known export" in error("auto", full, tmp_path / "out")
     (source / "export.json").write_text(good[:-100])
     assert "export.json, line 1: no JSON" in error("coco", source, tmp_path / "out")
