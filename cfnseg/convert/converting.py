@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -128,9 +129,11 @@ def convert_export(
     try:
         temporary.mkdir(parents=True)
         function = functools.partial(_convert, temporary, chosen, link, work)
-        # closed before the folder is removed, or a process would make it again
-        with contextlib.closing(parallel(function, range(len(work)), min(workers, len(work)))) as r:
-            done = list(progress(r, len(work), "convert"))
+        with contextlib.ExitStack() as stack:
+            results: Any = parallel(function, range(len(work)), min(workers, len(work)))
+            # before the folder is removed, or a process would make it again
+            stack.callback(results.close)
+            done = list(progress(results, len(work), "convert"))
         (temporary / "classes.txt").write_text(chosen.text(), encoding="utf-8")
         rows = _rows(done, chosen)
         if empty := [row["name"] for row in rows if not row["pixels"]]:

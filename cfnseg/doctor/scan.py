@@ -89,7 +89,10 @@ def _scan_layout(case: Case) -> None:
 def _scan_folders(case: Case, root: Path) -> None:
     images, labels = root / "images", root / "labels"
     whole = images.is_dir() and labels.is_dir()
-    if (not whole or not _has_masks(labels)) and (export := detect(root)):
+    nested = {p.parent for pattern in ("*/images", "*/*/images") for p in root.glob(pattern)}
+    nested = {p for p in nested if (p / "labels").is_dir()}
+    odd = not _has_masks(labels) if whole else not nested
+    if odd and (export := detect(root)):
         case.add(
             "layout",
             ERROR,
@@ -103,7 +106,6 @@ def _scan_folders(case: Case, root: Path) -> None:
         case.add("layout", ERROR, f"{root} does not exist", "", LAYOUT)
         return
     if not whole:
-        nested = {p.parent for pattern in ("*/images", "*/*/images") for p in root.glob(pattern)}
         has = ", ".join(sorted(p.name + "/" * p.is_dir() for p in root.iterdir())[:8])
         case.add(
             "layout",
@@ -111,11 +113,7 @@ def _scan_folders(case: Case, root: Path) -> None:
             f"{root} has no images/ and labels/",
             f"It has {has or 'nothing'}.",
             LAYOUT,
-            [
-                f"--data.root {shlex.quote(str(p))}"
-                for p in sorted(nested)
-                if (p / "labels").is_dir()
-            ],
+            [f"--data.root {shlex.quote(str(p))}" for p in sorted(nested)],
         )
         return
     there = sorted(

@@ -107,8 +107,12 @@ def test_groups_links_and_chosen_classes(tmp_path):
 
 def test_an_image_that_is_annotated_twice(tmp_path):
     source = coco(tmp_path / "in", names=["a.jpg", "a.jpg"])
-    with pytest.raises(UserError, match=r"a\.jpg is annotated twice"):
+    with pytest.raises(UserError, match=r"2 of its images are .*a\.jpg"):
         convert_export("coco", source, tmp_path / "out")
+    for name in "xy":
+        (source / f"{name}.json").write_text('{"imagePath": "a.jpg", "shapes": []}')
+    with pytest.raises(UserError, match=r"a\.jpg is annotated twice"):
+        convert_export("labelme", source, tmp_path / "out")
 
 
 def test_names_that_occur_twice(tmp_path):
@@ -259,5 +263,9 @@ def test_the_doctor_names_the_export(tmp_path):
     (finding,) = scan(Config(data=Data(name="folder", root=str(source)))).findings
     assert finding.title == f"{source} looks like a coco export"
     assert finding.fix == [f"cfnseg convert coco {source} {source}_data"]
+    (source / "images").mkdir()
+    (source / "labels").mkdir()  # YOLO's folders have cfnseg's names
+    (finding,) = scan(Config(data=Data(name="folder", root=str(source)))).findings
+    assert finding.title == f"{source} looks like a coco export"
     convert_export("coco", source, tmp_path / "out")
     assert not scan(Config(data=Data(name="folder", root=str(tmp_path / "out")))).findings

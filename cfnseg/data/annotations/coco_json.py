@@ -49,7 +49,11 @@ def read(source: Path, images: Path | None = None) -> Annotations:
             continue
         below = path.parent.name if source.is_dir() and path.parent != source else ""
         split = split_of(below, *re.split(r"[^a-z]+", path.stem.lower()))
-        for image in _read_file(path, content, photographs, split, names, notes):
+        own = _read_file(path, content, photographs, split, names, notes)
+        counts = Counter(image.path for image in own)
+        if twice := [p for p, count in counts.items() if count > 1]:
+            raise UserError(f"{path}: {counts[twice[0]]} of its images are {twice[0]}; keep one")
+        for image in own:
             other = merged.get(image.path)
             if other and other.size != image.size:
                 raise UserError(f"{path}: two sizes of {image.path}: {other.size}, {image.size}")

@@ -54,7 +54,7 @@ class Photographs:
                 return start / given
         found = self._by_name.get(name_key(given.name), [])
         if not found:
-            return self.folder / given.name
+            return self.folder / (given.name if given.is_absolute() else given)
         return max(found, key=lambda path: _equal_ends(path.parts, given.parts))
 
 
