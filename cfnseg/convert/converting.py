@@ -23,6 +23,7 @@ from cfnseg.convert.class_lines import Classes, chosen_classes, own_classes
 from cfnseg.convert.convert_page import convert_page
 from cfnseg.convert.splitting import split_images
 from cfnseg.data.annotations.detection import detect, reader
+from cfnseg.data.annotations.photographs import SPLITS
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, draw
 from cfnseg.data.decode import FAULTS, stored_form
 from cfnseg.data.files import IMAGE_TYPES, is_image, name_key, read_bytes, read_image
@@ -194,7 +195,8 @@ def _plan(images: list[AnnotatedImage], share: float, group_by: str) -> list[Wor
         path = Path(name)
         if twice[name_key(str(path.with_suffix("")))] > 1:  # a.jpg and a.png
             names[i] = str(path.with_name(f"{path.stem}_{path.suffix[1:]}{path.suffix}"))
-    splits = split_images(names, [image.split for image in images], share, group_by)
+    given = [SPLITS.get(image.split.lower(), image.split) for image in images]
+    splits = split_images(names, given, share, group_by)
     shown = set(np.linspace(0, len(images) - 1, min(PICTURES, len(images))).astype(int).tolist())
     return [
         Work(image, split, name, i in shown)
