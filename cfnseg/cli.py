@@ -62,6 +62,9 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "demo": Command("cfnseg.commands:demo", "a web page that segments what visitors drop on it"),
     "compare": Command("cfnseg.commands:compare", "compare two scored runs on the same images"),
     "doctor": Command("cfnseg.commands:doctor", "examine a data set, fix it", recipe=True),
+    "convert": Command(
+        "cfnseg.commands:convert", "turn an annotation tool's export into a data set"
+    ),
     "plan": Command("cfnseg.commands:plan", "write a recipe from a data set and this machine"),
     "prepare": Command("cfnseg.commands:prepare", "fetch, check and convert an official data set"),
     "submit": Command("cfnseg.commands:submit", "pack masks for a test server"),

@@ -258,6 +258,41 @@ def prepare(name: Positional[str], *, root: str = "") -> None:
     prepare_data(name, root)
 
 
+def convert(
+    format: Positional[str],
+    source: Positional[Path],
+    out: Positional[Path],
+    *,
+    val: float = 0.2,
+    group_by: str = "",
+    classes: Path | None = None,
+    images: Path | None = None,
+    link: Flag = False,
+    workers: int = os.cpu_count() or 1,
+) -> None:
+    """Turn an annotation tool's export into a folder data set, and show what was understood of it.
+
+    OUT gets images/, labels/, classes.txt, and the page convert.html. It is whole or absent.
+
+    Args:
+        format: coco, labelme, cvat, labelstudio, via, yolo, supervisely, masks (finished masks), or
+            auto, which looks.
+        source: the export's folder or file.
+        out: a new or empty folder.
+        val: share of the images for validation, chosen by their names; an export's own splits stay.
+        group_by: keep images together whose names begin alike, such as frames of a video: "_" = up
+            to the first underscore, "_*_" = the second, "????" = four characters.
+        classes: a classes.txt; names after = are merged into the line's class, `id name r g b =
+            other, another`; a line called void ignores them.
+        images: the photographs' folder, where it is not the export's.
+        link: make hard links of photographs, not copies.
+        workers: processes that draw.
+    """
+    from cfnseg.convert.converting import convert_export
+
+    convert_export(format, source, out, val, group_by, classes, images, link, workers)
+
+
 def submit(
     server: Positional[str],
     masks: Positional[Path],
@@ -359,7 +394,7 @@ def plan(
         name: its layout; folder is images/, labels/ and classes.txt.
         hours: of the whole run (None = 1 on a CPU, 8 on a GPU).
         holdout: validate on the training images whose name starts with this ("" = the split val,
-            or a part that is chosen by name where there is none).
+            or a seventh of the training images where there is none).
         out: the file to write (None = <folder>_plan.py here); one that is there is not overwritten.
     """
     from cfnseg.plan import write_plan

@@ -21,6 +21,7 @@ ROOMS = (  # the foundation first; a room imports rooms of its own row and of th
     ("cfnseg", "__main__"),  # the public API
 )
 WINGS = {
+    "convert",
     "doctor",
     "lab",
     "demo",

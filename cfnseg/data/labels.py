@@ -209,9 +209,14 @@ def read_classes(path: str | Path) -> LabelMap:
     a mask is an error. For the encoding see `read_text`. Raises UserError with the first wrong
     line, or one that repeats a name.
     """
+    return parse_classes(read_text(Path(path)), path)
+
+
+def parse_classes(text: str, path: str | Path) -> LabelMap:
+    """`read_classes` of a text; ``path`` is named in errors."""
     labels: list[Label] = []
     ignore = {255}
-    for number, line in enumerate(read_text(Path(path)).splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         fields = line.split("#")[0].split()
         if not fields:
             continue

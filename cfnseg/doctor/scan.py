@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 from cfnseg.config import Config
+from cfnseg.data.annotations.detection import detect
 from cfnseg.data.dataset import USUAL_ROOT, FileDataset, open_dataset
-from cfnseg.data.files import IMAGE_TYPES, by_key, list_images
+from cfnseg.data.files import IMAGE_TYPES, by_key, is_image, list_images
 from cfnseg.data.folds import held_out, rule
 from cfnseg.data.formats import camvid
 from cfnseg.data.formats.folder import LAYOUT
@@ -88,11 +89,24 @@ def _scan_layout(case: Case) -> None:
 
 def _scan_folders(case: Case, root: Path) -> None:
     images, labels = root / "images", root / "labels"
+    whole = images.is_dir() and labels.is_dir()
+    nested = {p.parent for pattern in ("*/images", "*/*/images") for p in root.glob(pattern)}
+    nested = {p for p in nested if (p / "labels").is_dir()}
+    odd = not _has_masks(labels) if whole else not nested
+    if odd and (export := detect(root)):
+        case.add(
+            "layout",
+            ERROR,
+            f"{root} looks like a{'n' if export[0] in 'aeiou' else ''} {export} export",
+            "cfnseg trains on masks.",
+            LAYOUT,
+            [f"cfnseg convert {export} {shlex.quote(str(root))} {shlex.quote(f'{root}_data')}"],
+        )
+        return
     if not root.is_dir():
         case.add("layout", ERROR, f"{root} does not exist", "", LAYOUT)
         return
-    if not images.is_dir() or not labels.is_dir():
-        nested = {p.parent for pattern in ("*/images", "*/*/images") for p in root.glob(pattern)}
+    if not whole:
         has = ", ".join(sorted(p.name + "/" * p.is_dir() for p in root.iterdir())[:8])
         case.add(
             "layout",
@@ -100,11 +114,7 @@ def _scan_folders(case: Case, root: Path) -> None:
             f"{root} has no images/ and labels/",
             f"It has {has or 'nothing'}.",
             LAYOUT,
-            [
-                f"--data.root {shlex.quote(str(p))}"
-                for p in sorted(nested)
-                if (p / "labels").is_dir()
-            ],
+            [f"--data.root {shlex.quote(str(p))}" for p in sorted(nested)],
         )
         return
     there = sorted(
@@ -129,6 +139,11 @@ def _scan_folders(case: Case, root: Path) -> None:
         case.labels = camvid.LABELS
     elif (root / "classes.txt").is_file():
         read_leniently(case, root / "classes.txt")
+
+
+def _has_masks(folder: Path) -> bool:
+    """Whether a folder has an image file, deeper folders included."""
+    return any(is_image(p) for p in folder.rglob("*"))
 
 
 def _missing(case: Case, split: str, role: str, free: list[str]) -> None:

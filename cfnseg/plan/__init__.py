@@ -34,7 +34,7 @@ def write_plan(
     Args:
         root, name: as data.root and data.name.
         hours: of the whole run; None = 1 on a CPU, 8 on a GPU.
-        holdout: as data.holdout; "" = the val split, or a proposal where there is none.
+        holdout: as data.holdout; "" = the val split, or a part of the training images.
         out: the file; None = <root's name>_plan.py here.
         machine, pace: measured if None.
 
@@ -48,12 +48,12 @@ def write_plan(
     demand(hours is None or hours > 0, "hours", hours, "above 0")
     out = out or Path(f"{Path(root).resolve().name if root else name}_plan.py")
     _demand_free(out)
-    train, val, pattern, why = open_splits(name, root, holdout)
+    train, val, held, why = open_splits(name, root, holdout)
     machine = machine or this_machine()
     hours = hours or (HOURS_CUDA if machine.cuda else HOURS_CPU)
     survey = look(train, val, min(8, machine.cores))
     pace = pace or measure_pace(draft(survey, machine), train)
-    config, choices = plan(survey, machine, pace, name, root, (pattern, why), hours, out.stem)
+    config, choices = plan(survey, machine, pace, name, root, (held, why), hours, out.stem)
     check(config)
     title = TITLE.format(
         encoder=config.model.encoder,

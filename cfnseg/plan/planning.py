@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cfnseg.config import Config, Data, Loss, Model, Optim, SegmentationData, Train
 from cfnseg.plan.pace import Machine, Pace
+from cfnseg.plan.resolution import (
+    CROP_CPU,
+    CROP_CUDA,
+    SCALES,
+    TRAINING,
+    View,
+    crop_of,
+    is_mixed,
+    view_of,
+)
 from cfnseg.plan.survey import Survey
 from cfnseg.report.text import share
 
-SCALES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.25, 1.5)  # 1.75 gained nothing on CamVid
-WIDE, NARROW = 8, 4  # pixels of the thinnest class: two cells of the output, and one
-PASSES = 8  # over all pixels, that the time must hold; camvid_cfn has 13 in 45 epochs
-CROP_CPU, CROP_CUDA = 288 * 384, 512 * 1024  # pixels: the crops of camvid_cfn and cityscapes_cfn
-LEAST_CROP = 128 * 128  # pixels
-FEW_STEPS = 300  # with fewer, crops get smaller; shapes_cfn has 300
 MOST_CROPS, MOST_EPOCHS = 640_000, 300  # of a run: voc_cfn and cityscapes_cfn have 640,000 crops
-TRAINING = 0.85  # of the time; the rest is for start, validation and report
 VALIDATION, VALIDATIONS = 0.1, 10  # of the time, and the most of a run
 FORWARD = 1 / 3  # of a training step's time
-MEMORY = 0.7  # of what is free
 LARGE = 16 << 30  # bytes of a GPU from which the encoder is ResNet-50
 SOFT, STRONG = 8, 16  # imbalance from which classes are weighted; IDD-Lite 19, CamVid 58
 SCARCE = 0.25  # share of the images that have a class, below which crops are aimed at it
@@ -37,23 +39,6 @@ class Choice:
     section: str
     values: dict[str, Any]
     reason: str
-
-
-class View(NamedTuple):
-    """How large the network sees the images.
-
-    Attributes:
-        scale: of the image's sides; why: its reason.
-        crop: height and width.
-        parts: train.accumulate.
-        step: seconds of one.
-    """
-
-    scale: float
-    why: str
-    crop: tuple[int, int]
-    parts: int
-    step: float
 
 
 def draft(survey: Survey, machine: Machine) -> Config:
@@ -74,7 +59,7 @@ def plan(
     pace: Pace,
     name: SegmentationData,
     root: str,
-    holdout: tuple[str, str],
+    held_out: tuple[dict[str, str], str],
     hours: float,
     run: str,
 ) -> tuple[Config, list[Choice]]:
@@ -83,7 +68,7 @@ def plan(
     Args:
         survey, machine, pace: what was measured.
         name, root: data.name and data.root.
-        holdout: data.holdout and its reason.
+        held_out: the settings that hold images out, and why.
         hours: of the whole run.
         run: its name.
 
@@ -97,7 +82,7 @@ def plan(
         _encoder(machine),
         _grid(survey),
         Choice("model", {"test_scale": view.scale}, view.why),
-        _source(survey, name, root, holdout),
+        _source(survey, name, root, held_out),
         _crop(survey, view),
         Choice(
             "data",
@@ -201,111 +186,22 @@ def _grid(survey: Survey) -> Choice:
     return Choice("model", {"grid": place.grid or (1, 1)}, reason)
 
 
-def _source(survey: Survey, name: SegmentationData, root: str, holdout: tuple[str, str]) -> Choice:
-    values = {"name": name, "root": root} | ({"holdout": holdout[0]} if holdout[0] else {})
+def _source(
+    survey: Survey, name: SegmentationData, root: str, held_out: tuple[dict[str, str], str]
+) -> Choice:
+    values = {"name": name, "root": root} | held_out[0]
     return Choice(
         "data",
         values,
         f"{survey.images:,} training and {survey.val_images:,} validation images "
-        f"({holdout[1]}), {len(survey.names)} classes.",
+        f"({held_out[1]}), {len(survey.names)} classes.",
     )
-
-
-def crop_of(survey: Survey, scale: float, most: float) -> tuple[int, int]:
-    """The median image at a scale, or its shape with at most about ``most`` pixels; sides are
-    multiples of 32.
-
-    A square of that area where upright and lying images are mixed.
-    """
-    sides = scale * np.array(survey.size, float)
-    if is_mixed(survey):
-        sides[:] = math.sqrt(sides.prod())
-    sides *= min(1.0, math.sqrt(most / sides.prod()))
-    height, width = (max(32, 32 * round(side / 32)) for side in sides.tolist())
-    return height, width
-
-
-def is_mixed(survey: Survey) -> bool:
-    """Are at least a tenth of the images upright, and a tenth lying?"""
-    upright = (survey.sizes[:, 0] > survey.sizes[:, 1]).mean()
-    lying = (survey.sizes[:, 0] < survey.sizes[:, 1]).mean()
-    return bool(min(upright, lying) >= 0.1)
 
 
 def batch_of(images: int, machine: Machine) -> int:
     """8, on a GPU 16; a smaller power of two where an epoch would have less than two steps."""
     most = 16 if machine.cuda else 8
     return min(most, 1 << max(0, (images // 2).bit_length() - 1))
-
-
-def view_of(survey: Survey, machine: Machine, pace: Pace, batch: int, hours: float) -> View:
-    """The largest view that memory and time allow, see `scale_of`.
-
-    Crops get smaller, down to 128 x 128, until the memory holds parts of two images, and the time
-    300 steps.
-    """
-    most, seconds = CROP_CUDA if machine.cuda else CROP_CPU, 3600 * hours
-    while True:
-        scale, why = scale_of(survey, pace, most, seconds)
-        crop = crop_of(survey, scale, most)
-        pixels = batch * math.prod(crop)
-        step = pace.pixel_seconds * pixels
-        loading = batch * pace.sample_seconds / machine.cores
-        step = max(step, loading) if machine.cuda else step + loading  # a CPU does both
-        parts = 1
-        while pace.pixel_bytes * pixels / parts > MEMORY * machine.memory and batch >= 4 * parts:
-            parts *= 2
-        fits = pace.pixel_bytes * pixels / parts <= MEMORY * machine.memory
-        if most <= LEAST_CROP or (fits and TRAINING * seconds >= FEW_STEPS * step):
-            return View(scale, why, crop, parts, step)
-        most = max(LEAST_CROP, most // 2)
-
-
-def scale_of(survey: Survey, pace: Pace, most: int, seconds: float) -> tuple[float, str]:
-    """The factor on image sides, one of `SCALES`, and its reason.
-
-    Wanted: the image's own size, or up to 1.5 so that the thinnest class is 8 pixels wide. Less if
-    the time does not hold 8 passes over all pixels, or a crop would see less than a quarter of
-    each side. No less than leaves the thinnest class 4 pixels.
-    """
-    area = float(np.median(survey.sizes.prod(1)))
-    thin, name = thinnest(survey)
-    wanted = min(max(WIDE / thin, 1.0), SCALES[-1])
-    least = min(max(NARROW / thin, SCALES[0]), 1.0)
-    in_time = math.sqrt(TRAINING * seconds / (PASSES * survey.images * area * pace.pixel_seconds))
-    in_crop = 4 * math.sqrt(most / area)
-    scale = max(s for s in SCALES if s <= max(SCALES[0], min(wanted, in_time, in_crop)))
-    scale = max(scale, min(s for s in SCALES if s >= least))
-    if name:
-        why = (
-            f"{name} is the thinnest class: a quarter of its pixels lie in objects at most "
-            f"{thin:.1f} pixels wide. "
-        )
-    else:
-        why = (
-            f"No class has enough objects to measure their width; images have {area:,.0f} pixels. "
-        )
-    if scale >= max(s for s in SCALES if s <= wanted):
-        if wanted > 1:
-            limit = f" At most {SCALES[-1]}." if WIDE / thin > SCALES[-1] else ""
-            return scale, f"{why}{WIDE} pixels need a factor of {WIDE / thin:.2g}.{limit}"
-        return scale, f"{why}That is enough at the images' own size."
-    if scale > max(in_time, in_crop, SCALES[0]) or scale >= least > min(in_time, in_crop):
-        return (
-            scale,
-            f"{why}They keep {thin * scale:.1f}, though the time or the crop asks for less.",
-        )
-    if in_time <= in_crop:
-        return scale, f"{why}The time holds {PASSES} passes over all pixels up to {in_time:.2g}."
-    return scale, f"{why}A crop sees a quarter of each side up to {in_crop:.2g}."
-
-
-def thinnest(survey: Survey) -> tuple[float, str]:
-    """Width and name of the thinnest class; 8 pixels and "" if none was measured."""
-    if np.isnan(survey.widths).all():
-        return float(WIDE), ""
-    c = int(np.nanargmin(survey.widths))
-    return float(survey.widths[c]), survey.names[c]
 
 
 def _crop(survey: Survey, view: View) -> Choice:

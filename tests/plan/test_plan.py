@@ -11,7 +11,7 @@ from cfnseg.cli import COMMANDS, dispatch
 from cfnseg.config import check, load_config
 from cfnseg.errors import UserError
 from cfnseg.plan import write_plan
-from cfnseg.plan.held_out import propose
+from cfnseg.plan.held_out import part_of
 from cfnseg.plan.pace import Machine, Pace, measure_pace
 from cfnseg.plan.planning import batch_of, draft
 from cfnseg.plan.survey import class_widths, find_objects, look, spread
@@ -133,12 +133,13 @@ def test_the_time_decides_the_epochs(tmp_path):
 def test_no_val_split(tmp_path):
     root = make(tmp_path / "d", val=0)
     config = planned(root, tmp_path)
-    assert config.data.holdout == "s0[0-2]"
+    assert (config.data.fold, config.data.group_by, config.data.holdout) == ("0/7", "", "")
     assert planned(root, tmp_path, holdout="s01").data.holdout == "s01"
-    drives = [f"{drive}_{frame}" for drive in range(40) for frame in (77, 78, 79)]
-    assert propose(drives)[0] == "*" and propose(drives)[-1] == "_"
-    assert propose(["a_1", "a_2", "b_1", "b_2", "b_3", "b_4", "b_5", "b_6"]) == "a_"
-    assert propose(["x", "y"]) == ""
+    assert part_of([f"{drive}_{k}" for drive in range(4) for k in (7, 8)]) == {
+        "fold": "0/7",
+        "group_by": "_",
+    }
+    assert part_of(["a_1", "b_2", "c_3"]) == part_of(["x", "y"]) == {"fold": "0/7"}
 
 
 def test_a_step_of_the_plan(tmp_path):
@@ -188,5 +189,5 @@ def test_mistakes(tmp_path):
     out.write_text("mine")
     refused("was not overwritten", 2, one, "--out", out)
     assert out.read_text() == "mine"
-    alone = make(tmp_path / "alone", train=2, val=0)
-    refused("no val split", 2, alone, "--out", tmp_path / "y.py")
+    alone = make(tmp_path / "alone", train=1, val=0)
+    refused("data.fold 0/7 matches 1 of 1 training images", 2, alone, "--out", tmp_path / "y.py")

@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 
 from cfnseg.data.annotations.parsing import (
-    SPLITS,
     box,
     color_of,
     count_of,
@@ -35,6 +34,7 @@ from cfnseg.data.annotations.parsing import (
     turned,
     whole,
 )
+from cfnseg.data.annotations.photographs import SPLITS
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, Region
 from cfnseg.data.decode import MOST_PIXELS
 from cfnseg.data.files import IMAGE_TYPES, is_image, list_images, nearby, read_text

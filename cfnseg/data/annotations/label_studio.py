@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
+from cfnseg.data.annotations.json_text import read_json
 from cfnseg.data.annotations.parsing import (
     box,
     count_of,
@@ -26,7 +27,6 @@ from cfnseg.data.annotations.parsing import (
     ellipse,
     head,
     left_out,
-    load_json,
     locate,
     located,
     number,
@@ -70,7 +70,7 @@ def read(source: Path, images: Path | None = None) -> Annotations:
         UserError: no JSON, a damaged shape or run-length code, or a task without an image.
     """
     path = only_file(source, "*.json", is_ours)
-    tasks = load_json(path)
+    tasks = read_json(path)
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise UserError(f"{path}: not Label Studio's JSON export: expected a list of tasks")
     places, names, kept = [], [], []

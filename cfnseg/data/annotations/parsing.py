@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -15,18 +14,9 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from cfnseg.data.decode import FAULTS, ORIENTATION
-from cfnseg.data.files import list_files, name_key, read_text
+from cfnseg.data.files import list_files, name_key
 from cfnseg.errors import UserError, first_line
 
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 NO_AREA = {"line", "point", "points", "polyline", "tag"}
 CORNERS = 128  # of an ellipse's polygon: its area is 0.04% short
 
@@ -40,18 +30,6 @@ def located(place: str) -> Iterator[None]:
         raise UserError(f"{place}: {error} is missing") from None
     except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise UserError(f"{place}: not as the format has it ({first_line(error)})") from None
-
-
-def load_json(path: Path) -> Any:
-    """The content of a JSON file; UserError if it is none, with the line of the fault."""
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}, line {error.lineno}: not JSON, or cut off ({error.msg})"
-        ) from None
-    except RecursionError:
-        raise UserError(f"{path}: its JSON is nested too deep") from None
 
 
 def head(path: Path, size: int = 4096) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
+
+FAR, MARGIN = 1e5, 2.0  # pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +49,52 @@ class Region:
 
 def _filled(polygons: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """The union of polygons, (H, W) bool."""
-    rings = [np.asarray(p, np.float64).ravel().tolist() for p in polygons if len(p) >= 3]
+    near = [_near(np.asarray(p, np.float64), size) for p in polygons]
+    rings = [p.ravel().tolist() for p in near if len(p) >= 3]
     if not rings:
         return np.zeros(size, bool)
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(rings, *size))).astype(bool)
+
+
+def _near(polygon: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A polygon with points far outside the image cut to the image and a margin (Sutherland and
+    Hodgman 1974): pycocotools draws every pixel of an edge, and dies of 1e9."""
+    if not len(polygon) or np.abs(polygon).max() < FAR:
+        return polygon
+    for axis, limit in ((0, size[1]), (1, size[0])):
+        for bound, side in ((-MARGIN, 1.0), (limit + MARGIN, -1.0)):
+            kept: list[np.ndarray] = []
+            inside = side * (polygon[:, axis] - bound)
+            for i, point in enumerate(polygon):
+                if (inside[i - 1] < 0) != (inside[i] < 0):
+                    share = inside[i] / (inside[i] - inside[i - 1])
+                    kept.append(point + share * (polygon[i - 1] - point))
+                if inside[i] >= 0:
+                    kept.append(point)
+            polygon = np.array(kept).reshape(-1, 2)
+            if not len(polygon):
+                return polygon
+    return polygon
+
+
+class LazyRegions(Sequence[Region]):
+    """Regions that are made whenever they are iterated, as pixels of all images would fill memory.
+
+    Args:
+        load: makes them; picklable (a module's function or `functools.partial` of one).
+    """
+
+    def __init__(self, load: Callable[[], list[Region]]) -> None:
+        self.load = load
+
+    def __iter__(self) -> Iterator[Region]:
+        return iter(self.load())
+
+    def __len__(self) -> int:
+        return len(self.load())
+
+    def __getitem__(self, index):
+        return self.load()[index]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +108,8 @@ class AnnotatedImage:
         ordered: the regions are in drawing order: of two that overlap the later is on top. Without
             an order in the format, the smaller is on top.
         split: that the format names ("train", "val", ...), "" = none.
+        embedded: reads the photograph's file from the export, for one that is missing on the disk;
+            picklable.
     """
 
     path: Path
@@ -71,6 +117,7 @@ class AnnotatedImage:
     size: tuple[int, int] | None = None
     ordered: bool = False
     split: str = ""
+    embedded: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,17 +21,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cfnseg.data.annotations.json_text import read_json
 from cfnseg.data.annotations.parsing import (
-    SPLITS,
     box,
     color_of,
     left_out,
-    load_json,
     locate,
     located,
     points,
     whole,
 )
+from cfnseg.data.annotations.photographs import SPLITS
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, Region
 from cfnseg.data.decode import FAULTS, MOST_PIXELS
 from cfnseg.data.files import list_files
@@ -92,7 +92,7 @@ def read(source: Path, images: Path | None = None) -> Annotations:
 
 def _classes(meta: Path) -> tuple[list[str], dict[str, tuple[int, int, int]]]:
     """The names and colours of ``meta.json``."""
-    data = load_json(meta)
+    data = read_json(meta)
     names: list[str] = []
     colors = {}
     with located(f"{meta}, classes"):
@@ -121,7 +121,7 @@ def _photograph(path: Path, dataset: Path, within: str, images: Path | None) -> 
 
 def _annotation(path: Path, skipped: Counter[str]) -> tuple[tuple[int, int], list[Region]]:
     """(H, W) and the regions of one annotation file."""
-    data = load_json(path)
+    data = read_json(path)
     with located(f"{path}, size"):
         size = whole(data["size"]["height"]), whole(data["size"]["width"])
     regions = []

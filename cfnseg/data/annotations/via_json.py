@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cfnseg.data.annotations.json_text import read_json
 from cfnseg.data.annotations.parsing import (
     box,
     count_of,
     ellipse,
     head,
     left_out,
-    load_json,
     locate,
     located,
     number,
@@ -89,7 +89,7 @@ def read(source: Path, images: Path | None = None) -> Annotations:
     if path.suffix.lower() == ".csv":
         entries = _from_csv(path)
     else:
-        data = load_json(path)
+        data = read_json(path)
         if isinstance(data, dict) and "_via_img_metadata" in data:
             with located(f"{path}, settings"):
                 declared = dict((data.get("_via_attributes") or {}).get("region") or {})

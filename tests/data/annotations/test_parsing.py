@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cfnseg.data.annotations.json_text import read_json
 from cfnseg.data.annotations.parsing import (
     box,
     color_of,
     ellipse,
-    load_json,
     locate,
     located,
     number,
@@ -75,4 +75,4 @@ def test_json_nested_too_deep(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("[" * 200_000)
     with pytest.raises(UserError, match=r"a\.json"):
-        load_json(path)
+        read_json(path)

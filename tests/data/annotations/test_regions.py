@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cfnseg.data.annotations import regions
 from cfnseg.data.annotations.regions import AnnotatedImage, Region, draw
 
 SIZE = (40, 50)
@@ -72,3 +73,24 @@ def test_ignored_regions_cover_nothing_but_background():
     assert mask[2, 2] == 255 and mask[10, 10] == 300 and mask[39, 0] == 0
     assert mask.dtype == np.uint16
     assert set(np.unique(draw(of(Region("x", [box(0, 0, 9, 9)])), SIZE, {"a": 1}, 7, 255))) == {7}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.floats(-300, 300), st.floats(-300, 300)), min_size=3, max_size=8, unique=True
+    )
+)
+def test_a_far_polygon_covers_the_same_pixels_as_a_near_one(points):
+    polygon = np.array(points)
+    whole = Region("a", [polygon]).mask(SIZE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regions, "FAR", 1.0)
+        cut = Region("a", [polygon]).mask(SIZE)
+    assert np.mean(whole != cut) < 0.02  # edges are rounded where they are cut
+
+
+def test_corrupt_coordinates_do_not_kill():
+    huge = np.array([[-1e12, -1e12], [1e12, -1e12], [1e12, 1e12], [-1e12, 1e12]])
+    assert Region("a", [huge]).mask(SIZE).all()
+    assert not Region("a", [huge + 3e12]).mask(SIZE).any()
