@@ -160,8 +160,12 @@ def palette_of(data: bytes) -> np.ndarray | None:
 def stored_form(data: bytes) -> tuple[tuple[int, int], int]:
     """Stored (H, W) and EXIF orientation (1 = upright) of a file that `decode_image` reads."""
     with _opened(data) as image:
-        # for its EXIF Pillow would decode the PNG
-        return image.size[::-1], 1 if image.format == "PNG" else image.getexif().get(ORIENTATION, 1)
+        width, height = image.size
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # Pillow's size may be upright already
+            width, height = image.tag_v2[256], image.tag_v2[257]
+        # without EXIF at its start, Pillow would decode a PNG to search for it
+        known = image.format != "PNG" or "exif" in image.info
+        return (height, width), image.getexif().get(ORIENTATION, 1) if known else 1
 
 
 def mask_bits(path: Path) -> int:

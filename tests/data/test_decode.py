@@ -1,5 +1,6 @@
 """Training, scoring and the doctor read masks as stored; ambiguous or damaged ones are refused."""
 
+import io
 import struct
 import zlib
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cfnseg.data.dataset import FileDataset, read_sample, read_truth
-from cfnseg.data.decode import decode_image, decode_mask
+from cfnseg.data.decode import decode_image, decode_mask, stored_form
 from cfnseg.data.files import few_bits, read_image
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.data.predictions import read_predicted_ids
@@ -321,3 +322,16 @@ def test_a_second_picture_hides_no_missing_part():
     at = data.find(b"\xff\xda") + 3000  # in the first picture's data
     with pytest.raises(UserError, match="damaged or ends"):
         decode_image(data[:at] + data[at + 2000 :], "x")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_the_stored_form_is_what_decoding_turns(kind, orientation):
+    image, stream = Image.fromarray(np.zeros((20, 50, 3), np.uint8)), io.BytesIO()
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(stream, kind, exif=exif)
+    size, turn = stored_form(stream.getvalue())
+    assert (size, turn) == ((20, 50), orientation)
+    shown = decode_image(stream.getvalue(), "x").shape[:2]
+    assert shown == (size[::-1] if turn in (6, 8) else size)

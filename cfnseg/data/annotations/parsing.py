@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
 
-from cfnseg.data.decode import FAULTS, ORIENTATION
-from cfnseg.data.files import list_files, name_key
+from cfnseg.data.decode import FAULTS, stored_form
+from cfnseg.data.files import list_files, name_key, read_bytes
 from cfnseg.errors import UserError, first_line
 
 NO_AREA = {"line", "point", "points", "polyline", "tag"}
@@ -145,13 +144,7 @@ def without_class(count: int) -> list[str]:
 def upright_size(path: Path) -> tuple[int, int]:
     """(H, W) of a photograph as `cfnseg.data.files.read_image` returns it, from its header."""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            # without EXIF, or with it at the end, Pillow would decode a PNG to search for it
-            known = image.format != "PNG" or "exif" in image.info
-            turn = image.getexif().get(ORIENTATION, 1) if known else 1
-            if isinstance(image, TiffImagePlugin.TiffImageFile):  # its size may be upright already
-                width, height = image.tag_v2[256], image.tag_v2[257]
+        (height, width), turn = stored_form(read_bytes(path))
     except FAULTS as error:
         raise UserError(f"{path}: not a readable image ({first_line(error)})") from None
     return (width, height) if turn in (5, 6, 7, 8) else (height, width)
