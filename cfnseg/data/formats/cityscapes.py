@@ -35,6 +35,8 @@ LABELS = LabelMap(
     void=0,
     ignore=(0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255),
 )
+# the ids of *_labelTrainIds.png files, whose names alone tell them apart
+TRAIN_IDS = LabelMap(Label(k, name, color) for k, (_, name, color) in enumerate(TRAINED))
 REMEDY = (
     "Get it with: cfnseg prepare cityscapes (free account); "
     "or set --data.root (evaluation: --root)."
@@ -45,6 +47,7 @@ TAIL = "_leftImg8bit.png"
 def images(root: Path, split: str) -> list[Path]:
     """Image paths of train, val or test, by city and name. Raises UserError for missing files."""
     existing(root, "Cityscapes", REMEDY)
+    root = _home(root)
     folder = existing(
         root / "leftImg8bit" / split, f"Cityscapes' images of split {split!r}", REMEDY
     )
@@ -56,12 +59,27 @@ def images(root: Path, split: str) -> list[Path]:
     )
 
 
+def _home(root: Path) -> Path:
+    """The folder with leftImg8bit/: ``root``, in it, or around it."""
+    for home in (root, root / "cityscapes", root.resolve().parent):
+        if (home / "leftImg8bit").is_dir():
+            return home
+    return root
+
+
 def pairs(root: Path, split: str) -> tuple[list[tuple[Path, Path]], LabelMap]:
-    """Image and labelIds paths of a split, by city and name. Raises UserError for missing files."""
-    found = images(root, split)
+    """Image and labelIds paths of a split, by city and name, and the classes.
+
+    Of a copy with labelTrainIds alone, those paths and `TRAIN_IDS`. Raises UserError for missing
+    files.
+    """
+    found, root = images(root, split), _home(root)
     masks = existing(root / "gtFine" / split, f"Cityscapes' masks of split {split!r}", REMEDY)
     drawn = [masks / p.parent.name / p.name.replace(TAIL, "_gtFine_labelIds.png") for p in found]
     if missing := [mask for mask in drawn if not mask.exists()]:
+        others = [m.with_name(m.name.replace("_labelIds", "_labelTrainIds")) for m in drawn]
+        if len(missing) == len(drawn) and all(mask.exists() for mask in others):
+            return list(zip(found, others)), TRAIN_IDS
         raise UserError(
             f"{len(missing)} of {len(found)} images have no labelIds mask, "
             f"first {missing[0]}. {REMEDY}"

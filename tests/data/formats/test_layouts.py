@@ -102,6 +102,21 @@ def test_cityscapes(tmp_path):
         open_dataset("cityscapes", str(tmp_path), "val")
 
 
+def test_cityscapes_with_train_ids_alone_and_from_any_root(tmp_path):
+    root = tmp_path / "data/cityscapes"
+    put(root / "leftImg8bit/val/ulm/ulm_0_leftImg8bit.png", IMAGE)
+    mask = np.full_like(MASK, 255)
+    mask[0], mask[1] = 0, 13  # road, car
+    put(root / "gtFine/val/ulm/ulm_0_gtFine_labelTrainIds.png", mask)
+    for given in (root, root.parent, root / "leftImg8bit", root / "gtFine"):
+        data = open_dataset("cityscapes", str(given), "val")
+        assert read_truth(data, 0)[:3, 0].tolist() == [0, 13, 255]
+    assert data.labels.names[:2] == ["road", "sidewalk"] and data.labels.names[13] == "car"
+    put(root / "gtFine/val/ulm/ulm_0_gtFine_labelIds.png", MASK + 26)
+    data = open_dataset("cityscapes", str(root), "val")
+    assert data.labels.labels[0].id == 7  # labelIds come first
+
+
 def test_folder_faults(folder_data, tmp_path):
     with pytest.raises(UserError, match="folder data set not found at .*Expected"):
         open_dataset("folder", str(tmp_path / "nowhere"), "train")
