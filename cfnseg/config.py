@@ -163,6 +163,9 @@ class Data:
     rare: Share = 0.0
     """Share of the crops that are placed to contain a pixel of a class drawn evenly from the
     image's classes, so that rare classes are seen more often. Segmentation."""
+    augment: str = ""
+    """Your own augmentation, FILE.py:FUNCTION: (image (H, W, 3) uint8 RGB, mask (H, W) uint8 train
+    ids and 255, numpy Generator) -> image and mask, before resize and crop. Segmentation."""
     workers: FromZero = 2
     """Loader processes per training process (0 = load in the main process)."""
 
@@ -342,6 +345,7 @@ def check(config: Config) -> None:
     )
     demand(not (data.fold and data.holdout), "data.fold", data.fold, "nothing with data.holdout")
     demand(not (data.fold and images), "data.fold", data.fold, "nothing with model.level image")
+    demand(not (data.augment and images), "data.augment", data.augment, "nothing for images")
     demand(data.fold or not data.group_by, "data.group_by", data.group_by, "data.fold with it")
     usable = can_be_folder(config.runs)
     demand(usable, "runs", repr(config.runs[:200]), "a folder, or one that can be made")

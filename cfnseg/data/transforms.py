@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,6 +15,7 @@ import numpy as np
 from cfnseg.config import Data
 from cfnseg.data.labels import IGNORE
 from cfnseg.errors import UserError
+from cfnseg.shipped import load_module
 
 
 def _refuse_agpl() -> None:
@@ -183,6 +187,41 @@ def draw_pixel(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | 
     return row, column
 
 
+@functools.cache
+def own_function(where: str) -> Callable[..., Any]:
+    """The function that data.augment names; UserError (usage) if there is none."""
+    path, _, name = where.rpartition(":")
+    if not Path(path).is_file():
+        raise UserError(f"data.augment {where!r}: expected FILE.py:FUNCTION, no file {path!r}", 2)
+    function = getattr(load_module(Path(path)), name, None)
+    if not callable(function):
+        raise UserError(f"data.augment {where!r}: {path} has no function {name}", code=2)
+    return function
+
+
+def augmented(
+    where: str, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a user's function makes of a copy of an image and its train ids; UserError for a result
+    that is no such pair."""
+    result = own_function(where)(image.copy(), mask.copy(), rng)
+    fits = isinstance(result, tuple) and len(result) == 2
+    if fits:
+        pixels, ids = map(np.asarray, result)
+        fits = (
+            pixels.dtype == ids.dtype == np.uint8
+            and pixels.shape == (*ids.shape, 3)
+            and ids.ndim == 2
+            and ids.size > 0
+        )
+    if not fits:
+        raise UserError(
+            f"data.augment {where!r}: expected (image (H, W, 3) uint8, mask (H, W) uint8) of one "
+            "size in return"
+        )
+    return np.ascontiguousarray(pixels), np.ascontiguousarray(ids)
+
+
 class TrainTransform:
     """Random scale, crop (padded if the image is smaller), mirror and colour jitter.
 
@@ -190,7 +229,7 @@ class TrainTransform:
     depends on the crop, not the image. Padding is not jittered.
 
     Args:
-        settings: crop, scale, flip, photometric, rare.
+        settings: crop, scale, flip, photometric, rare, augment.
         fill: (r, g, b) of padding, the encoder's mean colour.
     """
 
@@ -198,9 +237,14 @@ class TrainTransform:
         self.crop, self.scale, self.flip = tuple(settings.crop), settings.scale, settings.flip
         self.jitter, self.rare = colour_jitter(settings.photometric), settings.rare
         self.fill = np.array(fill, np.uint8)[:, None, None]
+        self.augment = settings.augment
+        if self.augment:
+            own_function(self.augment)  # fails before the first sample
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, name: str, seed: int) -> Sample:
         """A sample of an (H, W, 3) image and its (H, W) train ids, determined by ``seed``."""
+        if self.augment:
+            image, mask = augmented(self.augment, image, mask, np.random.default_rng((seed, 1)))
         rng = np.random.default_rng(seed)
         scale = rng.uniform(*self.scale)
         places = rng.random(2)
