@@ -10,6 +10,7 @@ import os
 import secrets
 import shlex
 import shutil
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -153,8 +154,17 @@ def convert_export(
     except OSError as error:
         raise UserError(f"{out} could not be written ({first_line(error)})") from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
     _tell(out, splits, rows, notes)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, if it is there, into which processes that are being stopped may write."""
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
 
 
 def _present(annotations: Annotations) -> tuple[list[AnnotatedImage], list[str]]:
@@ -217,6 +227,8 @@ def _convert(out: Path, classes: Classes, link: bool, works: list[Work], index: 
     photograph = out / "images" / work.split / work.name
     label = (out / "labels" / work.split / work.name).with_suffix(".png")
     try:
+        if not out.is_dir():  # stopped, and removed
+            raise UserError(f"{out} is gone")
         for path in (photograph, label):
             path.parent.mkdir(parents=True, exist_ok=True)
         if link and on_disk:
