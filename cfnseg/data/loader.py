@@ -145,7 +145,9 @@ def parallel(
                 raise result
             yield result
     finally:
-        del results  # ends the processes now: an error's traceback would keep them
+        # ends the processes now: the traceback of a signal's exception keeps the iterator alive
+        getattr(results, "_shutdown_workers", lambda: None)()
+        del results
 
 
 class _Results(Generic[T, R]):
