@@ -1,7 +1,7 @@
 """Suite: decoders against CFN, CamVid, equal training time.
 
-    cfnseg bench ablation ablation_camvid_time --seeds 3 --root DIR
-    python tools/benchmark.py configs/ablation_camvid_time.py --seeds 3 --root DIR    # a checkout
+    cfnseg bench ablation ablation_camvid_time --seeds 5 --root DIR
+    python tools/benchmark.py configs/ablation_camvid_time.py --seeds 5 --root DIR    # a checkout
 
 As ablation_camvid, but each decoder has as many steps as fit into lc_1x1's 400. A training step
 over the bare encoder's, 8 crops of 160 x 192, one core, interleaved, 2026-11-29: lc_1x1 1.17,
