@@ -214,7 +214,7 @@ def test_ohem_and_image_loss_never_wait_for_the_device(monkeypatch):
 
 
 WORKER = """
-import sys, torch, torch.distributed as dist
+import os, sys, torch, torch.distributed as dist
 from cfnseg.config import Loss
 from cfnseg.training.loss import batch_loss
 from cfnseg.models.segmenter import Output
@@ -231,7 +231,7 @@ for ohem in (0.0, 0.05, 0.3):
     result[ohem] = (pixel.grad / world, image.grad / world)  # as the average over processes has it
 torch.save(result, f"{sys.argv[1]}/{rank}.pt")
 dist.barrier()
-dist.destroy_process_group()
+os._exit(0)  # gloo's threads abort a process that ends, once in some hundred times
 """
 
 
