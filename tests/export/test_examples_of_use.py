@@ -66,6 +66,8 @@ def test_the_notebook_runs_and_shows_what_it_did(monkeypatch, tmp_path):
     for line in text["kept"].splitlines():
         if line.startswith("validation loss"):
             assert line in text["now"]
+    streams = [output.get("name") for cell in kept.cells for output in cell.get("outputs", [])]
+    assert "stderr" not in streams  # warnings name folders of who ran it
     assert any("image/png" in json.dumps(cell.get("outputs", [])) for cell in notebook.cells)
 
 
