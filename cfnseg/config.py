@@ -9,7 +9,6 @@ A field's annotation holds its `Rule`; `check` adds the rules over several field
 from __future__ import annotations
 
 import dataclasses
-import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -17,6 +16,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cfnseg.errors import Rule, UserError, check_rules, demand
+from cfnseg.rules import (
+    OVERLAPS,
+    BelowOne,
+    Fold,
+    FromOne,
+    FromZero,
+    LoggerNames,
+    NotNegative,
+    Positive,
+    Share,
+    Terms,
+    split_terms,
+)
 from cfnseg.shipped import load_module
 from cfnseg.storage import can_be_folder, is_folder_name
 
@@ -33,33 +45,6 @@ SegmentationData = Literal[
     "shapes",
 ]
 ClassificationData = Literal["cifar10", "cifar100", "image_folder"]
-
-
-LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
-LOGGERS = typing.get_args(LoggerName)
-LoggerNames = Annotated[
-    tuple[LoggerName, ...],
-    Rule(
-        lambda names: isinstance(names, tuple) and set(names) <= set(LOGGERS),
-        f"a tuple of names among {', '.join(LOGGERS)}",
-    ),
-]
-FromZero = Annotated[int, Rule(lambda n: n >= 0, "0 or more")]
-FromOne = Annotated[int, Rule(lambda n: n >= 1, "1 or more")]
-NotNegative = Annotated[float, Rule(lambda x: x >= 0, "0 or more")]
-Positive = Annotated[float, Rule(lambda x: x > 0, "above 0")]
-Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "0 to 1")]
-BelowOne = Annotated[float, Rule(lambda x: 0 <= x < 1, "0 up to below 1")]
-
-
-def _is_fold(fold: str) -> bool:
-    if not re.fullmatch(r"\d+/\d+", fold):
-        return not fold
-    part, parts = map(int, fold.split("/"))
-    return part < parts and parts >= 2
-
-
-Fold = Annotated[str, Rule(_is_fold, "k/n with 0 <= k < n and n of 2 or more, such as 0/5")]
 
 
 @dataclass(frozen=True)
@@ -207,7 +192,12 @@ class Optim:
 
 @dataclass(frozen=True)
 class Loss:
-    """What is minimised: pixel cross-entropy + ``image`` x multi-label loss of the image head."""
+    """What is minimised: pixel terms + ``image`` x multi-label loss of the image head."""
+
+    terms: Terms = ("ce",)
+    """What is added up over the pixels, with factors as in "ce dice:0.5": ce (cross-entropy), focal
+    (gamma 2), dice and tversky (0.7 for missed pixels, 0.3 for false ones; of the whole batch),
+    lovasz (of each image). Class weights are for ce and focal. Segmentation."""
 
     image: NotNegative = 0.1
     """Weight of the image head's loss."""
@@ -343,6 +333,17 @@ def check(config: Config) -> None:
         train.accumulate,
         "1 with loss.ohem, which chooses among the pixels of the whole batch",
     )
+    names = {name for name, _ in split_terms(config.loss.terms)}
+    demand(
+        train.accumulate == 1 or not names & set(OVERLAPS),
+        "train.accumulate",
+        train.accumulate,
+        "1 with the loss terms dice and tversky, which are of the whole batch",
+    )
+    demand(
+        not config.loss.ohem or names == {"ce"}, "loss.ohem", config.loss.ohem, "0 without ce alone"
+    )
+    demand(names == {"ce"} or not images, "loss.terms", config.loss.terms, "ce for images")
     demand(not (data.fold and data.holdout), "data.fold", data.fold, "nothing with data.holdout")
     demand(not (data.fold and images), "data.fold", data.fold, "nothing with model.level image")
     demand(not (data.augment and images), "data.augment", data.augment, "nothing for images")

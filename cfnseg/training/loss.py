@@ -1,5 +1,5 @@
-"""The loss of a batch: cross-entropy over pixels + a weighted multi-label loss of the image
-head."""
+"""The loss of a batch: terms over pixels, cross-entropy alone if nothing else is set, + a weighted
+multi-label loss of the image head."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfnseg.config import Loss
+from cfnseg.config import Loss, split_terms
 from cfnseg.data.labels import IGNORE
 from cfnseg.models.segmenter import Output, Segmenter
 from cfnseg.ops import dense_cross_entropy, dense_cross_entropy_sums
+from cfnseg.training.loss_terms import MISSED, focal_sum, lovasz_sum, overlap_loss
 
 
 def classes_present(mask: Tensor, classes: int) -> Tensor:
@@ -34,11 +35,13 @@ class Totals(NamedTuple):
 
     Attributes:
         pixels: 0-d float64, summed class weight of the counted pixels.
-        images: 0-d, images that train the image head.
+        known: 0-d, images that train the image head.
+        images: all images.
     """
 
     pixels: Tensor
-    images: Tensor
+    known: Tensor
+    images: int
 
 
 def loss_totals(
@@ -47,9 +50,9 @@ def loss_totals(
     """`Totals` of the total batch from this process's share of it; see `pixel_loss` and
     `image_loss`."""
     pixels = pixel_weights(mask, weight).double().sum()
-    return Totals(
-        over_processes(pixels, world), over_processes(known_images(mask, region).sum(), world)
-    )
+    known = known_images(mask, region).sum()
+    # every process has as many images
+    return Totals(over_processes(pixels, world), over_processes(known, world), len(mask) * world)
 
 
 def pixel_weights(mask: Tensor, weight: Tensor | None) -> Tensor:
@@ -70,12 +73,12 @@ def pixel_loss(
     world: int = 1,
     totals: Totals | None = None,
 ) -> Tensor:
-    """Cross-entropy averaged over the counted pixels of the *total* batch.
+    """The sum of ``settings.terms`` over the *total* batch, each times its factor.
 
     Args:
         logits: (N, C, h, w).
         mask: (N, H, W) uint8 train ids.
-        settings: ohem, label_smoothing.
+        settings: terms, ohem, label_smoothing.
         weight: (C,) class weights or None.
         world: processes that share the batch. Each divides by the pixels of all of them, times
             ``world``, so averaging the gradients over processes gives the whole batch's gradient,
@@ -84,8 +87,43 @@ def pixel_loss(
             losses then add up.
 
     Returns:
-        A scalar. With ``settings.ohem`` the mean over that share of hardest counted pixels of the
-        total batch.
+        A scalar.
+    """
+
+    def term(name: str) -> Tensor:
+        match name:
+            case "ce":
+                return cross_entropy(logits, mask, settings, weight, world, totals)
+            case "focal":
+                weights = pixel_weights(mask, weight)
+                total, own = focal_sum(logits, mask)(weights), weights.double().sum()
+                amount = totals.pixels if totals else over_processes(own, world)
+                return total / amount.clamp_min(1e-12).to(total.dtype) * world
+            case "lovasz":
+                images = totals.images if totals else len(mask) * world
+                return lovasz_sum(logits, mask) / images * world
+            case _:
+                missed = MISSED if name == "tversky" else 0.5
+                return overlap_loss(logits, mask, missed, world)
+
+    (name, factor), *others = split_terms(settings.terms)
+    loss = factor * term(name)
+    for name, factor in others:
+        loss = loss + factor * term(name)
+    return loss
+
+
+def cross_entropy(
+    logits: Tensor,
+    mask: Tensor,
+    settings: Loss,
+    weight: Tensor | None,
+    world: int = 1,
+    totals: Totals | None = None,
+) -> Tensor:
+    """Cross-entropy averaged over the counted pixels of the total batch; see `pixel_loss`.
+
+    With ``settings.ohem`` the mean over that share of hardest counted pixels of the total batch.
     """
     if settings.ohem:
         each = dense_cross_entropy(
@@ -180,7 +218,7 @@ def image_loss(
         A scalar, 0 with a zero gradient if every image is left out.
     """
     known = known_images(mask, region)
-    images = totals.images if totals else over_processes(known.sum(), world)
+    images = totals.known if totals else over_processes(known.sum(), world)
     present = classes_present(mask, logits.shape[1])
     each = F.binary_cross_entropy_with_logits(logits.float(), present, reduction="none")
     return (

@@ -36,6 +36,7 @@ def gradient(config: Config, parts: int, name: str) -> dict[str, torch.Tensor]:
     [
         {},
         {"loss": {"class_weights": "median", "image": 1.0}},
+        {"loss": {"class_weights": "median", "terms": ("focal", "lovasz")}},
         {"model": {"name": "hed"}},
         {"model": {"name": "dsn"}},
     ],

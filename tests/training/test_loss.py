@@ -213,6 +213,12 @@ def test_ohem_and_image_loss_never_wait_for_the_device(monkeypatch):
     assert logits.grad.isfinite().all() and image.grad.any()
 
 
+CASES = {
+    "plain": {},
+    "ohem": {"ohem": 0.05},
+    "more": {"ohem": 0.3},
+    "terms": {"terms": ("focal", "dice:2", "tversky", "lovasz")},
+}
 WORKER = """
 import os, sys, torch, torch.distributed as dist
 from cfnseg.config import Loss
@@ -221,14 +227,15 @@ from cfnseg.models.segmenter import Output
 dist.init_process_group("gloo")
 rank, world = dist.get_rank(), dist.get_world_size()
 result = {}
-for ohem in (0.0, 0.05, 0.3):
+CASES = {cases}
+for name, values in CASES.items():
     pixel, image, mask, region, weight = torch.load(f"{sys.argv[1]}/case.pt", weights_only=True)
     mine = slice(rank * 4, rank * 4 + 4)
     pixel, image = pixel[mine].clone().requires_grad_(), image[mine].clone().requires_grad_()
-    output, settings = Output(pixel, image, (pixel,)), Loss(ohem=ohem, image=0.5)
+    output, settings = Output(pixel, image, (pixel,)), Loss(**values, image=0.5)
     loss = batch_loss(output, mask[mine], settings, weight, world, 0.3, region[mine])
     loss.backward()
-    result[ohem] = (pixel.grad / world, image.grad / world)  # as the average over processes has it
+    result[name] = (pixel.grad / world, image.grad / world)  # as the average over processes has it
 torch.save(result, f"{sys.argv[1]}/{rank}.pt")
 dist.barrier()
 os._exit(0)  # gloo's threads abort a process that ends, once in some hundred times
@@ -237,7 +244,7 @@ os._exit(0)  # gloo's threads abort a process that ends, once in some hundred ti
 
 def test_two_processes_have_the_gradient_of_one(tmp_path):
     script = tmp_path / "worker.py"
-    script.write_text(WORKER)
+    script.write_text(WORKER.replace("{cases}", repr(CASES)))
     torch.save(case(), tmp_path / "case.pt")
     starter = [
         sys.executable,
@@ -257,13 +264,13 @@ def test_two_processes_have_the_gradient_of_one(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
-    for ohem in (0.0, 0.05, 0.3):
+    for name, values in CASES.items():
         pixel, image, mask, region, weight = case()
         pixel.requires_grad_()
         image.requires_grad_()
         batch_loss(
-            Output(pixel, image, (pixel,)), mask, Loss(ohem=ohem, image=0.5), weight, 1, 0.3, region
+            Output(pixel, image, (pixel,)), mask, Loss(**values, image=0.5), weight, 1, 0.3, region
         ).backward()
-        for whole, parts in zip((pixel.grad, image.grad), zip(*(s[ohem] for s in shares))):
+        for whole, parts in zip((pixel.grad, image.grad), zip(*(s[name] for s in shares))):
             assert whole.any()
             torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-5, atol=1e-7)
