@@ -146,8 +146,8 @@ class Data:
     photometric: Share = 0.5
     """Strength of the colour jitter, 0 (none) to 1."""
     rare: Share = 0.0
-    """Share of the crops that are placed to contain a pixel of a class drawn evenly from the
-    image's classes, so that rare classes are seen more often. Segmentation."""
+    """Share of the samples that are drawn for a class: the class evenly from all, the image evenly
+    from those that have it, the crop around one of its pixels. Segmentation."""
     augment: str = ""
     """Your own augmentation, FILE.py:FUNCTION: (image (H, W, 3) uint8 RGB, mask (H, W) uint8 train
     ids and 255, numpy Generator) -> image and mask, before resize and crop. Segmentation."""

@@ -9,8 +9,8 @@ import functools
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -45,11 +45,33 @@ def steps_per_epoch(images: int, batch: int) -> int:
     return images // batch
 
 
+class Pick(NamedTuple):
+    """Which sample is made.
+
+    Attributes:
+        epoch: counts from 0.
+        index: of the image.
+        wanted: the class that the sample is drawn for, or -1.
+        place: in the epoch, for a sample with a wanted class, which an epoch may have twice.
+    """
+
+    epoch: int
+    index: int
+    wanted: int = -1
+    place: int = 0
+
+
 class StepBatches:
-    """The batches of one process for the steps ``start`` to ``stop - 1``: lists of (epoch, index).
+    """The batches of one process for the steps ``start`` to ``stop - 1``: lists of `Pick`.
 
     An epoch has the order permutation(seed, epoch). A step takes its next ``batch`` images, and
-    process ``rank`` of ``world`` its share.
+    process ``rank`` of ``world`` its share. ``rare`` of the images give way to one that has a
+    class: the class is drawn evenly from all, the image evenly from those that have it.
+
+    Args:
+        images, batch, seed, start, stop, rank, world: see above.
+        rare: 0 to 1.
+        images_of: the images with a class, by class.
 
     Raises:
         UserError: the processes cannot share the batch evenly.
@@ -64,6 +86,8 @@ class StepBatches:
         stop: int,
         rank: int = 0,
         world: int = 1,
+        rare: float = 0.0,
+        images_of: Sequence[np.ndarray] = (),
     ) -> None:
         if batch % world:
             raise UserError(
@@ -74,11 +98,13 @@ class StepBatches:
         self.images, self.batch, self.seed, self.rank, self.world = images, batch, seed, rank, world
         self.start, self.stop = start, stop
         self.per_epoch = steps_per_epoch(images, batch)
+        self.rare = rare
+        self.images_of = {c: own for c, own in enumerate(images_of) if len(own)}
 
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Pick]]:
         share = self.batch // self.world
         known, order = -1, np.empty(0)
         for step in range(self.start, self.stop):
@@ -89,7 +115,17 @@ class StepBatches:
                     np.random.default_rng([self.seed, epoch]).permutation(self.images),
                 )
             first = position * self.batch + self.rank * share
-            yield [(epoch, int(i)) for i in order[first : first + share]]
+            yield [self._pick(epoch, int(order[i]), i) for i in range(first, first + share)]
+
+    def _pick(self, epoch: int, index: int, place: int) -> Pick:
+        """The image at its turn, or one drawn in its place."""
+        if not (self.rare and self.images_of):
+            return Pick(epoch, index)
+        rng = np.random.default_rng([self.seed, epoch, place, 1])
+        if rng.random() >= self.rare:
+            return Pick(epoch, index)
+        wanted = int(rng.choice(list(self.images_of)))
+        return Pick(epoch, int(rng.choice(self.images_of[wanted])), wanted, place)
 
 
 HELD = {signal.SIGINT, signal.SIGTERM}  # sent to the process group; the main process decides
@@ -201,16 +237,18 @@ def _batch(
     dataset: Dataset | ImageSet,
     transform: TrainTransform | ImageTransform,
     seed: int,
-    keys: list[tuple[int, int]],
+    picks: list[Pick],
 ) -> Batch:
     samples = []
-    for epoch, index in keys:
+    for epoch, index, wanted, place in picks:
         if isinstance(dataset, ImageSet):
             image, target = dataset.image(index), dataset.targets[index]
         else:
             image, target = read_sample(dataset, index)
-        own = int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0])
-        samples.append(transform(image, target, dataset.names[index], own))
+        parts = [seed, epoch, index] if wanted < 0 else [seed, epoch, index, 1 + wanted, place]
+        own = int(np.random.SeedSequence(parts).generate_state(1)[0])
+        how = {} if wanted < 0 else {"wanted": wanted}
+        samples.append(transform(image, target, dataset.names[index], own, **how))
     *fields, names = zip(*samples)
     stacked = {
         f: torch.from_numpy(np.stack(values)) for f, values in zip(samples[0]._fields, fields)

@@ -177,12 +177,11 @@ def seeded(transform: A.BasicTransform, rng: np.random.Generator) -> A.BasicTran
     return transform
 
 
-def draw_pixel(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
-    """Row and column of a random pixel of a class drawn evenly from those in the mask, or None."""
-    classes = np.flatnonzero(np.bincount(mask.ravel(), minlength=IGNORE + 1)[:IGNORE])
-    if not len(classes):
+def draw_pixel(mask: np.ndarray, wanted: int, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Row and column of a random pixel of a class, or None if the mask has none."""
+    found = np.flatnonzero(mask.ravel() == wanted)
+    if not len(found):
         return None
-    found = np.flatnonzero(mask.ravel() == rng.choice(classes))
     row, column = divmod(int(rng.choice(found)), mask.shape[1])
     return row, column
 
@@ -229,26 +228,31 @@ class TrainTransform:
     depends on the crop, not the image. Padding is not jittered.
 
     Args:
-        settings: crop, scale, flip, photometric, rare, augment.
+        settings: crop, scale, flip, photometric, augment.
         fill: (r, g, b) of padding, the encoder's mean colour.
     """
 
     def __init__(self, settings: Data, fill: tuple[int, int, int] = (124, 116, 104)) -> None:
         self.crop, self.scale, self.flip = tuple(settings.crop), settings.scale, settings.flip
-        self.jitter, self.rare = colour_jitter(settings.photometric), settings.rare
+        self.jitter = colour_jitter(settings.photometric)
         self.fill = np.array(fill, np.uint8)[:, None, None]
         self.augment = settings.augment
         if self.augment:
             own_function(self.augment)  # fails before the first sample
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray, name: str, seed: int) -> Sample:
-        """A sample of an (H, W, 3) image and its (H, W) train ids, determined by ``seed``."""
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray, name: str, seed: int, wanted: int = -1
+    ) -> Sample:
+        """A sample of an (H, W, 3) image and its (H, W) train ids, determined by ``seed``.
+
+        The crop contains a random pixel of the class ``wanted`` if the mask has one.
+        """
         if self.augment:
             image, mask = augmented(self.augment, image, mask, np.random.default_rng((seed, 1)))
         rng = np.random.default_rng(seed)
         scale = rng.uniform(*self.scale)
         places = rng.random(2)
-        if self.rare and rng.random() < self.rare and (pixel := draw_pixel(mask, rng)):
+        if wanted >= 0 and (pixel := draw_pixel(mask, wanted, rng)):
             axes = zip(mask.shape, self.crop, pixel, places)
             places = np.array([aimed(n, c, scale, at, draw) for n, c, at, draw in axes])
         rows, columns = (

@@ -28,7 +28,7 @@ VALIDATION, VALIDATIONS = 0.1, 10  # of the time, and the most of a run
 FORWARD = 1 / 3  # of a training step's time
 LARGE = 16 << 30  # bytes of a GPU from which the encoder is ResNet-50
 SOFT, STRONG = 8, 16  # imbalance from which classes are weighted; IDD-Lite 19, CamVid 58
-SCARCE = 0.25  # share of the images that have a class, below which crops are aimed at it
+SCARCE = 0.25  # share of the images that have a class, below which samples are drawn for it
 EMA_HALF = 0.04  # half-life of the moving average, as a share of the steps
 
 
@@ -242,11 +242,9 @@ def _rare(survey: Survey, view: View) -> Choice:
     covers = math.prod(view.crop) >= 0.6 * np.prod(survey.size) * view.scale**2
     fact = f"{survey.names[c]}, in the fewest images, is in {share(presence[c])} of them"
     if presence[c] < SCARCE and not covers:
-        return Choice(
-            "data", {"rare": 0.5}, f"{fact}: half of the crops are aimed at a class of the image."
-        )
+        return Choice("data", {"rare": 0.5}, f"{fact}: half of the samples are drawn for a class.")
     why = "a crop sees most of the image" if covers and presence[c] < SCARCE else "often enough"
-    return Choice("data", {"rare": 0.0}, f"{fact}: {why}, so no crop is aimed.")
+    return Choice("data", {"rare": 0.0}, f"{fact}: {why}, so no sample is drawn for a class.")
 
 
 def _weights(survey: Survey) -> Choice:

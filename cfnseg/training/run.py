@@ -31,6 +31,7 @@ from cfnseg.errors import UserError, first_line
 from cfnseg.models.segmenter import as_segmenter
 from cfnseg.models.weights import OWN
 from cfnseg.storage import write_atomic
+from cfnseg.training.balance import balance
 from cfnseg.training.checkpoint import checkpoint_of, previous, restore, save_checkpoint
 from cfnseg.training.hardware import build_fabric, synchronise_batch_norm
 from cfnseg.training.hosts import from_main, gather, together
@@ -40,7 +41,7 @@ from cfnseg.training.loss import side_weight
 from cfnseg.training.optim import build_ema, build_optimizer, clip_gradients, set_learning_rate
 from cfnseg.training.start import build_network, find_parts, introduction, open_data, try_network
 from cfnseg.training.stopping import Stopped, Stopping
-from cfnseg.training.tasks import class_weights, classification, forward, segmentation, with_loss
+from cfnseg.training.tasks import classification, forward, segmentation, with_loss
 from cfnseg.training.validation import validate
 
 IMAGENET_MEAN = (124, 116, 104)  # colour of padding where an encoder has no mean of its own
@@ -120,7 +121,9 @@ class Run:
             self.folder / "log.jsonl", self.total, step, validated, active=self.rank == 0
         )
         together(fabric, lambda: self.loggers.start(step, self.log.say))
-        self.class_weights = class_weights(config, self.data, fabric, self.folder, self.log.say)
+        self.class_weights, self.images_of = balance(
+            config, self.data, fabric, self.folder, self.log.say
+        )
         self.record = StepRecord(fabric)
         self.known: Read | None = None
 
@@ -176,8 +179,16 @@ class Run:
     def _batches(self) -> Generator[Batch]:
         """The batches of this process from the next step on."""
         images, train = len(self.data.names), self.config.train
+        drawn = self.config.data.rare, self.images_of
         order = StepBatches(
-            images, train.batch, train.seed, self.state["step"], self.total, self.rank, self.world
+            images,
+            train.batch,
+            train.seed,
+            self.state["step"],
+            self.total,
+            self.rank,
+            self.world,
+            *drawn,
         )
         mean = getattr(self.segmenter.encoder, "mean", None)
         fill = (

@@ -3,31 +3,26 @@ pictures."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from cfnseg.config import Config, Loss
-from cfnseg.data.dataset import Dataset, fingerprint, hold_out, open_dataset
+from cfnseg.data.dataset import Dataset, hold_out, open_dataset
 from cfnseg.data.formats.class_folders import ImageSet, hold_out_images, open_images
-from cfnseg.data.loader import Batch, class_counts, class_frequency, median_frequency_weights
+from cfnseg.data.loader import Batch
 from cfnseg.data.transforms import ImageTransform, TrainTransform
 from cfnseg.drawing import sheet, write_jpeg
 from cfnseg.evaluation.classification import evaluate_images
 from cfnseg.evaluation.segmentation import evaluate, predicted
 from cfnseg.models.segmenter import Output
 from cfnseg.storage import write_atomic
-from cfnseg.training.hosts import from_main
 from cfnseg.training.loss import batch_loss, loss_totals
 
 
@@ -154,38 +149,6 @@ def label_loss(
         )
 
     return mean(output.image) + side * sum(mean(logits) for logits in output.side)
-
-
-def class_weights(
-    config: Config, data: Dataset, fabric: Fabric, folder: Path, say: Callable[[str], None]
-) -> Tensor | None:
-    """(C,) float32 class weights of a segmentation on the device, or None if there are none.
-
-    Rank 0 counts the training masks once and keeps ``<folder>/class_frequency.json``; it counts
-    again if a mask file has changed.
-    """
-    if config.loss.class_weights == "none" or config.model.level == "image":
-        return None
-    path = folder / "class_frequency.json"
-
-    def count() -> list[float]:
-        known = fingerprint(data)
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            kept = json.loads(path.read_text())
-            if kept["fingerprint"] == known and len(kept["frequency"]) == len(data.labels):
-                return [float(value) for value in kept["frequency"]]
-        say("counting the training masks' classes for class weights")
-        frequency = class_frequency(class_counts(data, config.data.workers)).tolist()
-        text = json.dumps(
-            {"fingerprint": known, "classes": data.labels.names, "frequency": frequency}
-        )
-        write_atomic(path, lambda temporary: temporary.write_text(text))
-        return frequency
-
-    weights = median_frequency_weights(
-        np.array(from_main(fabric, count)), config.loss.class_weight_power
-    )
-    return torch.tensor(weights, dtype=torch.float32, device=fabric.device)
 
 
 def draw_sheet(wanted: int, model: nn.Module, data: Dataset, path: Path) -> None:

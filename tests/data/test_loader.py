@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfnseg.config import Data
@@ -41,8 +41,41 @@ def test_shares_make_up_the_batch_and_a_start_is_a_cut(images, share, seed, worl
 def test_an_epoch_shows_each_image_once():
     steps = list(StepBatches(13, 4, 0, 0, 6))
     for epoch in (0, 1):
-        seen = [i for step in steps for e, i in step if e == epoch]
+        seen = [pick.index for step in steps for pick in step if pick.epoch == epoch]
         assert len(seen) == len(set(seen)) == 12
+
+
+IMAGES_OF = [np.arange(40), np.array([3]), np.array([], int), np.array([5, 6])]
+
+
+def test_classes_are_drawn_evenly_and_an_absent_one_never():
+    steps = list(StepBatches(40, 8, 0, 0, 1000, rare=0.5, images_of=IMAGES_OF))
+    drawn = [pick for step in steps for pick in step if pick.wanted >= 0]
+    counts = np.bincount([pick.wanted for pick in drawn], minlength=4)
+    assert 3700 < counts.sum() < 4300 and counts[2] == 0
+    assert all(1150 < n < 1500 for n in counts[[0, 1, 3]])
+    assert all(pick.index in IMAGES_OF[pick.wanted] for pick in drawn)
+    assert {pick.index for pick in drawn if pick.wanted == 3} == {5, 6}
+    kept = [pick for step in steps[:5] for pick in step if pick.wanted < 0]
+    assert len(kept) == len({pick.index for pick in kept})  # each at its own turn
+
+
+def test_a_drawn_image_is_cut_anew_each_time(folder_data):
+    data = open_dataset("folder", str(folder_data), "train")
+    order = StepBatches(len(data.names), 4, 7, 0, 3, rare=1.0, images_of=[np.array([2])])
+    batch = next(train_batches(data, TrainTransform(Data(crop=(48, 64))), order, 0))
+    assert set(batch["names"]) == {data.names[2]}
+    assert len(np.unique(batch["region"], axis=0)) == 4
+
+
+@given(st.integers(1, 4), st.integers(0, 30), st.floats(0, 1))
+@settings(deadline=None)
+def test_draws_are_cut_as_well(world, start, rare):
+    """A resumed run and several processes draw the same images."""
+    drawn = {"rare": rare, "images_of": IMAGES_OF}
+    whole = list(StepBatches(40, 12, 3, 0, 35, **drawn))
+    parts = [list(StepBatches(40, 12, 3, start, 35, r, world, **drawn)) for r in range(world)]
+    assert [[pick for share in step for pick in share] for step in zip(*parts)] == whole[start:]
 
 
 def test_impossible_batches():

@@ -83,7 +83,7 @@ def test_rare_and_thin_classes(tmp_path):
     assert slow.train.max_steps == 0 or slow.train.epochs == 1
 
 
-def test_aimed_crops(tmp_path):
+def test_samples_drawn_for_a_class(tmp_path):
     """A class of one image in ten, and crops that see a small part."""
 
     def corner(random, size):

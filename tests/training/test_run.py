@@ -14,6 +14,7 @@ import torch
 
 from cfnseg import workflows
 from cfnseg.config import Loss, to_dict
+from cfnseg.data.dataset import read_truth
 from cfnseg.errors import UserError
 from cfnseg.export.origin import find_origin
 from cfnseg.models.build import build_model
@@ -331,6 +332,7 @@ def test_training_in_a_thread(tiny):
 SECOND = """
 import sys
 from cfnseg.config import Config, from_dict
+from cfnseg.data.dataset import read_truth
 from cfnseg.errors import UserError
 from cfnseg.export.origin import find_origin
 from cfnseg.workflows import train
@@ -404,6 +406,20 @@ def test_class_weights_are_counted_once(tiny, capsys, folder_data, tmp_path):
     os.utime(data / "labels/train/s03.png", (1, 1))
     engine.Run(config, resume=True)
     assert "counting" in capsys.readouterr().out
+
+
+def test_samples_are_drawn_for_classes(tiny):
+    """The counts of a run without draws are not taken for one with them."""
+    for rare in (0.0, 1.0, 1.0):
+        config = changed(changed(tiny, "loss", class_weights="median"), "data", rare=rare)
+        run = engine.Run(config, resume=(Path(tiny.runs) / "tiny/last.ckpt").exists())
+        assert bool(run.images_of) == bool(rare)
+        for index, own in enumerate(run.images_of):
+            seen = [
+                i for i in range(len(run.data.names)) if (read_truth(run.data, i) == index).any()
+            ]
+            assert own.tolist() == seen
+    assert next(run._batches())["image"].shape[0] == config.train.batch
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
