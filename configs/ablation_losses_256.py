@@ -1,7 +1,7 @@
-"""Suite: losses and samplers for rare classes, Cityscapes squashed to 256 x 256, equal images.
+"""Suite: losses and samplers for rare classes, Cityscapes at 256 x 256.
 
-    cfnseg bench ablation ablation_losses_cityscapes256 --seeds 3 --root DIR
-    python tools/benchmark.py configs/ablation_losses_cityscapes256.py --seeds 3 --root DIR
+    cfnseg bench ablation ablation_losses_256 --seeds 3 --root DIR
+    python tools/benchmark.py configs/ablation_losses_256.py --seeds 3 --root DIR
 
 Systems of ablation_losses; data and schedule of ablation_cityscapes256. There a class is in as few
 as 4 % of the images; CamVid's rarest is in 47 %. No number here compares with a published one.
