@@ -27,7 +27,8 @@ MOST_CROPS, MOST_EPOCHS = 640_000, 300  # of a run: voc_cfn and cityscapes_cfn h
 VALIDATION, VALIDATIONS = 0.1, 10  # of the time, and the most of a run
 FORWARD = 1 / 3  # of a training step's time
 LARGE = 16 << 30  # bytes of a GPU from which the encoder is ResNet-50
-SOFT, STRONG = 8, 16  # imbalance from which classes are weighted; IDD-Lite 19, CamVid 58
+IMBALANCED = 8  # from which classes are weighted; IDD-Lite 19, CamVid 58
+POWER = 0.25  # of the weights; on CamVid better than 0 and 0.5
 SCARCE = 0.25  # share of the images that have a class, below which samples are drawn for it
 EMA_HALF = 0.04  # half-life of the moving average, as a share of the steps
 
@@ -255,13 +256,12 @@ def _weights(survey: Survey) -> Choice:
         f"{survey.names[common]} has {share(frequency[common])} of the pixels where it occurs, "
         f"{survey.names[rare]} {share(frequency[rare])}: {ratio:,.0f} to 1"
     )
-    if ratio < SOFT:
+    if ratio < IMBALANCED:
         return Choice("loss", {"class_weights": "none"}, f"{fact}, nearly balanced.")
-    power = 0.25 if ratio < STRONG else 0.5
     return Choice(
         "loss",
-        {"class_weights": "median", "class_weight_power": power},
-        f"{fact}. With this power the weights differ {ratio**power:.1f} to 1.",
+        {"class_weights": "median", "class_weight_power": POWER},
+        f"{fact}. With this power the weights differ {ratio**POWER:.1f} to 1.",
     )
 
 

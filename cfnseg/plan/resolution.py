@@ -11,7 +11,7 @@ from cfnseg.plan.pace import Machine, Pace
 from cfnseg.plan.survey import Survey
 
 SCALES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.25, 1.5)  # 1.75 gained nothing on CamVid
-WIDE, NARROW = 8, 4  # pixels of the thinnest class: two cells of the output, and one
+WIDE = 8  # pixels of the thinnest class: two cells of the output
 PASSES = 8  # over all pixels, that the time must hold; camvid_cfn has 13 in 45 epochs
 CROP_CPU, CROP_CUDA = 288 * 384, 512 * 1024  # pixels: the crops of camvid_cfn and cityscapes_cfn
 LEAST_CROP = 128 * 128  # pixels
@@ -85,17 +85,15 @@ def scale_of(survey: Survey, pace: Pace, most: int, seconds: float) -> tuple[flo
     """The factor on image sides, one of `SCALES`, and its reason.
 
     Wanted: the image's own size, or up to 1.5 so that the thinnest class is 8 pixels wide. Less if
-    the time does not hold 8 passes over all pixels, or a crop would see less than a quarter of
-    each side. No less than leaves the thinnest class 4 pixels.
+    the time does not hold 8 passes over all pixels, or a crop would see less than half of each
+    side.
     """
     area = float(np.median(survey.sizes.prod(1)))
     thin, name = thinnest(survey)
     wanted = min(max(WIDE / thin, 1.0), SCALES[-1])
-    least = min(max(NARROW / thin, SCALES[0]), 1.0)
     in_time = math.sqrt(TRAINING * seconds / (PASSES * survey.images * area * pace.pixel_seconds))
-    in_crop = 4 * math.sqrt(most / area)
+    in_crop = 2 * math.sqrt(most / area)
     scale = max(s for s in SCALES if s <= max(SCALES[0], min(wanted, in_time, in_crop)))
-    scale = max(scale, min(s for s in SCALES if s >= least))
     if name:
         why = (
             f"{name} is the thinnest class: a quarter of its pixels lie in objects at most "
@@ -110,14 +108,9 @@ def scale_of(survey: Survey, pace: Pace, most: int, seconds: float) -> tuple[flo
             limit = f" At most {SCALES[-1]}." if WIDE / thin > SCALES[-1] else ""
             return scale, f"{why}{WIDE} pixels need a factor of {WIDE / thin:.2g}.{limit}"
         return scale, f"{why}That is enough at the images' own size."
-    if scale > max(in_time, in_crop, SCALES[0]) or scale >= least > min(in_time, in_crop):
-        return (
-            scale,
-            f"{why}Time or crop ask for less, at which it would vanish.",
-        )
     if in_time <= in_crop:
         return scale, f"{why}The time holds {PASSES} passes over all pixels up to {in_time:.2g}."
-    return scale, f"{why}A crop sees a quarter of each side up to {in_crop:.2g}."
+    return scale, f"{why}A crop sees half of each side up to {in_crop:.2g}."
 
 
 def thinnest(survey: Survey) -> tuple[float, str]:

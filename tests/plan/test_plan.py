@@ -75,11 +75,11 @@ def test_rare_and_thin_classes(tmp_path):
         return mask
 
     config = planned(make(tmp_path / "d", poles), tmp_path)
-    assert (config.loss.class_weights, config.loss.class_weight_power) == ("median", 0.5)
+    assert (config.loss.class_weights, config.loss.class_weight_power) == ("median", 0.25)
     assert config.model.test_scale == 1.5  # 8 / 4 = 2, at most 1.5
     assert config.data.scale == (0.75, 2.25)
     slow = planned(tmp_path / "d", tmp_path, pace=dataclasses.replace(FAST, pixel_seconds=1.0))
-    assert slow.model.test_scale == 1.0  # no less than leaves the poles 4 pixels
+    assert slow.model.test_scale == 0.25
     assert slow.train.max_steps == 0 or slow.train.epochs == 1
 
 
