@@ -12,10 +12,10 @@ from cfnseg.plan.survey import Survey
 
 SCALES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.25, 1.5)  # 1.75 gained nothing on CamVid
 WIDE = 8  # pixels of the thinnest class: two cells of the output
-PASSES = 8  # over all pixels, that the time must hold; camvid_cfn has 13 in 45 epochs
+SEEN = 1500  # images that the time must hold whole; with more or fewer CamVid and IDD-Lite lost
 CROP_CPU, CROP_CUDA = 288 * 384, 512 * 1024  # pixels: the crops of camvid_cfn and cityscapes_cfn
 LEAST_CROP = 128 * 128  # pixels
-FEW_STEPS = 300  # with fewer, crops get smaller; shapes_cfn has 300
+FEW_STEPS = 400  # with fewer, crops get smaller; on CamVid 192 steps of larger crops lost
 MEMORY = 0.7  # of what is free
 TRAINING = 0.85  # of the time; the rest is for start, validation and report
 
@@ -62,7 +62,7 @@ def view_of(survey: Survey, machine: Machine, pace: Pace, batch: int, hours: flo
     """The largest view that memory and time allow, see `scale_of`.
 
     Crops get smaller, down to 128 x 128, until the memory holds parts of two images, and the time
-    300 steps.
+    400 steps.
     """
     most, seconds = CROP_CUDA if machine.cuda else CROP_CPU, 3600 * hours
     while True:
@@ -85,13 +85,13 @@ def scale_of(survey: Survey, pace: Pace, most: int, seconds: float) -> tuple[flo
     """The factor on image sides, one of `SCALES`, and its reason.
 
     Wanted: the image's own size, or up to 1.5 so that the thinnest class is 8 pixels wide. Less if
-    the time does not hold 8 passes over all pixels, or a crop would see less than half of each
+    the time does not hold 1,500 whole images, or a crop would see less than half of each
     side.
     """
     area = float(np.median(survey.sizes.prod(1)))
     thin, name = thinnest(survey)
     wanted = min(max(WIDE / thin, 1.0), SCALES[-1])
-    in_time = math.sqrt(TRAINING * seconds / (PASSES * survey.images * area * pace.pixel_seconds))
+    in_time = math.sqrt(TRAINING * seconds / (SEEN * area * pace.pixel_seconds))
     in_crop = 2 * math.sqrt(most / area)
     scale = max(s for s in SCALES if s <= max(SCALES[0], min(wanted, in_time, in_crop)))
     if name:
@@ -109,7 +109,7 @@ def scale_of(survey: Survey, pace: Pace, most: int, seconds: float) -> tuple[flo
             return scale, f"{why}{WIDE} pixels need a factor of {WIDE / thin:.2g}.{limit}"
         return scale, f"{why}That is enough at the images' own size."
     if in_time <= in_crop:
-        return scale, f"{why}The time holds {PASSES} passes over all pixels up to {in_time:.2g}."
+        return scale, f"{why}The time holds {SEEN:,} whole images up to {in_time:.2g}."
     return scale, f"{why}A crop sees half of each side up to {in_crop:.2g}."
 
 

@@ -124,9 +124,9 @@ def test_few_images_and_little_memory(tmp_path):
 
 def test_the_time_decides_the_epochs(tmp_path):
     root = make(tmp_path / "d")
-    pace = Pace(1e-4, 10.0, 0.0)  # 4.9 s a step
-    short, longer = (planned(root, tmp_path, pace=pace, hours=h) for h in (0.1, 0.2))
-    assert (short.train.epochs, longer.train.epochs) == (31, 62)
+    pace = Pace(1e-5, 10.0, 0.0)  # 0.49 s a step
+    short, longer = (planned(root, tmp_path, pace=pace, hours=h) for h in (0.04, 0.08))
+    assert (short.train.epochs, longer.train.epochs) == (124, 249)
     assert short.train.val_every > 1
 
 
