@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cfnseg.config import Data, SegmentationData
+from cfnseg.data.annotations.exported import EXPORTS
 from cfnseg.data.dataset import Dataset, hold_out, open_dataset
 from cfnseg.data.folds import group_of
 from cfnseg.errors import UserError
@@ -31,7 +32,7 @@ def open_splits(
         try:
             return train, open_dataset(name, root, "val"), {}, "the split val"
         except UserError as error:
-            if name != "folder" or "'val' not found" not in str(error):
+            if name not in ("folder", *EXPORTS) or "'val' not found" not in str(error):
                 raise
         held, why = part_of(train.names), "there is no split val"
     return *hold_out(train, Data(name=name, root=root, **held)), held, why

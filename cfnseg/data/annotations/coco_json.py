@@ -61,6 +61,7 @@ def read(source: Path, images: Path | None = None) -> Annotations:
             merged[image.path] = AnnotatedImage(
                 image.path,
                 LazyRegions(regions) if regions else image.regions,
+                (*other.files, path) if other else (path,),
                 image.size,
                 split=image.split or (other.split if other else ""),
             )
@@ -105,6 +106,7 @@ def _read_file(
         AnnotatedImage(
             photographs.find(member(record, "file_name", str, f"{path}, image {key}"), path.parent),
             LazyRegions(functools.partial(_regions, own[key], by_id)),
+            (path,),
             _size(record) or _size_of_lengths(own[key]),
             split=split,
         )

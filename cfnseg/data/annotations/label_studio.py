@@ -97,7 +97,7 @@ def read(source: Path, images: Path | None = None) -> Annotations:
             size = _size(results, photo)
         # without a size there is nothing to draw, only to count
         regions = _regions(results, size or (1, 1), place, skipped, counts)
-        found.append(AnnotatedImage(photo, regions, size))
+        found.append(AnnotatedImage(photo, regions, (path,), size))
     classes = sorted({r.name for image in found for r in image.regions if not r.ignored})
     return Annotations(classes, found, notes=[*left_out(skipped), *_notes(counts)])
 

@@ -100,6 +100,7 @@ def _image(
     return AnnotatedImage(
         photographs.find(name, path.parent),
         regions,
+        (path,),
         (int(height), int(width)) if height and width else None,
         ordered=True,
         split=split_of(*path.relative_to(folder).parts[:-1]),

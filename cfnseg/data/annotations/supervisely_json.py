@@ -82,8 +82,8 @@ def read(source: Path, images: Path | None = None) -> Annotations:
     return Annotations(
         names,
         [
-            AnnotatedImage(photo, regions, size, True, split)
-            for photo, (size, regions, split) in zip(paths, found)
+            AnnotatedImage(photo, regions, (path,), size, True, split)
+            for path, photo, (size, regions, split) in zip(files, paths, found)
         ],
         colors=colors,
         notes=notes,

@@ -115,9 +115,8 @@ def read(source: Path, images: Path | None = None) -> Annotations:
         )
     if attribute is None and any(found):
         notes.append(f"no region has an attribute: all are of the class {OBJECT!r}")
-    return Annotations(
-        names, [AnnotatedImage(p, regions) for p, regions in zip(photos, found)], notes=notes
-    )
+    annotated = [AnnotatedImage(p, regions, (path,)) for p, regions in zip(photos, found)]
+    return Annotations(names, annotated, notes=notes)
 
 
 def _from_json(data: Any, path: Path) -> list[Entry]:

@@ -79,7 +79,9 @@ def read(source: Path, images: Path | None = None) -> Annotations:
     found = []
     for photo, split in splits.items():
         size = upright_size(photo)
-        found.append(AnnotatedImage(photo, _regions(labels[photo], names, size), size, split=split))
+        label = labels[photo]
+        regions = _regions(label, names, size)
+        found.append(AnnotatedImage(photo, regions, (label,), size, split=split))
     return Annotations(list(names.values()), found, notes=notes)
 
 
