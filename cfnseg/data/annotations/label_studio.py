@@ -4,12 +4,14 @@ Source: Label Studio's documentation, "Units of image annotations" and the tags 
 and ``EllipseLabels``. Coordinates are percents of the image's width and height, continuous, with
 (0, 0) at its top left corner. ``rotation`` is in degrees, clockwise: a rectangle turns about its
 top left corner, an ellipse about its center. A brush is the RGBA picture of the whole image in the
-run-length code of ``rle-pack`` (github.com/thi-ng/umbrella); a pixel is in the region if its alpha
-is at least 128. The format has no drawing order and no list of the classes.
+run-length code of ``rle-pack`` (github.com/thi-ng/umbrella), a bitmask is a PNG of the whole image
+in a data URL, black on a clear ground. A pixel is in the region if its alpha is at least 128. The
+format has no drawing order and no list of the classes.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -31,6 +33,7 @@ from cfnseg.data.annotations.parsing import (
     located,
     number,
     only_file,
+    png_pixels,
     points,
     tails,
     turned,
@@ -193,6 +196,8 @@ def _kind(value: Mapping[str, Any]) -> str:
     """The kind of a shape by its keys, "" for none with an area."""
     if "rle" in value:
         return "brush"
+    if "imageDataURL" in value:
+        return "bitmask"
     if "radiusX" in value:
         return "ellipse"
     if "points" in value:
@@ -235,6 +240,9 @@ def _region(kind: str, value: Mapping[str, Any], name: str, size: tuple[int, int
             raise ValueError(f"a brush in the format {value['format']!r}, expected 'rle'")
         pixels, corner = cropped(decode_brush(bytes(value["rle"]), size) >= 128)
         return Region(name, pixels=pixels, corner=corner, ignored=not name)
+    if kind == "bitmask":
+        pixels, corner = cropped(_bitmask(value["imageDataURL"], size) >= 128)
+        return Region(name, pixels=pixels, corner=corner, ignored=not name)
     scale = np.array([size[1], size[0]]) / 100
     if kind == "polygon":
         outline = points(value["points"]) * scale
@@ -247,6 +255,19 @@ def _region(kind: str, value: Mapping[str, Any], name: str, size: tuple[int, int
             w, h = points([(value["width"], value["height"])])[0] * scale
             outline = turned(box(x, y, x + w, y + h), number(degrees), (x, y))
     return Region(name, [outline], ignored=not name)
+
+
+def _bitmask(url: str, size: tuple[int, int]) -> np.ndarray:
+    """The alpha (H, W) uint8 of a bitmask; ValueError for no PNG of that size in a data URL."""
+    head, _, text = url.partition(",")
+    if head != "data:image/png;base64":
+        raise ValueError(f"a bitmask at {url[:40]!r}, expected data:image/png;base64,...")
+    alpha = png_pixels(base64.b64decode(text, validate=True))
+    if alpha.shape != size:
+        raise ValueError(
+            f"a bitmask of {alpha.shape[1]}x{alpha.shape[0]}, its image is {size[1]}x{size[0]}"
+        )
+    return alpha
 
 
 def decode_brush(code: bytes, size: tuple[int, int]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from cfnseg.data.decode import FAULTS, stored_form
 from cfnseg.data.files import list_files, name_key, read_bytes
@@ -104,6 +106,28 @@ def cropped(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
         return mask[:0, :0], (0, 0)
     part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return part.copy(), (int(columns[0]), int(rows[0]))
+
+
+def png_pixels(data: bytes, clear: bool = False) -> np.ndarray:
+    """The alpha of a PNG as (h, w) uint8, or its gray values where it has none.
+
+    Args:
+        data: the file.
+        clear: a colour that is marked as transparent counts as alpha 0.
+
+    Raises ValueError for a damaged PNG.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            alpha = "A" in image.getbands() or (clear and "transparency" in image.info)
+            return (
+                np.asarray(image.convert("RGBA"))[..., 3]
+                if alpha
+                else np.asarray(image.convert("L"))
+            )
+    except FAULTS as error:
+        why = "no PNG" if isinstance(error, UnidentifiedImageError) else first_line(error)
+        raise ValueError(f"its bitmap is damaged: {why}") from None
 
 
 def color_of(text: str | None) -> tuple[int, int, int] | None:
