@@ -25,16 +25,14 @@ from cfnseg.data.annotations.parsing import (
     ellipse,
     head,
     left_out,
-    locate,
     located,
     number,
     only_file,
     points,
-    tails,
     turned,
     whole,
 )
-from cfnseg.data.annotations.photographs import SPLITS
+from cfnseg.data.annotations.photographs import SPLITS, locate, tails
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, Region
 from cfnseg.data.decode import MOST_PIXELS
 from cfnseg.data.files import IMAGE_TYPES, is_image, list_images, nearby, read_text

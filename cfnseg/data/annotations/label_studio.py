@@ -29,18 +29,17 @@ from cfnseg.data.annotations.parsing import (
     ellipse,
     head,
     left_out,
-    locate,
     located,
     number,
     only_file,
     png_pixels,
     points,
-    tails,
     turned,
     upright_size,
     whole,
     without_class,
 )
+from cfnseg.data.annotations.photographs import locate, tails
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, Region
 from cfnseg.data.decode import MOST_PIXELS
 from cfnseg.data.files import is_image

@@ -26,7 +26,6 @@ from cfnseg.data.annotations.parsing import (
     box,
     color_of,
     left_out,
-    locate,
     located,
     number,
     png_pixels,
@@ -34,7 +33,7 @@ from cfnseg.data.annotations.parsing import (
     turned,
     whole,
 )
-from cfnseg.data.annotations.photographs import SPLITS
+from cfnseg.data.annotations.photographs import SPLITS, locate
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, Region
 from cfnseg.data.decode import MOST_PIXELS
 from cfnseg.data.files import list_files

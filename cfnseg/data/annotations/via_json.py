@@ -27,14 +27,13 @@ from cfnseg.data.annotations.parsing import (
     ellipse,
     head,
     left_out,
-    locate,
     located,
     number,
     only_file,
     points,
-    tails,
     without_class,
 )
+from cfnseg.data.annotations.photographs import locate, tails
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, Region
 from cfnseg.data.files import read_text
 from cfnseg.errors import UserError
