@@ -29,6 +29,7 @@ from cfnseg.data.annotations.exported import (
     read_export,
 )
 from cfnseg.data.files import read_image
+from cfnseg.data.folds import group_mark
 from cfnseg.data.labels import IGNORE
 from cfnseg.data.loader import parallel
 from cfnseg.drawing import shrink
@@ -119,6 +120,12 @@ def convert_export(
                 f"{turned:,} annotated as stored; their masks were turned by EXIF, as images are"
             )
         splits = Counter(w.split for w in work)
+        mark = group_mark([w.name for w in work])
+        if export.divided and val and mark and not group_by:
+            notes.append(
+                f"images begin alike up to {mark!r}; if they are frames of videos, --group-by "
+                f"{mark} keeps each video in one split"
+            )
         notes += [f"no image validates: {out} has no split val"] * ("val" not in splits)
         page = convert_page(kind, str(source), splits, rows, notes, _pictures(work, done), chosen)
         (temporary / "convert.html").write_text(page, encoding="utf-8")
@@ -226,4 +233,5 @@ def _tell(out: Path, splits: Counter[str], rows: list[dict], notes: list[str]) -
     data += "" if "val" in splits else " --data.val-split train"
     print(f"page:  {out / 'convert.html'}")
     print(f"check: cfnseg doctor {data}")
+    print(f"plan:  cfnseg plan {shlex.quote(str(out))}")
     print(f"train: cfnseg train {data} --name {shlex.quote(out.name)}")

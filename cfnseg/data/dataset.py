@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,12 +72,25 @@ def read_sample(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
             f"{mask_source}: the mask is {ids.shape[1]}x{ids.shape[0]}, "
             f"its image {image_source} is {image.shape[1]}x{image.shape[0]}"
         )
-    return image, dataset.labels.encode(ids, mask_source)
+    with advised(mask_source):
+        return image, dataset.labels.encode(ids, mask_source)
 
 
 def read_truth(dataset: Dataset, index: int) -> np.ndarray:
     """Only the train ids of an image; see `read_sample`."""
-    return dataset.labels.encode(read_ids(dataset, index), sources(dataset, index)[1])
+    ids, source = read_ids(dataset, index), sources(dataset, index)[1]
+    with advised(source):
+        return dataset.labels.encode(ids, source)
+
+
+@contextlib.contextmanager
+def advised(source: object) -> Iterator[None]:
+    """Add to an error of a mask file who explains it; an object of the user has no such file."""
+    try:
+        yield
+    except UserError as error:
+        advice = "; cfnseg doctor explains such masks, and --fix NEW writes right ones"
+        raise UserError(f"{error}{advice if isinstance(source, Path) else ''}") from None
 
 
 def sources(dataset: Dataset, index: int) -> tuple[Path, Path] | tuple[str, str]:
@@ -165,7 +178,8 @@ class FileDataset:
     def ids(self, index: int) -> np.ndarray:
         """See `Dataset.ids`. Raises UserError for a mask with two meanings too."""
         path = self.pairs[index][1]
-        mask = read_stored(path)
+        with advised(path):
+            mask = read_stored(path)
         self.labels.demand_one_meaning(mask, path, self.few_bits)
         return mask.ids
 

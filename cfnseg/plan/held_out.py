@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cfnseg.config import Data, SegmentationData
 from cfnseg.data.annotations.exported import EXPORTS
 from cfnseg.data.dataset import Dataset, hold_out, open_dataset
-from cfnseg.data.folds import group_of
+from cfnseg.data.folds import group_mark
 from cfnseg.errors import UserError
 
 PART = "0/7"  # data.fold where there is no val split: a seventh of the images
@@ -39,10 +39,6 @@ def open_splits(
 
 
 def part_of(names: Sequence[str]) -> dict[str, str]:
-    """data.fold, and data.group_by where every name has one of several beginnings: frames of one
-    video look alike and stay together."""
-    for mark in "_-":
-        groups = {group_of(name, mark) for name in names}
-        if all(mark in name for name in names) and 1 < len(groups) < len(names):
-            return {"fold": PART, "group_by": mark}
-    return {"fold": PART}
+    """data.fold, and data.group_by where names may be those of videos' frames."""
+    mark = group_mark(names)
+    return {"fold": PART, "group_by": mark} if mark else {"fold": PART}
