@@ -29,7 +29,7 @@ class Ignored:
     """Scenes whose masks are ignored whole."""
 
     labels = cfnseg.LabelMap([cfnseg.Label(0, "a", (0, 0, 0)), cfnseg.Label(1, "b", (9, 9, 9))])
-    names = [str(i) for i in range(4)]
+    names = tuple(str(i) for i in range(4))
 
     def image(self, index):
         return np.full((64, 80, 3), 40 * index, np.uint8)
