@@ -38,6 +38,8 @@ def train(config: Settings, *, resume: Flag = False) -> None:
 
     Data of your own: cfnseg train shapes_cfn --data.name folder --data.root DIR
 
+    An annotation tool's export: cfnseg train shapes_cfn --data.name labelme --data.root DIR
+
     Several GPUs: torchrun --nproc-per-node N -m cfnseg train RECIPE
 
     Args:
@@ -106,8 +108,9 @@ def evaluate(
         weights: a weights file of cfnseg, of segmentation or classification; or
             hf:user/name[@revision][/file] of the Hugging Face Hub.
         predictions: a folder of masks <image name>.png with raw ids, in place of weights.
-        dataset: voc, voc_aug, cityscapes, camvid, coco, coco_voc, coco_stuff, ade20k, folder or
-            shapes; for classification cifar10, cifar100 or image_folder ("" = what the weights
+        dataset: voc, voc_aug, cityscapes, camvid, coco, coco_voc, coco_stuff, ade20k, folder,
+            shapes, or an export: coco_json, labelme, cvat, labelstudio, via, yolo, supervisely,
+            masks; for classification cifar10, cifar100 or image_folder ("" = what the weights
             were trained on).
         root: the data set's folder, or zip ("" = its usual place under data/).
         split: the split to score ("" = val, for classification test).

@@ -42,6 +42,14 @@ SegmentationData = Literal[
     "coco_stuff",
     "ade20k",
     "folder",
+    "coco_json",
+    "labelme",
+    "cvat",
+    "labelstudio",
+    "via",
+    "yolo",
+    "supervisely",
+    "masks",
     "shapes",
 ]
 ClassificationData = Literal["cifar10", "cifar100", "image_folder"]
@@ -111,10 +119,11 @@ class Data:
     name: Literal[SegmentationData, ClassificationData] = "shapes"
     """The data set. voc_aug is VOC 2012 train + SBD without VOC's val; coco has 80 things and
     background, coco_voc VOC's 21 classes, coco_stuff 80 things and 91 stuffs; folder is images/,
-    labels/ and classes.txt. Classification: cifar10, cifar100 (torchvision's files, or as next),
+    labels/ and classes.txt; coco_json to masks are annotation tools' exports, see cfnseg convert.
+    Classification: cifar10, cifar100 (torchvision's files, or as next),
     image_folder (<split>/<class>/<image>, a folder or a zip)."""
     root: str = ""
-    """The data set's folder, or zip ("" = data/<its usual name>)."""
+    """The data set's folder, zip, or file of an export ("" = data/<its usual name>)."""
     train_split: str = "train"
     """The split that is trained on; train+val is the images of both."""
     val_split: str = "val"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cfnseg.convert.class_lines import Classes
+from cfnseg.data.annotations.class_lines import Classes
 from cfnseg.data.labels import IGNORE
 from cfnseg.drawing import View, fitted, overlay, shrink, thumbnail
 from cfnseg.report.html import render

@@ -5,29 +5,31 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import itertools
 import os
 import secrets
 import shlex
 import shutil
 import time
-import zipfile
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cfnseg.convert.class_lines import Classes, chosen_classes, own_classes
 from cfnseg.convert.convert_page import convert_page
-from cfnseg.convert.splitting import split_images
-from cfnseg.data.annotations.detection import detect, reader
-from cfnseg.data.annotations.photographs import SPLITS
-from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, draw
-from cfnseg.data.decode import FAULTS, stored_form
-from cfnseg.data.files import IMAGE_TYPES, is_image, name_key, read_bytes, read_image
+from cfnseg.data.annotations.class_lines import Classes
+from cfnseg.data.annotations.detection import detect
+from cfnseg.data.annotations.exported import (
+    SHARE,
+    Placed,
+    demand_export,
+    draw_mask,
+    photograph,
+    read_export,
+)
+from cfnseg.data.files import read_image
+from cfnseg.data.folds import group_mark
 from cfnseg.data.labels import IGNORE
 from cfnseg.data.loader import parallel
 from cfnseg.drawing import shrink
@@ -37,30 +39,6 @@ from cfnseg.report.text import plural
 
 PICTURES = 24  # images on the page
 SIDE = 480  # their longest side, the most
-FEW = 3  # names in an error
-# a stored array of pixels turned upright, by the EXIF orientation that swaps its sides
-TURNS = {
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
-    8: lambda a: np.rot90(a),
-}
-
-
-@dataclass(frozen=True)
-class Work:
-    """One image to convert.
-
-    Attributes:
-        image: its annotation.
-        split, name: where it goes: images/<split>/<name>.
-        shown: keep a picture of it for the page.
-    """
-
-    image: AnnotatedImage
-    split: str
-    name: str
-    shown: bool
 
 
 @dataclass(frozen=True)
@@ -84,7 +62,7 @@ def convert_export(
     kind: str,
     source: Path,
     out: Path,
-    val: float = 0.2,
+    val: float = SHARE,
     group_by: str = "",
     classes: Path | None = None,
     images: Path | None = None,
@@ -110,27 +88,24 @@ def convert_export(
     demand(0 <= val < 1, "--val", val, "a share from 0 up to, but not including, 1")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty; give a new or empty folder", code=2)
-    if not source.exists():
-        raise UserError(f"{source} does not exist; give the export's folder or file", code=2)
-    if source.is_file() and zipfile.is_zipfile(source):
-        raise UserError(f"{source} is a zip; unpack it, and give the folder", code=2)
     if images and not images.is_dir():
         raise UserError(f"--images {images} is no folder", code=2)
+    demand_export(source)
     if kind == "auto":
         kind = detect(source) or ""
         if not kind:
             raise UserError(f"{source} looks like no known export; name its format", code=2)
         print(f"format: {kind}")
-    more = {"table": classes} if kind == "masks" else {}
-    annotations = reader(kind)(source, images, **more)
-    present, notes = _present(annotations)
-    chosen = chosen_classes(classes, annotations) if classes else own_classes(annotations)
-    work = _plan(present, val, group_by)
+    export = read_export(kind, source, val, group_by, classes, images)
+    chosen, notes = export.classes, list(export.notes)
+    work = export.images
+    places = np.linspace(0, len(work) - 1, min(PICTURES, len(work)))
+    shown = set(places.astype(int).tolist())
     # a sibling, so that the rename stays on one disk
     temporary = out.parent / f".{out.name}.{secrets.token_hex(4)}.tmp"
     try:
         temporary.mkdir(parents=True)
-        function = functools.partial(_convert, temporary, chosen, link, work)
+        function = functools.partial(_convert, temporary, chosen, link, work, shown)
         with contextlib.ExitStack() as stack:
             results: Any = parallel(function, range(len(work)), min(workers, len(work)))
             # before the folder is removed, or a process would make it again
@@ -145,6 +120,12 @@ def convert_export(
                 f"{turned:,} annotated as stored; their masks were turned by EXIF, as images are"
             )
         splits = Counter(w.split for w in work)
+        mark = group_mark([w.name for w in work])
+        if export.divided and val and mark and not group_by:
+            notes.append(
+                f"images begin alike up to {mark!r}; if they are frames of videos, --group-by "
+                f"{mark} keeps each video in one split"
+            )
         notes += [f"no image validates: {out} has no split val"] * ("val" not in splits)
         page = convert_page(kind, str(source), splits, rows, notes, _pictures(work, done), chosen)
         (temporary / "convert.html").write_text(page, encoding="utf-8")
@@ -167,79 +148,32 @@ def _remove(folder: Path) -> None:
         time.sleep(0.1)
 
 
-def _present(annotations: Annotations) -> tuple[list[AnnotatedImage], list[str]]:
-    """The images with a photograph, and notes; UserError if there are none, or other file types."""
-    kept = [x for x in annotations.images if x.path.is_file() or x.embedded]
-    missing = [x.path for x in annotations.images if not (x.path.is_file() or x.embedded)]
-    notes = list(annotations.notes)
-    if missing:
-        names = ", ".join(str(p) for p in missing[:FEW]) + ", ..." * (len(missing) > FEW)
-        text = (
-            f"{len(missing):,} of {plural(len(annotations.images), 'photograph')} missing: {names}"
-        )
-        if not kept:
-            raise UserError(f"{text}; give their folder with --images DIR")
-        notes.append(f"{text}; left out")
-    if not kept:
-        raise UserError("the export has no image")
-    if strange := next((x.path for x in kept if not is_image(x.path)), None):
-        raise UserError(f"{strange}: no image by its suffix; expected {' '.join(IMAGE_TYPES)}")
-    return kept, notes
-
-
-def _plan(images: list[AnnotatedImage], share: float, group_by: str) -> list[Work]:
-    """Split and new name of each image; a name that occurs twice has its folders before it."""
-    images = sorted(images, key=lambda image: image.path)
-    for image, following in itertools.pairwise(images):
-        if image.path == following.path:
-            raise UserError(f"{image.path} is annotated twice; keep one of its annotations")
-    stems = Counter(name_key(image.path.stem) for image in images)
-    names = []
-    above = os.path.commonpath([image.path.parent for image in images])
-    for image in images:
-        path = image.path
-        unique = stems[name_key(path.stem)] == 1
-        names.append(path.name if unique else path.relative_to(above).as_posix())
-    twice = Counter(name_key(str(Path(name).with_suffix(""))) for name in names)
-    for i, name in enumerate(names):
-        path = Path(name)
-        if twice[name_key(str(path.with_suffix("")))] > 1:  # a.jpg and a.png
-            names[i] = str(path.with_name(f"{path.stem}_{path.suffix[1:]}{path.suffix}"))
-    given = [SPLITS.get(image.split.lower(), image.split) for image in images]
-    splits = split_images(names, given, share, group_by)
-    shown = set(np.linspace(0, len(images) - 1, min(PICTURES, len(images))).astype(int).tolist())
-    return [
-        Work(image, split, name, i in shown)
-        for i, (image, split, name) in enumerate(zip(images, splits, names))
-    ]
-
-
-def _convert(out: Path, classes: Classes, link: bool, works: list[Work], index: int) -> Done:
-    """Write the photograph and the mask of one image."""
-    work = works[index]
+def _convert(
+    out: Path, classes: Classes, link: bool, images: list[Placed], shown: set[int], index: int
+) -> Done:
+    """Write the photograph and the mask of one image; keep a picture of it if it is shown."""
+    work = images[index]
     image = replace(work.image, regions=list(work.image.regions))
     on_disk = image.path.is_file()
-    data = read_bytes(image.path) if on_disk else image.embedded()
-    size, turn = _sizes(data, image)
-    mask = draw(image, size, classes.ids, classes.background, IGNORE).astype(np.uint8)
-    mask = np.ascontiguousarray(turn(mask)) if turn else mask
+    data = photograph(image)
+    mask, turned = draw_mask(image, data, classes)
     train = classes.labels.encode(mask, image.path)
-    photograph = out / "images" / work.split / work.name
+    copy = out / "images" / work.split / work.name
     label = (out / "labels" / work.split / work.name).with_suffix(".png")
     try:
         if not out.is_dir():  # stopped, and removed
             raise UserError(f"{out} is gone")
-        for path in (photograph, label):
+        for path in (copy, label):
             path.parent.mkdir(parents=True, exist_ok=True)
         if link and on_disk:
-            os.link(image.path.resolve(), photograph)
+            os.link(image.path.resolve(), copy)
         else:
-            photograph.write_bytes(data)
+            copy.write_bytes(data)
         classes.labels.write(label, train)
     except OSError as error:
         advice = "; leave --link out" if link and error.errno in (errno.EXDEV, errno.EPERM) else ""
         raise UserError(f"{image.path} could not be written ({error.strerror}){advice}") from None
-    shown = (read_image(photograph), train) if work.shown else None
+    picture = (read_image(copy), train) if index in shown else None
     return Done(
         Counter(
             IGNORE if r.ignored else classes.ids[r.name]
@@ -247,32 +181,8 @@ def _convert(out: Path, classes: Classes, link: bool, works: list[Work], index: 
             if r.ignored or r.name in classes.ids
         ),
         np.bincount(mask.ravel(), minlength=256),
-        (shrink(shown[0], SIDE), shrink(shown[1], SIDE, ids=True)) if shown else None,
-        turn is not None,
-    )
-
-
-def _sizes(
-    data: bytes, image: AnnotatedImage
-) -> tuple[tuple[int, int], Callable[[np.ndarray], np.ndarray] | None]:
-    """(H, W) of the annotation, and what turns its mask to the photograph as it is shown.
-
-    None turns it, unless the annotation was made on stored pixels whose sides EXIF swaps.
-    Raises UserError for another size than the export says, or no readable image.
-    """
-    try:
-        stored, orientation = stored_form(data)
-    except FAULTS as error:
-        raise UserError(f"{image.path}: not a readable image ({first_line(error)})") from None
-    turn = TURNS.get(orientation)
-    size = stored[::-1] if turn else stored
-    if image.size in (None, size):
-        return size, None
-    if turn and image.size == stored:
-        return stored, turn
-    raise UserError(
-        f"{image.path} is {size[1]}x{size[0]}, its annotation {image.size[1]}x{image.size[0]}; "
-        "the photograph was resized or is another one"
+        (shrink(picture[0], SIDE), shrink(picture[1], SIDE, ids=True)) if picture else None,
+        turned,
     )
 
 
@@ -297,7 +207,9 @@ def _rows(done: list[Done], classes: Classes) -> list[dict]:
     return rows
 
 
-def _pictures(work: list[Work], done: list[Done]) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
+def _pictures(
+    work: list[Placed], done: list[Done]
+) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
     """Split, name, image and train ids of each that the page shows."""
     return [(w.split, w.name, *d.picture) for w, d in zip(work, done) if d.picture]
 
@@ -321,4 +233,5 @@ def _tell(out: Path, splits: Counter[str], rows: list[dict], notes: list[str]) -
     data += "" if "val" in splits else " --data.val-split train"
     print(f"page:  {out / 'convert.html'}")
     print(f"check: cfnseg doctor {data}")
+    print(f"plan:  cfnseg plan {shlex.quote(str(out))}")
     print(f"train: cfnseg train {data} --name {shlex.quote(out.name)}")

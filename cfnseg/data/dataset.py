@@ -6,16 +6,16 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from cfnseg.config import Data
+from cfnseg.data.annotations.exported import EXPORTS, SHARE, ExportDataset, read_export
 from cfnseg.data.download.downloaders import download_voc
-from cfnseg.data.files import few_bits, read_image, read_stored
+from cfnseg.data.files import few_bits, note, read_image, read_stored, short_names
 from cfnseg.data.folds import held_out, rule
 from cfnseg.data.formats import ade20k, camvid, cityscapes, coco, folder, shapes, voc
 from cfnseg.data.labels import LabelMap
@@ -72,19 +72,43 @@ def read_sample(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
             f"{mask_source}: the mask is {ids.shape[1]}x{ids.shape[0]}, "
             f"its image {image_source} is {image.shape[1]}x{image.shape[0]}"
         )
-    return image, dataset.labels.encode(ids, mask_source)
+    with advised(mask_source):
+        return image, dataset.labels.encode(ids, mask_source)
 
 
 def read_truth(dataset: Dataset, index: int) -> np.ndarray:
     """Only the train ids of an image; see `read_sample`."""
-    return dataset.labels.encode(read_ids(dataset, index), sources(dataset, index)[1])
+    ids, source = read_ids(dataset, index), sources(dataset, index)[1]
+    with advised(source):
+        return dataset.labels.encode(ids, source)
+
+
+@contextlib.contextmanager
+def advised(source: object) -> Iterator[None]:
+    """Add to an error of a mask file who explains it; an object of the user has no such file."""
+    try:
+        yield
+    except UserError as error:
+        advice = "; cfnseg doctor explains such masks, and --fix NEW writes right ones"
+        raise UserError(f"{error}{advice if isinstance(source, Path) else ''}") from None
 
 
 def sources(dataset: Dataset, index: int) -> tuple[Path, Path] | tuple[str, str]:
     """Image and mask for messages: their files, or the image's name twice without files."""
     if isinstance(dataset, Subset):
         return sources(dataset.dataset, dataset.indices[index])
+    if isinstance(dataset, ExportDataset):
+        return dataset.images[index].path, dataset.images[index].files[0]
     return dataset.pairs[index] if isinstance(dataset, FileDataset) else (dataset.names[index],) * 2
+
+
+def mask_files(dataset: Dataset, index: int) -> Sequence[Path]:
+    """The files that an image's mask is read from; none for data without files."""
+    if isinstance(dataset, Subset):
+        return mask_files(dataset.dataset, dataset.indices[index])
+    if isinstance(dataset, ExportDataset):
+        return dataset.images[index].files
+    return dataset.pairs[index][1:] if isinstance(dataset, FileDataset) else ()
 
 
 TRAINED_ON = " images trained on"  # what the name of a split ends with, of which images were
@@ -101,9 +125,9 @@ def is_trained_on(name: str, split: str = "") -> bool:
 
 
 def shared_files(dataset: Dataset, other: Dataset) -> int:
-    """The images of ``dataset`` whose mask file ``other`` has too; 0 for data without files."""
+    """The images of ``dataset`` whose file ``other`` has too; 0 for data without files."""
     own, theirs = (
-        [sources(data, index)[1] for index in range(len(data.names))] for data in (dataset, other)
+        [sources(data, index)[0] for index in range(len(data.names))] for data in (dataset, other)
     )
     known = {path for path in theirs if isinstance(path, Path)}
     return sum(path in known for path in own)
@@ -143,10 +167,7 @@ class FileDataset:
     def __init__(self, pairs: list[tuple[Path, Path]], labels: LabelMap) -> None:
         self.pairs = pairs
         self.labels = labels
-        self.names = [image.stem for image, _ in pairs]
-        if len(set(self.names)) < len(self.names):  # the same stem in two folders
-            above = os.path.commonpath([image.parent for image, _ in pairs])
-            self.names = [image.relative_to(above).with_suffix("").as_posix() for image, _ in pairs]
+        self.names = short_names([image for image, _ in pairs])
         masks = [mask for _, mask in pairs]
         self.few_bits = few_bits(masks, f"masks in {masks[0].parent}" if masks else "masks")
 
@@ -157,7 +178,8 @@ class FileDataset:
     def ids(self, index: int) -> np.ndarray:
         """See `Dataset.ids`. Raises UserError for a mask with two meanings too."""
         path = self.pairs[index][1]
-        mask = read_stored(path)
+        with advised(path):
+            mask = read_stored(path)
         self.labels.demand_one_meaning(mask, path, self.few_bits)
         return mask.ids
 
@@ -202,12 +224,11 @@ def hold_out(dataset: Dataset, data: Data) -> tuple[Subset, Subset]:
 def fingerprint(dataset: Dataset) -> str:
     """A digest of names and classes, and of the sizes and times of mask files if there are any."""
     parts = [repr(dataset.names), json.dumps(dataset.labels.to_dict())]
-    for index in range(len(dataset.names)):
-        mask = sources(dataset, index)[1]
+    every = (path for index in range(len(dataset.names)) for path in mask_files(dataset, index))
+    for path in dict.fromkeys(every):  # a file of an export may have all images
         with contextlib.suppress(OSError):  # reading the file will say what is wrong
-            if isinstance(mask, Path):
-                status = mask.stat()
-                parts.append(f"{status.st_size} {status.st_mtime_ns}")
+            status = path.stat()
+            parts.append(f"{status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -240,8 +261,8 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
     """One split of a data set by name.
 
     Args:
-        name: one of `READERS`, or shapes.
-        root: its folder; "" = the usual place under data/.
+        name: one of `READERS` or `EXPORTS`, or shapes.
+        root: its folder, of an export perhaps its file; "" = the usual place under data/.
         split: train, val, ... as the data set has them; train+val is the images of both.
         download: first fetch VOC 2012, and SBD for voc_aug.
 
@@ -257,11 +278,7 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
     """
     if name == "shapes":
         return shapes.ShapesDataset(split)
-    if name not in READERS:
-        raise UserError(
-            f"data.name {name!r} is unknown; there are {', '.join([*READERS, 'shapes'])}", code=2
-        )
-    path = Path(root or USUAL_ROOT[name]).expanduser()
+    path = root_of(name, root)
     if download:
         if not name.startswith("voc"):
             raise UserError(
@@ -269,6 +286,8 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
                 code=2,
             )
         download_voc(path, aug=name == "voc_aug")
+    if name in EXPORTS:
+        return _open_export(name, path, split.split("+"))
     parts = [READERS[name](path, part) for part in split.split("+")]
     pairs = [pair for some, _ in parts for pair in some]
     labels = parts[0][1]
@@ -278,3 +297,32 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
         twice = next(image for image, mask in pairs if pairs.count((image, mask)) > 1)
         raise UserError(f"more than one of the splits {split} has {twice}", code=2)
     return FileDataset(pairs, labels)
+
+
+def root_of(name: str, root: str) -> Path:
+    """The folder of a data set, see `open_dataset`.
+
+    Raises UserError for an unknown name, or an export without ``root``.
+    """
+    if name not in READERS and name not in EXPORTS:
+        known = ", ".join([*READERS, *EXPORTS, "shapes"])
+        raise UserError(f"data.name {name!r} is unknown; there are {known}", code=2)
+    if name in EXPORTS and not root:
+        raise UserError(
+            f"data.name {name} needs --data.root (evaluation: --root): the export's folder or file",
+            code=2,
+        )
+    return Path(root or USUAL_ROOT[name]).expanduser()
+
+
+def _open_export(name: str, source: Path, splits: list[str]) -> ExportDataset:
+    """Splits of an export, with its notes on stderr."""
+    export = read_export(EXPORTS[name], source)
+    for text in export.notes:
+        note(text)
+    if export.divided:
+        note(
+            f"{source} names no split val: {SHARE:.0%} of the images are val, by a hash of their "
+            "names"
+        )
+    return ExportDataset(export, splits)

@@ -180,6 +180,15 @@ def name_key(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def short_names(paths: list[Path]) -> list[str]:
+    """The stems of files; where two are equal, all paths below their common folder, no suffix."""
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        above = os.path.commonpath([path.parent for path in paths])
+        names = [path.relative_to(above).with_suffix("").as_posix() for path in paths]
+    return names
+
+
 def by_key(files: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
     """Files by `name_key` of their path relative to ``folder``, without suffix."""
     found: dict[str, list[Path]] = {}

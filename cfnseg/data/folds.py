@@ -20,6 +20,16 @@ def group_of(name: str, pattern: str) -> str:
     return name[: next(ends, len(name))]
 
 
+def group_mark(names: Sequence[str]) -> str:
+    """The pattern of `group_of` by which names begin alike in several groups, as those of videos'
+    frames do: "_" or "-"; "" for none."""
+    for mark in "_-":
+        groups = {group_of(name, mark) for name in names}
+        if all(mark in name for name in names) and 1 < len(groups) < len(names):
+            return mark
+    return ""
+
+
 def folds_of(names: Sequence[str], count: int, pattern: str = "") -> list[int]:
     """The fold of each image, 0 to ``count`` - 1.
 

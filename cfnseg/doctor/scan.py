@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cfnseg.config import Config
 from cfnseg.data.annotations.detection import detect
-from cfnseg.data.dataset import USUAL_ROOT, FileDataset, open_dataset
+from cfnseg.data.dataset import FileDataset, open_dataset, root_of
 from cfnseg.data.files import IMAGE_TYPES, by_key, is_image, list_images
 from cfnseg.data.folds import held_out, rule
 from cfnseg.data.formats import camvid
@@ -42,7 +42,7 @@ OTHER_IMAGES = (
 def scan(config: Config) -> Case:
     """The pairs of the training and validation splits, and of the other splits in their folder."""
     data = config.data
-    root = None if data.name == "shapes" else Path(data.root or USUAL_ROOT[data.name]).expanduser()
+    root = None if data.name == "shapes" else root_of(data.name, data.root)
     parts = data.train_split.split("+")
     case = Case(data, root, dict.fromkeys(parts, "train"))
     if not (data.holdout or data.fold):

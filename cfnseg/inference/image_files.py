@@ -149,6 +149,13 @@ def ahead(
     yield following
 
 
+def _shares(prediction: Prediction, labels: LabelMap) -> str:
+    """The classes of 1 % of the pixels and more, the largest first."""
+    shares = np.bincount(prediction.mask.ravel(), minlength=len(labels)) / prediction.mask.size
+    order = [c for c in np.argsort(-shares, kind="stable") if shares[c] >= 0.01]
+    return "  ".join(f"{labels.names[c]} {shares[c]:.0%}" for c in order)
+
+
 def _write(result: Result, out: Path, labels: LabelMap, confidence: bool) -> str:
     """Write mask, overlay and what was asked for besides; returns the message."""
     path, name, image, prediction, logits, explanation = result
@@ -159,10 +166,10 @@ def _write(result: Result, out: Path, labels: LabelMap, confidence: bool) -> str
     likely = [
         f"{name} {chance:.2f}" for name, chance in prediction.present.items() if chance >= 0.5
     ]
-    lines = [f"{path} -> {mask}, {picture.name}"]
+    lines = [f"{path} -> {mask}, {picture.name}", f"  in the mask: {_shares(prediction, labels)}"]
     if prediction.present:
         present = "  ".join(likely) or "no class with probability 0.5"
-        lines.append(f"  in the image: {present}")
+        lines.append(f"  by the image head: {present}")
     if confidence:
         write_confidence(out / f"{name}{CONFIDENCE}", prediction.confidence)
         lines[0] += f", {name}{CONFIDENCE}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cfnseg.config import Data, SegmentationData
+from cfnseg.data.annotations.exported import EXPORTS
 from cfnseg.data.dataset import Dataset, hold_out, open_dataset
-from cfnseg.data.folds import group_of
+from cfnseg.data.folds import group_mark
 from cfnseg.errors import UserError
 
 PART = "0/7"  # data.fold where there is no val split: a seventh of the images
@@ -31,17 +32,13 @@ def open_splits(
         try:
             return train, open_dataset(name, root, "val"), {}, "the split val"
         except UserError as error:
-            if name != "folder" or "'val' not found" not in str(error):
+            if name not in ("folder", *EXPORTS) or "'val' not found" not in str(error):
                 raise
         held, why = part_of(train.names), "there is no split val"
     return *hold_out(train, Data(name=name, root=root, **held)), held, why
 
 
 def part_of(names: Sequence[str]) -> dict[str, str]:
-    """data.fold, and data.group_by where every name has one of several beginnings: frames of one
-    video look alike and stay together."""
-    for mark in "_-":
-        groups = {group_of(name, mark) for name in names}
-        if all(mark in name for name in names) and 1 < len(groups) < len(names):
-            return {"fold": PART, "group_by": mark}
-    return {"fold": PART}
+    """data.fold, and data.group_by where names may be those of videos' frames."""
+    mark = group_mark(names)
+    return {"fold": PART, "group_by": mark} if mark else {"fold": PART}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from cfnseg.errors import UserError, first_line
@@ -14,6 +17,28 @@ from cfnseg.training.hosts import from_main
 
 if TYPE_CHECKING:
     from cfnseg.training.run import Run
+
+MOST = 8  # classes in a line
+
+
+def without_pixels(confusion: np.ndarray, names: Sequence[str], first: bool) -> list[str]:
+    """Lines on classes that no pixel is predicted as, or that the masks lack.
+
+    Args:
+        confusion: (C, C) pixels, true class by predicted class.
+        names: of the classes.
+        first: this validation is the first; the masks lack the same in the others.
+    """
+    true, predicted = confusion.sum(1), confusion.sum(0)
+    missed = [n for n, a, b in zip(names, true, predicted) if a and not b]
+    absent = [n for n, a in zip(names, true) if not a and first]
+    kinds = ("never predicted", missed), ("not in the validation masks", absent)
+    return [
+        f"{kind}: {', '.join(found[:MOST])}"
+        + f" and {len(found) - MOST} more" * (len(found) > MOST)
+        for kind, found in kinds
+        if found
+    ]
 
 
 def validate(run: Run) -> tuple[dict[str, float], Path | None]:
@@ -44,7 +69,13 @@ def validate(run: Run) -> tuple[dict[str, float], Path | None]:
             f"out of memory in validation after step {step} ({first_line(error)}); the training is "
             "saved. Lower --model.test-scale in a new run, or use a GPU with more memory"
         ) from None
-    better = result.headline > state["best"]
+    if math.isnan(result.headline):
+        raise UserError(
+            f"validation counts no pixel: the {len(run.val.names)} masks are ignored (255) whole; "
+            "cfnseg doctor shows which masks are",
+            everywhere=True,
+        )
+    first, better = not state["validated"], result.headline > state["best"]
     state |= {"validated": step, "since_best": 0 if better else state["since_best"] + 1}
     if better:
         state["best"] = result.headline
@@ -66,6 +97,9 @@ def validate(run: Run) -> tuple[dict[str, float], Path | None]:
     from_main(run.fabric, keep)
     run.log.write({"step": step, "epoch": epoch, **result.log_row()})
     run.log.say(f"epoch {epoch:.0f}  {result.line()}{'  best' if better else ''}")
+    if isinstance(result, Evaluation):
+        for line in without_pixels(result.confusion, run.data.labels.names, first):
+            run.log.say(f"  {line}")
     scores = {key.replace("val_", "val/", 1): value for key, value in result.log_row().items()}
     if isinstance(result, Evaluation):
         names = (name.replace("/", "_") for name in run.data.labels.names)

@@ -60,6 +60,8 @@ def test_the_data_set_opens_and_trains(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "format: coco" in done.stdout and "train 4 images, val 2 images" in done.stdout
     assert f"cfnseg train shapes_cfn --data.name folder --data.root {out}" in done.stdout
+    assert f"cfnseg plan {out}\n" in done.stdout
+    assert "begin alike up to '_'; if they are frames of videos, --group-by _ keeps" in done.stdout
     assert (out / "classes.txt").read_text().splitlines() == [
         "0 background 0 0 0",
         "1 car 128 0 0",

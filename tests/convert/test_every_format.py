@@ -1,13 +1,14 @@
-"""The same box in every tool's export becomes the same mask, by the command, format unnamed."""
+"""The same box in every tool's export becomes the same mask: converted, format unnamed, or read."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cfnseg.cli import COMMANDS, dispatch
-from cfnseg.data.dataset import open_dataset
+from cfnseg.data.dataset import fingerprint, mask_files, open_dataset
 
 SIZE, BOX = (40, 50), (6, 5, 10, 8)  # (H, W); x, y, width, height
 NAMES = ("a.jpg", "b.jpg")
@@ -99,18 +100,25 @@ def masks(folder):
         Image.fromarray(mask).save(folder / f"{name.split('.')[0]}_mask.png")
 
 
-@pytest.mark.parametrize(
-    "export", [coco, labelme, cvat, labelstudio, via, yolo, supervisely, masks]
-)
-def test_the_same_box(export, tmp_path, capsys):
-    folder = tmp_path / "export"
+EVERY = [coco, labelme, cvat, labelstudio, via, yolo, supervisely, masks]
+
+
+def write(export, folder):
+    """An export with its photographs, in a new folder."""
     folder.mkdir()
     for k, name in enumerate(NAMES):
         Image.fromarray(np.full((*SIZE, 3), 90 * k, np.uint8)).save(folder / name)
     export(folder)
+    return folder
+
+
+@pytest.mark.parametrize("export", EVERY)
+def test_the_same_box(export, tmp_path, capsys):
+    folder = write(export, tmp_path / "export")
     dispatch(COMMANDS, "cfnseg", ["convert", "auto", str(folder), str(tmp_path / "data")])
     assert f"format: {export.__name__}\n" in capsys.readouterr().out
     expected = np.zeros(SIZE, np.uint8)
+    name = "coco_json" if export is coco else export.__name__
     for split in ("train", "val"):
         data = open_dataset("folder", str(tmp_path / "data"), split)
         assert len(data.names) == 1 and data.labels.names == ["background", "car"]
@@ -118,5 +126,12 @@ def test_the_same_box(export, tmp_path, capsys):
         expected[:] = background
         expected[Y : Y + H, X : X + W] = car
         assert np.array_equal(data.ids(0), expected)
+        own = open_dataset(name, str(folder), split)
+        assert (own.names, own.labels) == (data.names, data.labels)
+        assert np.array_equal(own.ids(0), expected) and np.array_equal(own.image(0), data.image(0))
+        known = fingerprint(own)
+        (file,) = mask_files(own, 0)
+        os.utime(file, ns=(0, 0) if split == "train" else (1, 1))
+        assert fingerprint(own) != known
     page = (tmp_path / "data/convert.html").read_text(encoding="utf-8")
     assert "car" in page and "<img" in page

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from cfnseg.data.annotations.json_text import json_files, member, read_json
-from cfnseg.data.annotations.photographs import Photographs, split_of
+from cfnseg.data.annotations.photographs import locate, split_of, tails
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, LazyRegions, Region
 from cfnseg.data.files import existing
 from cfnseg.errors import UserError
@@ -38,7 +38,6 @@ def read(source: Path, images: Path | None = None) -> Annotations:
     files = json_files(source)
     if not files:
         raise UserError(f"{source} has no JSON file")
-    photographs = Photographs(images or (source if source.is_dir() else source.parent))
     names: dict[str, None] = {}
     merged: dict[Path, AnnotatedImage] = {}
     notes: list[str] = []
@@ -47,9 +46,10 @@ def read(source: Path, images: Path | None = None) -> Annotations:
         if len(files) > 1 and (not isinstance(content, dict) or "categories" not in content):
             notes.append(f"{path.name} has no categories and was left out")
             continue
+        folders = [images] if images else [path.parent, source if source.is_dir() else path.parent]
         below = path.parent.name if source.is_dir() and path.parent != source else ""
         split = split_of(below, *re.split(r"[^a-z]+", path.stem.lower()))
-        own = _read_file(path, content, photographs, split, names, notes)
+        own = _read_file(path, content, folders, split, names, notes)
         counts = Counter(image.path for image in own)
         if twice := [p for p, count in counts.items() if count > 1]:
             raise UserError(f"{path}: {counts[twice[0]]} of its images are {twice[0]}; keep one")
@@ -61,6 +61,7 @@ def read(source: Path, images: Path | None = None) -> Annotations:
             merged[image.path] = AnnotatedImage(
                 image.path,
                 LazyRegions(regions) if regions else image.regions,
+                (*other.files, path) if other else (path,),
                 image.size,
                 split=image.split or (other.split if other else ""),
             )
@@ -74,7 +75,7 @@ def _joined(a: AnnotatedImage, b: AnnotatedImage) -> list[Region]:
 def _read_file(
     path: Path,
     content: Any,
-    photographs: Photographs,
+    folders: list[Path],
     split: str,
     names: dict[str, None],
     notes: list[str],
@@ -101,14 +102,17 @@ def _read_file(
             skipped["crowds, ignored"] += bool(annotation.get("iscrowd"))
             own[image].append(annotation)
     notes += [f"{path.name}: {n:,} regions {why}" for why, n in skipped.items() if n]
+    given = [member(r, "file_name", str, f"{path}, image {key}") for key, r in records.items()]
+    photos = locate([[name, *tails(name)] for name in given], folders, deep=True)
     return [
         AnnotatedImage(
-            photographs.find(member(record, "file_name", str, f"{path}, image {key}"), path.parent),
+            photo,
             LazyRegions(functools.partial(_regions, own[key], by_id)),
+            (path,),
             _size(record) or _size_of_lengths(own[key]),
             split=split,
         )
-        for key, record in records.items()
+        for photo, (key, record) in zip(photos, records.items())
     ]
 
 

@@ -25,16 +25,14 @@ from cfnseg.data.annotations.parsing import (
     ellipse,
     head,
     left_out,
-    locate,
     located,
     number,
     only_file,
     points,
-    tails,
     turned,
     whole,
 )
-from cfnseg.data.annotations.photographs import SPLITS
+from cfnseg.data.annotations.photographs import SPLITS, locate, tails
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, Region
 from cfnseg.data.decode import MOST_PIXELS
 from cfnseg.data.files import IMAGE_TYPES, is_image, list_images, nearby, read_text
@@ -126,7 +124,7 @@ def _images(
         entries.append(([name, *typed, *within, *tails(name)[1:]], found, size, split))
     paths = locate([names for names, *_ in entries], folders, deep)
     return [
-        AnnotatedImage(photo, found, size, True, split)
+        AnnotatedImage(photo, found, (path,), size, True, split)
         for photo, (_, found, size, split) in zip(paths, entries)
     ]
 
@@ -159,7 +157,11 @@ def _frames(
         notes.append(f"{count_of(bare, 'frame')} without a shape left out")
     return [
         AnnotatedImage(
-            photos[frame], _regions(frames[frame], f"{path}, frame {frame}", skipped), size, True
+            photos[frame],
+            _regions(frames[frame], f"{path}, frame {frame}", skipped),
+            (path,),
+            size,
+            True,
         )
         for frame in sorted(frames)
     ]

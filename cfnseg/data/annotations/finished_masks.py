@@ -83,6 +83,7 @@ def read(source: Path, images: Path | None = None, table: Path | None = None) ->
         AnnotatedImage(
             photograph,
             LazyRegions(functools.partial(_regions, masks, meanings)),
+            tuple(mask.path for mask in masks),
             image_size(masks[0].path)[::-1],
             split=splits.get(name_key(photograph.stem), split),
         )

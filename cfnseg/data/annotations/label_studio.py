@@ -4,12 +4,14 @@ Source: Label Studio's documentation, "Units of image annotations" and the tags 
 and ``EllipseLabels``. Coordinates are percents of the image's width and height, continuous, with
 (0, 0) at its top left corner. ``rotation`` is in degrees, clockwise: a rectangle turns about its
 top left corner, an ellipse about its center. A brush is the RGBA picture of the whole image in the
-run-length code of ``rle-pack`` (github.com/thi-ng/umbrella); a pixel is in the region if its alpha
-is at least 128. The format has no drawing order and no list of the classes.
+run-length code of ``rle-pack`` (github.com/thi-ng/umbrella), a bitmask is a PNG of the whole image
+in a data URL, black on a clear ground. A pixel is in the region if its alpha is at least 128. The
+format has no drawing order and no list of the classes.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -27,17 +29,17 @@ from cfnseg.data.annotations.parsing import (
     ellipse,
     head,
     left_out,
-    locate,
     located,
     number,
     only_file,
+    png_pixels,
     points,
-    tails,
     turned,
     upright_size,
     whole,
     without_class,
 )
+from cfnseg.data.annotations.photographs import locate, tails
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, Region
 from cfnseg.data.decode import MOST_PIXELS
 from cfnseg.data.files import is_image
@@ -97,7 +99,7 @@ def read(source: Path, images: Path | None = None) -> Annotations:
             size = _size(results, photo)
         # without a size there is nothing to draw, only to count
         regions = _regions(results, size or (1, 1), place, skipped, counts)
-        found.append(AnnotatedImage(photo, regions, size))
+        found.append(AnnotatedImage(photo, regions, (path,), size))
     classes = sorted({r.name for image in found for r in image.regions if not r.ignored})
     return Annotations(classes, found, notes=[*left_out(skipped), *_notes(counts)])
 
@@ -193,6 +195,8 @@ def _kind(value: Mapping[str, Any]) -> str:
     """The kind of a shape by its keys, "" for none with an area."""
     if "rle" in value:
         return "brush"
+    if "imageDataURL" in value:
+        return "bitmask"
     if "radiusX" in value:
         return "ellipse"
     if "points" in value:
@@ -235,6 +239,9 @@ def _region(kind: str, value: Mapping[str, Any], name: str, size: tuple[int, int
             raise ValueError(f"a brush in the format {value['format']!r}, expected 'rle'")
         pixels, corner = cropped(decode_brush(bytes(value["rle"]), size) >= 128)
         return Region(name, pixels=pixels, corner=corner, ignored=not name)
+    if kind == "bitmask":
+        pixels, corner = cropped(_bitmask(value["imageDataURL"], size) >= 128)
+        return Region(name, pixels=pixels, corner=corner, ignored=not name)
     scale = np.array([size[1], size[0]]) / 100
     if kind == "polygon":
         outline = points(value["points"]) * scale
@@ -247,6 +254,19 @@ def _region(kind: str, value: Mapping[str, Any], name: str, size: tuple[int, int
             w, h = points([(value["width"], value["height"])])[0] * scale
             outline = turned(box(x, y, x + w, y + h), number(degrees), (x, y))
     return Region(name, [outline], ignored=not name)
+
+
+def _bitmask(url: str, size: tuple[int, int]) -> np.ndarray:
+    """The alpha (H, W) uint8 of a bitmask; ValueError for no PNG of that size in a data URL."""
+    head, _, text = url.partition(",")
+    if head != "data:image/png;base64":
+        raise ValueError(f"a bitmask at {url[:40]!r}, expected data:image/png;base64,...")
+    alpha = png_pixels(base64.b64decode(text, validate=True))
+    if alpha.shape != size:
+        raise ValueError(
+            f"a bitmask of {alpha.shape[1]}x{alpha.shape[0]}, its image is {size[1]}x{size[0]}"
+        )
+    return alpha
 
 
 def decode_brush(code: bytes, size: tuple[int, int]) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cfnseg.data.annotations.json_text import json_files, member, read_json
-from cfnseg.data.annotations.photographs import Photographs, split_of
+from cfnseg.data.annotations.photographs import locate, split_of, tails
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, LazyRegions, Region
 from cfnseg.data.decode import shown_pixels
 from cfnseg.data.files import existing, read_text
@@ -43,8 +44,7 @@ def read(source: Path, images: Path | None = None) -> Annotations:
     """
     existing(source, "the LabelMe export", "Give its folder or a JSON file.")
     folder = source if source.is_dir() else source.parent
-    photographs = Photographs(images or folder)
-    found, used, notes = [], set(), []
+    files, used, notes = [], set(), []
     skipped: Counter[str] = Counter()
     for path in json_files(source):
         content = read_json(path)
@@ -53,13 +53,15 @@ def read(source: Path, images: Path | None = None) -> Annotations:
             continue
         shapes = _shapes(content, path, skipped)
         used |= {shape["label"] for shape in shapes}
-        found.append(_image(content, path, folder, photographs, shapes))
-    if not found:
+        files.append((path, content, shapes))
+    if not files:
         raise UserError(f"{source} has no LabelMe file: JSON with imagePath and shapes")
     listed = folder / "labels.txt"
     order = [x.strip() for x in read_text(listed).splitlines()] if listed.is_file() else []
     names = [x for x in dict.fromkeys([*order, *sorted(used)]) if x not in ("", IGNORED)]
     notes += [f"{n:,} shapes {why} were skipped" for why, n in skipped.items()]
+    photos = locate([_names(path, content) for path, content, _ in files], [images or folder], True)
+    found = [_image(photo, folder, *file) for photo, file in zip(photos, files)]
     background = BACKGROUND if BACKGROUND in names else "background"
     return Annotations(names, found, background, notes=notes)
 
@@ -87,10 +89,15 @@ def _shapes(content: Any, path: Path, skipped: Counter[str]) -> list[dict]:
     return kept
 
 
+def _names(path: Path, content: dict) -> list[str]:
+    """The paths that the photograph may have, the most exact first."""
+    name = str(content.get("imagePath") or f"{path.stem}.jpg").replace("\\", "/")
+    return [os.path.normpath(path.parent / name), *tails(name)]
+
+
 def _image(
-    content: dict, path: Path, folder: Path, photographs: Photographs, shapes: list[dict]
+    photo: Path, folder: Path, path: Path, content: dict, shapes: list[dict]
 ) -> AnnotatedImage:
-    name = content.get("imagePath") or f"{path.stem}.jpg"
     height, width = content.get("imageHeight"), content.get("imageWidth")
     regions = (
         LazyRegions(functools.partial(_regions, shapes))
@@ -98,8 +105,9 @@ def _image(
         else _regions(shapes)
     )
     return AnnotatedImage(
-        photographs.find(name, path.parent),
+        photo,
         regions,
+        (path,),
         (int(height), int(width)) if height and width else None,
         ordered=True,
         split=split_of(*path.relative_to(folder).parts[:-1]),

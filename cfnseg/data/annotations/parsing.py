@@ -1,19 +1,20 @@
-"""What the parsers share: checked values, outlines, photographs by name, notes."""
+"""What the parsers share: checked values, outlines, notes."""
 
 from __future__ import annotations
 
-import functools
+import io
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from cfnseg.data.decode import FAULTS, stored_form
-from cfnseg.data.files import list_files, name_key, read_bytes
+from cfnseg.data.files import read_bytes
 from cfnseg.errors import UserError, first_line
 
 NO_AREA = {"line", "point", "points", "polyline", "tag"}
@@ -106,6 +107,28 @@ def cropped(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     return part.copy(), (int(columns[0]), int(rows[0]))
 
 
+def png_pixels(data: bytes, clear: bool = False) -> np.ndarray:
+    """The alpha of a PNG as (h, w) uint8, or its gray values where it has none.
+
+    Args:
+        data: the file.
+        clear: a colour that is marked as transparent counts as alpha 0.
+
+    Raises ValueError for a damaged PNG.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            alpha = "A" in image.getbands() or (clear and "transparency" in image.info)
+            return (
+                np.asarray(image.convert("RGBA"))[..., 3]
+                if alpha
+                else np.asarray(image.convert("L"))
+            )
+    except FAULTS as error:
+        why = "no PNG" if isinstance(error, UnidentifiedImageError) else first_line(error)
+        raise ValueError(f"its bitmap is damaged: {why}") from None
+
+
 def color_of(text: str | None) -> tuple[int, int, int] | None:
     """(r, g, b) of "#rrggbb"; None for other text."""
     digits = (text or "").strip().removeprefix("#")
@@ -148,61 +171,3 @@ def upright_size(path: Path) -> tuple[int, int]:
     except FAULTS as error:
         raise UserError(f"{path}: not a readable image ({first_line(error)})") from None
     return (width, height) if turn in (5, 6, 7, 8) else (height, width)
-
-
-def locate(names: Sequence[Sequence[str]], folders: Sequence[Path], deep: bool) -> list[Path]:
-    """The photograph of each entry of an export.
-
-    A file is taken for an entry only if no other entry may mean it: of two entries ``a/x.jpg`` and
-    ``b/x.jpg`` none is found as ``x.jpg``.
-
-    Args:
-        names: for each entry the paths that it may have, the most exact first.
-        folders: where to look, in order.
-        deep: look for base names in deeper folders too.
-
-    Returns:
-        One path an entry; without a file that of its first name in the first folder.
-    """
-    entries = [[name.replace("\\", "/") for name in given] for given in names]
-    owners: dict[str, set[str]] = defaultdict(set)
-    for entry in entries:
-        for name in entry:
-            owners[name].add(entry[0])
-            owners[_base(name)].add(entry[0])
-
-    @functools.cache  # listed only if a name is not found as it stands
-    def there() -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = defaultdict(list)
-        for path in {p for f in folders if _is_there(f, True) for p in list_files(f, deep)}:
-            found[_base(path.name)].append(path)
-        return found
-
-    def find(entry: list[str]) -> Path:
-        own = [name for name in entry if name == entry[0] or len(owners[name]) == 1]
-        for path in (folder / name for name in own for folder in folders):
-            if _is_there(path):
-                return path
-        for key in (_base(name) for name in own):
-            if len(owners[key]) == 1 and len(there().get(key, ())) == 1:
-                return there()[key][0]
-        return folders[0] / entry[0]
-
-    return [find(entry) for entry in entries]
-
-
-def _is_there(path: Path, folder: bool = False) -> bool:
-    try:
-        return path.is_dir() if folder else path.is_file()
-    except OSError:  # a name that is too long
-        return False
-
-
-def _base(name: str) -> str:
-    return "/" + name_key(name.rpartition("/")[2])  # the slash keeps it apart from whole names
-
-
-def tails(name: str) -> list[str]:
-    """A path and its ends: "a/b/c" -> "a/b/c", "b/c", "c"."""
-    parts = [part for part in name.replace("\\", "/").split("/") if part]
-    return ["/".join(parts[start:]) for start in range(len(parts))]

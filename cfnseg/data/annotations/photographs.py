@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+import functools
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 
-from cfnseg.data.files import list_images, name_key
+from cfnseg.data.files import list_files, name_key
 
 SPLITS = {
     "train": "train",
@@ -22,45 +26,71 @@ def split_of(*words: str) -> str:
     return next((SPLITS[w.lower()] for w in words if w.lower() in SPLITS), "")
 
 
-class Photographs:
-    """The image files of a folder, found by the names that exports have for them.
+def locate(names: Sequence[Sequence[str]], folders: Sequence[Path], deep: bool) -> list[Path]:
+    """The photograph of each entry of an export.
+
+    A file is taken for an entry only if no other entry may mean it: of two entries ``a/x.jpg`` and
+    ``b/x.jpg`` none is found as ``x.jpg``. Of several files of one name, the one with the most
+    equal folders above is taken.
 
     Args:
-        folder: with deeper folders.
+        names: for each entry the paths that it may have, the most exact first.
+        folders: where to look, in order.
+        deep: look in deeper folders too.
+
+    Returns:
+        One path an entry; without a file that of its first name in the first folder.
     """
+    entries = [[name.replace("\\", "/") for name in given] for given in names]
+    owners: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        for name in entry:
+            owners[name].add(entry[0])
+            owners[_base(name)].add(entry[0])
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._by_name: dict[str, list[Path]] = {}
-        for path in list_images(folder, deep=True)[0]:
-            self._by_name.setdefault(name_key(path.name), []).append(path)
+    @functools.cache  # listed only if a name is not found as it stands
+    def there() -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = defaultdict(list)
+        for path in {p for f in folders if _is_there(f, True) for p in list_files(f, deep)}:
+            found[_base(path.name)].append(path)
+        return found
 
-    def find(self, name: str, near: Path | None = None) -> Path:
-        """The file for a name or path of an export, which may be of another machine.
+    def find(entry: list[str]) -> Path:
+        own = [name for name in entry if name == entry[0] or len(owners[name]) == 1]
+        for path in (folder / name for name in own for folder in folders):
+            if _is_there(path):
+                return path
+        for name in own:
+            parts = name_key(name).split("/")
+            files = there().get(_base(name), [])
+            equal = [_equal_ends(path.parts, parts) for path in files]
+            most = max(equal, default=0)
+            key = "/".join(parts[-most:]) if most > 1 else _base(name)
+            if equal.count(most) == 1 and len(owners.get(key, ())) <= 1:
+                return files[equal.index(most)]
+        return folders[0] / entry[0]
 
-        Tried are the path from ``near`` and from the folder, then the last name anywhere. Of
-        several files with that last name, the one with the most equal folders above is taken.
-
-        Args:
-            name: as in the export; either slash.
-            near: the folder that the path may be relative to.
-
-        Returns:
-            The file; where there is none, the path in the folder, which does not exist.
-        """
-        given = PurePosixPath(name.replace("\\", "/"))
-        for start in (near, self.folder):
-            if start and (start / given).is_file():
-                return start / given
-        found = self._by_name.get(name_key(given.name), [])
-        if not found:
-            return self.folder / (given.name if given.is_absolute() else given)
-        return max(found, key=lambda path: _equal_ends(path.parts, given.parts))
+    return [find(entry) for entry in entries]
 
 
-def _equal_ends(a: tuple[str, ...], b: tuple[str, ...]) -> int:
+def _equal_ends(a: Sequence[str], b: Sequence[str]) -> int:
     """The number of equal parts at the end."""
-    count = 0
-    while count < min(len(a), len(b)) and a[-1 - count] == b[-1 - count]:
-        count += 1
-    return count
+    pairs = zip(map(name_key, reversed(a)), reversed(b))
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _is_there(path: Path, folder: bool = False) -> bool:
+    try:
+        return path.is_dir() if folder else path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
+def _base(name: str) -> str:
+    return "/" + name_key(name.rpartition("/")[2])  # the slash keeps it apart from whole names
+
+
+def tails(name: str) -> list[str]:
+    """A path and its ends: "a/b/c" -> "a/b/c", "b/c", "c"."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part]
+    return ["/".join(parts[start:]) for start in range(len(parts))]

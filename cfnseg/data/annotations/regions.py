@@ -104,6 +104,7 @@ class AnnotatedImage:
     Attributes:
         path: of the photograph; it may be missing on the disk.
         regions: of the image; see ``ordered``.
+        files: that say so, one or more; one file may have all images.
         size: (H, W) that the file says, None if it says nothing.
         ordered: the regions are in drawing order: of two that overlap the later is on top. Without
             an order in the format, the smaller is on top.
@@ -114,6 +115,7 @@ class AnnotatedImage:
 
     path: Path
     regions: Sequence[Region]
+    files: tuple[Path, ...]
     size: tuple[int, int] | None = None
     ordered: bool = False
     split: str = ""

@@ -5,13 +5,14 @@ export has whole numbers that name pixels: a rectangle includes its last row and
 added to them; a polygon's point is the rounded-down place in its pixel, so it is read as the
 pixel's center, half a pixel to the right and down. Numbers with a fraction are continuous, with
 (0, 0) at the image's top left corner, and are kept. A bitmap's ``origin`` is its top left pixel.
-The objects are in drawing order.
+An alpha mask is a bitmap of 256 levels; a pixel is in the region from 128 on. An oriented box is a
+rectangle turned about its center, by radians, clockwise. The objects are in drawing order.
 """
 
 from __future__ import annotations
 
 import base64
-import io
+import math
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,24 +20,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cfnseg.data.annotations.json_text import read_json
 from cfnseg.data.annotations.parsing import (
     box,
     color_of,
     left_out,
-    locate,
     located,
+    number,
+    png_pixels,
     points,
+    turned,
     whole,
 )
-from cfnseg.data.annotations.photographs import SPLITS
+from cfnseg.data.annotations.photographs import SPLITS, locate
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, Region
-from cfnseg.data.decode import FAULTS, MOST_PIXELS
+from cfnseg.data.decode import MOST_PIXELS
 from cfnseg.data.files import list_files
 from cfnseg.errors import UserError
 
+HALF = 127  # the alpha up to which a pixel is not in a soft mask
 EMPTY_CLASSES = ("point", "line", "graph")  # shapes of classes whose objects have no area
 
 
@@ -82,8 +85,8 @@ def read(source: Path, images: Path | None = None) -> Annotations:
     return Annotations(
         names,
         [
-            AnnotatedImage(photo, regions, size, True, split)
-            for photo, (size, regions, split) in zip(paths, found)
+            AnnotatedImage(photo, regions, (path,), size, True, split)
+            for path, photo, (size, regions, split) in zip(files, paths, found)
         ],
         colors=colors,
         notes=notes,
@@ -141,13 +144,18 @@ def _annotation(path: Path, skipped: Counter[str]) -> tuple[tuple[int, int], lis
 def _region(kind: str, item: Mapping[str, Any]) -> Region | None:
     """An object as a region, None if it is none; ValueError or KeyError for a damaged one."""
     name = str(item["classTitle"])
-    if kind == "bitmap":
+    if kind in ("bitmap", "alpha_mask"):
         x, y = (whole(value) for value in item["bitmap"]["origin"])
-        return Region(name, pixels=_bitmap(item["bitmap"]["data"]), corner=(x, y))
-    if kind == "rectangle":
-        ends = points(item["points"]["exterior"])
+        soft = kind == "alpha_mask"  # gray values are its alpha, black marked transparent or not
+        pixels = png_pixels(_png(item["bitmap"]["data"]), clear=not soft)
+        return Region(name, pixels=pixels > (HALF if soft else 0), corner=(x, y))
+    if kind in ("rectangle", "oriented_bbox"):
+        given = item["points"]
+        ends = points(given["exterior"] if isinstance(given, dict) else given)
         (left, top), (right, bottom) = ends.min(0), ends.max(0) + _are_pixels(ends)
-        return Region(name, [box(left, top, right, bottom)])
+        center = (left + right) / 2, (top + bottom) / 2
+        angle = math.degrees(number(item.get("angle") or 0)) if kind == "oriented_bbox" else 0
+        return Region(name, [turned(box(left, top, right, bottom), angle, center)])
     if kind == "polygon":
         rings = [points(ring) for ring in _rings(item["points"])]
         rings = [ring + 0.5 * _are_pixels(ring) for ring in rings]
@@ -165,17 +173,12 @@ def _are_pixels(ring: np.ndarray) -> bool:
     return bool((ring == np.floor(ring)).all())
 
 
-def _bitmap(text: str) -> np.ndarray:
-    """The pixels (h, w) bool of a PNG, compressed by zlib, in base64: those that are not clear.
-
-    A PNG without transparency has them where it is not black. Raises ValueError for damaged data.
-    """
+def _png(text: str) -> bytes:
+    """The PNG in a text of base64, which zlib may have compressed; ValueError for damaged data."""
     packed = base64.b64decode(text, validate=True)
+    if packed.startswith(b"\x89PNG"):
+        return packed
     try:
-        data = zlib.decompressobj().decompress(packed, MOST_PIXELS)
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            if "A" in image.getbands() or "transparency" in image.info:
-                return np.asarray(image.convert("RGBA"))[..., 3] > 0
-            return np.asarray(image.convert("L")) > 0
-    except (zlib.error, *FAULTS) as error:
+        return zlib.decompressobj().decompress(packed, MOST_PIXELS)
+    except zlib.error as error:
         raise ValueError(f"its bitmap is damaged: {error}") from None

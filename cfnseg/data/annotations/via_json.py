@@ -27,14 +27,13 @@ from cfnseg.data.annotations.parsing import (
     ellipse,
     head,
     left_out,
-    locate,
     located,
     number,
     only_file,
     points,
-    tails,
     without_class,
 )
+from cfnseg.data.annotations.photographs import locate, tails
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, Region
 from cfnseg.data.files import read_text
 from cfnseg.errors import UserError
@@ -115,9 +114,8 @@ def read(source: Path, images: Path | None = None) -> Annotations:
         )
     if attribute is None and any(found):
         notes.append(f"no region has an attribute: all are of the class {OBJECT!r}")
-    return Annotations(
-        names, [AnnotatedImage(p, regions) for p, regions in zip(photos, found)], notes=notes
-    )
+    annotated = [AnnotatedImage(p, regions, (path,)) for p, regions in zip(photos, found)]
+    return Annotations(names, annotated, notes=notes)
 
 
 def _from_json(data: Any, path: Path) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""YOLO segmentation labels: ``data.yaml`` and a text file of polygons for each image.
+"""YOLO segmentation labels: ``data.yaml`` or ``classes.txt``, and polygons as text for each image.
 
 Source: Ultralytics' documentation, "Instance Segmentation Datasets Overview". A line is ``class x1
 y1 x2 y2 ...`` with x and y in fractions of the width and height of the photograph, upright by its
@@ -17,10 +17,14 @@ from typing import Any
 import numpy as np
 
 from cfnseg.data.annotations.parsing import count_of, head, only_file, upright_size
+from cfnseg.data.annotations.photographs import split_of
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, Region
 from cfnseg.data.files import existing, is_image, list_images, read_text
 from cfnseg.errors import UserError, first_line
 
+# class names by index; split and label file by photograph; notes
+Parts = tuple[dict[int, str], dict[Path, tuple[str, Path]], list[str]]
+CLASSES = "classes.txt"  # what Label Studio and LabelImg write in place of data.yaml
 SPLIT_KEYS = ("train", "val", "test")
 NAMES = re.compile(r"^['\"]?names['\"]?\s*:", re.MULTILINE)
 FOLDERS = re.compile(r"^['\"]?(train|val|test)['\"]?\s*:", re.MULTILINE)
@@ -39,21 +43,37 @@ def read(source: Path, images: Path | None = None) -> Annotations:
     """Read a data set.
 
     Args:
-        source: ``data.yaml``, or its folder.
+        source: ``data.yaml``, else ``classes.txt``, or its folder.
         images: the folder of the photographs, in place of the folder ``images``; None: where
             ``data.yaml`` has them.
 
     Raises:
-        UserError: no YAML, no folder of images, boxes in place of polygons, or a line that is
-            wrong.
+        UserError: neither file, no YAML, no folder of images, boxes in place of polygons, or a line
+            that is wrong.
     """
-    path = only_file(source, "*.y*ml", is_ours)
+    listed = source / CLASSES if source.is_dir() else source
+    if listed.name == CLASSES and not is_ours(source):
+        names, files, notes = _without_yaml(listed, images)
+    else:
+        names, files, notes = _with_yaml(only_file(source, "*.y*ml", is_ours), images)
+    if not any(label.is_file() for _, label in files.values()):
+        _, first = next(iter(files.values()))
+        raise UserError(f"{source}: none of {len(files)} images has a label file, such as {first}")
+    found = []
+    for photo, (split, label) in files.items():
+        size = upright_size(photo)
+        regions = _regions(label, names, size)
+        found.append(AnnotatedImage(photo, regions, (label,), size, split=split))
+    return Annotations(list(names.values()), found, notes=notes)
+
+
+def _with_yaml(path: Path, images: Path | None) -> Parts:
+    """The parts of a data set with a ``data.yaml``."""
     data = _settings(path)
     names = _names(data.get("names"), path)
     root = _root(data.get("path"), path)
     notes: list[str] = []
-    splits: dict[Path, str] = {}
-    labels: dict[Path, Path] = {}
+    found: dict[Path, tuple[str, Path]] = {}
     twice = 0
     for split in (key for key in SPLIT_KEYS if data.get(key)):
         given = data[split] if isinstance(data[split], list) else [data[split]]
@@ -65,22 +85,30 @@ def read(source: Path, images: Path | None = None) -> Annotations:
                 notes.append(f"{split}: {value} is not there")
                 continue
             for photo, label in files:
-                twice += photo in splits
-                splits.setdefault(photo, split)
-                labels.setdefault(photo, label)
-    if not splits:
+                twice += photo in found
+                found.setdefault(photo, (split, label))
+    if not found:
         missing = f" ({'; '.join(notes)})" if notes else ""
         raise UserError(f"{path}: no images of train, val or test{missing}; folders are in {root}")
-    if not any(label.is_file() for label in labels.values()):
-        first = next(iter(labels.values()))
-        raise UserError(f"{path}: none of {len(labels)} images has a label file, such as {first}")
     if twice:
         notes.append(f"{count_of(twice, 'image')} in several splits: the first counts")
-    found = []
-    for photo, split in splits.items():
-        size = upright_size(photo)
-        found.append(AnnotatedImage(photo, _regions(labels[photo], names, size), size, split=split))
-    return Annotations(list(names.values()), found, notes=notes)
+    return names, found, notes
+
+
+def _without_yaml(listed: Path, images: Path | None) -> Parts:
+    """The parts of a data set with ``classes.txt``, a name a line; folders may name splits."""
+    remedy = "It has a class name a line; or give data.yaml."
+    lines = read_text(existing(listed, "the list of classes", remedy)).rstrip().splitlines()
+    names = _names([line.strip() for line in lines], listed)
+    folder = images or listed.parent
+    found = {}
+    for photo in list_images(folder, True)[0]:
+        within = photo.relative_to(folder)
+        own = listed.parent / "labels" / within.with_suffix(".txt")
+        found[photo] = split_of(*within.parts[:-1]), own if images else _label(photo)
+    if not found:
+        raise UserError(f"{listed}: no images in {folder}; give their folder with --images DIR")
+    return names, found, []
 
 
 def _settings(path: Path) -> Mapping[str, Any]:
@@ -108,6 +136,8 @@ def _names(given: Any, path: Path) -> dict[int, str]:
         names = {int(index): str(name) for index, name in pairs}
     except (TypeError, ValueError):
         raise UserError(f"{path}: names has keys that are no whole numbers") from None
+    if "" in names.values():
+        raise UserError(f"{path}: a class without a name")
     if twice := sorted({n for n in names.values() if list(names.values()).count(n) > 1}):
         raise UserError(f"{path}: names has {twice[0]!r} twice; give each class its own name")
     return dict(sorted(names.items()))

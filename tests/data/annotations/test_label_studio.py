@@ -1,6 +1,9 @@
 """Label Studio's exports: every shape, the brush's code, tasks, image names, wrong files."""
 
+import base64
+import io
 import json
+import re
 
 import cv2
 import numpy as np
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from cfnseg.data.annotations import label_studio
+from cfnseg.data.annotations.detection import detect
 from cfnseg.data.annotations.label_studio import decode_brush
 from cfnseg.data.annotations.regions import draw
 from cfnseg.errors import UserError
@@ -291,3 +295,51 @@ def test_damaged_files(tmp_path):
     huge = shape("rectangle", x=1, y=2, width=3, height=4) | {"original_width": 1 << 40}
     with pytest.raises(UserError, match="an image of 1099511627776x40 pixels"):
         label_studio.read(written(tmp_path, [task(huge)]))
+
+
+def bitmask(alpha, label="car", kind="PNG"):
+    """As the tool writes it: black on a clear ground, of the whole image."""
+    pixels = np.zeros((*alpha.shape, 4), np.uint8)
+    pixels[..., 3] = alpha
+    stream = io.BytesIO()
+    Image.fromarray(pixels).convert("RGBA" if kind == "PNG" else "RGB").save(stream, kind)
+    text = base64.b64encode(stream.getvalue()).decode()
+    return shape("bitmask", label, imageDataURL=f"data:image/{kind.lower()};base64,{text}")
+
+
+def test_a_bitmask_is_its_pixels_from_half_on(tmp_path):
+    alpha = np.random.default_rng(0).integers(0, 256, SIZE, np.uint8)
+    expected = np.where(alpha >= 128, 2, 0)
+    item = bitmask(alpha)
+    assert np.array_equal(mask_of(tmp_path, item), expected)
+    # a Bitmask with Labels of its own: the class is another result of the same id
+    item["value"].pop("bitmasklabels")
+    item["type"] = "bitmask"
+    value = {"imageDataURL": item["value"]["imageDataURL"], "labels": ["car"]}
+    assert np.array_equal(
+        mask_of(tmp_path, item, {**item, "type": "labels", "value": value}), expected
+    )
+    minimal = {"image": "a.jpg", "id": 1, "tag": [{**value, "original_width": 50}]}
+    minimal["tag"][0] |= {"original_height": 40, "bitmasklabels": value["labels"]}
+    path = written(tmp_path, [minimal], "min.json")
+    assert detect(path) == "labelstudio" and label_studio.is_ours(path)
+    found = label_studio.read(path)
+    assert np.array_equal(draw(found.images[0], SIZE, IDS, 0, 255), expected)
+
+
+@pytest.mark.parametrize(
+    "url, text",
+    [
+        (bitmask(np.zeros((3, 4), np.uint8))["value"]["imageDataURL"], "a bitmask of 4x3"),
+        (bitmask(np.zeros(SIZE, np.uint8))["value"]["imageDataURL"][:90], "as the format has it"),
+        (bitmask(np.zeros(SIZE, np.uint8), kind="JPEG")["value"]["imageDataURL"], "data:image/png"),
+        ("https://example.com/mask.png", "expected data:image/png;base64,..."),
+        ("data:image/png;base64,AAAA", "its bitmap is damaged: no PNG"),
+        (None, "as the format has it"),
+    ],
+)
+def test_a_wrong_bitmask_is_one_line(tmp_path, url, text):
+    with pytest.raises(UserError, match=re.escape(text)) as caught:
+        mask_of(tmp_path, shape("bitmask", imageDataURL=url))
+    assert "task 1, result 0 (bitmasklabels): " in str(caught.value)
+    assert "\n" not in str(caught.value)

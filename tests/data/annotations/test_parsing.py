@@ -1,4 +1,4 @@
-"""What the parsers share: numbers, rotation, photographs by name."""
+"""What the parsers share: numbers, rotation, colours, deep JSON."""
 
 import math
 
@@ -12,7 +12,6 @@ from cfnseg.data.annotations.parsing import (
     box,
     color_of,
     ellipse,
-    locate,
     located,
     number,
     turned,
@@ -52,23 +51,6 @@ def test_an_ellipse_has_its_area(across, down, degrees):
 def test_colors():
     assert color_of("#0a10FF") == (10, 16, 255)
     assert [color_of(text) for text in (None, "", "red", "#12", "#11223344")] == [None] * 5
-
-
-def test_photographs_by_name(tmp_path):
-    for name in ("a/x.jpg", "b/y.jpg", "z.jpg", "c/z.jpg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-
-    def found(*names, deep=True):
-        paths = locate([[name] for name in names], [tmp_path], deep)
-        return [path.relative_to(tmp_path).as_posix() for path in paths]
-
-    assert found("a/x.jpg", "q\\y.jpg") == ["a/x.jpg", "b/y.jpg"]
-    assert found("q/y.jpg", deep=False) == ["q/y.jpg"]
-    assert found("q/y.jpg", "r/y.jpg") == ["q/y.jpg", "r/y.jpg"]  # whose would it be?
-    assert found("q/z.jpg") == ["q/z.jpg"]  # which of two?
-    assert found("q" * 999) == ["q" * 999]
-    assert found("z.jpg", "z.jpg") == ["z.jpg", "z.jpg"]
 
 
 def test_json_nested_too_deep(tmp_path):

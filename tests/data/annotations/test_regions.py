@@ -19,7 +19,7 @@ def box(x, y, w, h):
 
 
 def of(*regions, ordered=False):
-    return AnnotatedImage(Path("a.jpg"), regions, SIZE, ordered)
+    return AnnotatedImage(Path("a.jpg"), regions, (Path("a.json"),), SIZE, ordered)
 
 
 @settings(max_examples=50, deadline=None)

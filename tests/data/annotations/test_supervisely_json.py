@@ -220,3 +220,58 @@ def test_damaged_files(tmp_path):
         supervisely_json.read(tmp_path)
     with pytest.raises(UserError, match=r"meta\.json"):
         supervisely_json.read(tmp_path / "ds")
+
+
+def alpha_mask(alpha, x, y, squeezed=True):
+    """As the SDK packs it: gray values, 0 marked transparent; zlib, or not."""
+    stream = io.BytesIO()
+    Image.fromarray(alpha, "L").save(stream, "PNG", transparency=0)
+    data = zlib.compress(stream.getvalue()) if squeezed else stream.getvalue()
+    text = base64.b64encode(data).decode()
+    return {**bitmap(text, x, y), "geometryType": "alpha_mask"}
+
+
+@pytest.mark.parametrize("squeezed", [True, False])
+def test_an_alpha_mask_is_its_pixels_from_half_on(tmp_path, squeezed):
+    alpha = np.array([[0, 127, 128], [255, 50, 200]], np.uint8)
+    expected = np.zeros(SIZE, np.uint16)
+    expected[5:7, 9:12][alpha >= 128] = 2
+    assert np.array_equal(mask_of(tmp_path, alpha_mask(alpha, 9, 5, squeezed)), expected)
+
+
+def oriented(left, top, right, bottom, angle):
+    """As the SDK writes it: two corners and radians."""
+    points = [[left, top], [right, bottom]]
+    return {**shape("oriented_bbox", []), "points": points, "angle": angle}
+
+
+def test_an_oriented_box_turns_about_its_center(tmp_path):
+    expected = np.zeros(SIZE, np.uint16)
+    expected[10:16, 20:30] = 2
+    assert np.array_equal(mask_of(tmp_path, oriented(20, 10, 29, 15, 0)), expected)
+    expected[:] = 0
+    expected[8:18, 22:28] = 2  # a quarter turn
+    assert np.array_equal(mask_of(tmp_path, oriented(20, 10, 29, 15, np.pi / 2)), expected)
+    expected = np.zeros(SIZE, np.uint8)
+    corners = cv2.boxPoints(((24.5, 19.5), (24, 10), 30))  # OpenCV's degrees are clockwise too
+    cv2.fillPoly(expected, [np.rint(corners * 256).astype(np.int32)], 1, shift=8)
+    found = mask_of(tmp_path, oriented(13, 15, 36, 24, np.pi / 6))
+    inner, outer = cv2.erode(expected, np.ones((3, 3))), cv2.dilate(expected, np.ones((3, 3)))
+    assert found[inner > 0].all() and not found[outer == 0].any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {**oriented(1, 1, 5, 5, "north")},
+        {**oriented(1, 1, 5, 5, 0), "points": [[1, 1]], "angle": float("nan")},
+        {**alpha_mask(np.full((3, 3), 9, np.uint8), 0, 0), "bitmap": {"origin": [0, 0]}},
+        {**bitmap("iVBORw0KGgoAAAA=", 0, 0), "geometryType": "alpha_mask"},
+        {**bitmap("AAAA", 0, 0), "geometryType": "alpha_mask"},
+        {**bitmap("no base64", 0, 0), "geometryType": "alpha_mask"},
+    ],
+)
+def test_what_is_wrong_with_them_is_one_line(tmp_path, wrong):
+    with pytest.raises(UserError, match=r"a\.jpg\.json, object 0: ") as caught:
+        mask_of(tmp_path, wrong)
+    assert "\n" not in str(caught.value)

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cfnseg.data.annotations import yolo_txt
+from cfnseg.data.annotations.detection import detect
 from cfnseg.data.annotations.parsing import upright_size
 from cfnseg.data.annotations.regions import draw
 from cfnseg.data.files import read_image
@@ -201,3 +202,50 @@ def test_wrong_files(tmp_path):
     (tmp_path / "other.yaml").write_text("steps: 3\n")
     assert not yolo_txt.is_ours(tmp_path / "other.yaml")
     assert not yolo_txt.is_ours(tmp_path / "images")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_classes_txt_in_place_of_data_yaml(tmp_path, elsewhere):
+    """As Label Studio writes it: classes.txt, notes.json, images/, labels/."""
+    folder, photos = tmp_path / "in", tmp_path / ("photos" if elsewhere else "in/images")
+    for name in ("a.jpg", "val/b.jpg", "c.jpg"):
+        photo(photos / name)
+    label(folder / "labels/a.txt", line(1, box(6, 5, 10, 8)))
+    label(folder / "labels/val/b.txt", line(0, box(6, 5, 10, 8)))
+    label(folder / "classes.txt", "traffic light", "car", "")
+    (folder / "notes.json").write_text('{"categories": [{"id": 0, "name": "traffic light"}]}')
+    for source in (folder, folder / "classes.txt"):
+        found = yolo_txt.read(source, photos if elsewhere else None)
+        assert found.names == ["traffic light", "car"]
+        assert [(i.path.name, i.split, [r.name for r in i.regions]) for i in found.images] == [
+            ("a.jpg", "", ["car"]),
+            ("c.jpg", "", []),
+            ("b.jpg", "val", ["traffic light"]),
+        ]
+    assert detect(folder) == "yolo"
+
+
+def test_what_is_wrong_without_data_yaml(tmp_path):
+    def error():
+        with pytest.raises(UserError) as caught:
+            yolo_txt.read(tmp_path)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "list of classes not found" in error()
+    (tmp_path / "classes.txt").write_text("road\n\ncar\n")
+    assert "classes.txt: a class without a name" in error()
+    (tmp_path / "classes.txt").write_text("road\nroad\n")
+    assert "names has 'road' twice" in error()
+    (tmp_path / "classes.txt").write_text("")
+    assert "expected the class names" in error()
+    (tmp_path / "classes.txt").write_bytes(b"\xff")
+    assert "classes.txt, line 1: not UTF-8" in error()
+    (tmp_path / "classes.txt").write_text("road\n")
+    assert "no images in" in error()
+    photo(tmp_path / "images/a.jpg")
+    assert "none of 1 images has a label file" in error()
+    label(tmp_path / "labels/a.txt", line(1, box(6, 5, 10, 8)))
+    assert "line 1: class 1, expected one of 0..0" in error()
+    label(tmp_path / "labels/a.txt", "0 .1 .1 .2 .2")
+    assert "boxes, not polygons" in error()

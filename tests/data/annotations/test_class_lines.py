@@ -2,7 +2,7 @@
 
 import pytest
 
-from cfnseg.convert.class_lines import chosen_classes, own_classes
+from cfnseg.data.annotations.class_lines import chosen_classes, own_classes
 from cfnseg.data.annotations.regions import Annotations
 from cfnseg.data.labels import IGNORE, read_classes
 from cfnseg.errors import UserError

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfnseg.convert.splitting import group_of, split_images
+from cfnseg.data.annotations.splitting import group_of, split_images
 
 
 @given(
