@@ -30,7 +30,7 @@ from cfnseg.inference.predictor import pick_device
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.models.folding import folded
 from cfnseg.models.hub_file import beside
-from cfnseg.models.segmenter import Output
+from cfnseg.models.segmenter import Output, bands_of
 from cfnseg.models.weights import Weights, check_labels, load
 from cfnseg.report.classification_report import write_classification_report
 from cfnseg.report.segmentation_report import write_report
@@ -192,8 +192,9 @@ def score_weights(
     level, split = own, split or {"pixel": "val", "image": "test"}[own]
     if level == "image" and (inference != PLAIN or explain):
         raise UserError("windows, views and --explain-metric are for segmentation", code=2)
+    bands = bands_of(loaded.model) if isinstance(loaded, Weights) else None
     opened = (
-        open_dataset
+        functools.partial(open_dataset, channels=len(bands or ()))
         if level == "pixel"
         else functools.partial(open_images, classes=loaded.labels.names)
     )

@@ -20,6 +20,7 @@ from cfnseg.export.quantize import write_int8
 from cfnseg.inference.onnx_predictor import OnnxPredictor
 from cfnseg.models.folding import folded
 from cfnseg.models.hub_file import beside
+from cfnseg.models.segmenter import demand_rgb
 from cfnseg.models.weights import Weights, check_labels, load
 from cfnseg.storage import write_atomic
 
@@ -63,6 +64,7 @@ def export_weights(
     loaded = load(weights)
     if loaded.settings.level != "pixel":
         raise UserError(f"{weights} is a classification model and makes no masks", code=2)
+    demand_rgb(loaded.model, "export")
     near = beside(weights)
     out = out or near.with_name(f"{near.stem}{'_int8' * int8}{SUFFIX[kind]}")
     if out.suffix != SUFFIX[kind]:

@@ -22,6 +22,7 @@ from cfnseg.export.quantize import write_int8
 from cfnseg.inference.onnx_predictor import OnnxPredictor
 from cfnseg.inference.predictor import segment
 from cfnseg.models.folding import folded
+from cfnseg.models.segmenter import demand_rgb
 from cfnseg.models.weights import load
 from cfnseg.report.text import table, write_text
 from cfnseg.timing import interleaved
@@ -91,6 +92,7 @@ def time_ways(
     loaded = load(weights)
     if loaded.settings.level != "pixel":
         raise UserError(f"{weights} is a classification model and makes no masks", code=2)
+    demand_rgb(loaded.model, "bench deploy")
     model = folded(loaded.model).to(memory_format=torch.channels_last).eval()
     ways = {
         "torch, folded head (what cfnseg infer runs)": by_torch(model, size),

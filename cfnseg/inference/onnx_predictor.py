@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cfnseg.data.bands import Bands
 from cfnseg.data.labels import LabelMap
 from cfnseg.errors import UserError, first_line, lacking
 from cfnseg.inference.predictor import Prediction, Segmented, rgb_array
@@ -74,6 +75,7 @@ class OnnxPredictor:
                 f"{path} is no model that cfnseg export wrote ({first_line(error)})"
             ) from None
         self.score: dict[str, Any] = self.about["score"]
+        self.bands: Bands | None = None
         self.path, self.inference = path, inference
         on_cuda = self.session.get_providers()[0].startswith("CUDA")
         self.device = torch.device("cuda" if on_cuda else "cpu")

@@ -18,6 +18,7 @@ from cfnseg.inference.onnx_predictor import OnnxPredictor
 from cfnseg.inference.predictor import Predictor
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.inference.video import VIDEO_TYPES, is_clip, pyav
+from cfnseg.models.segmenter import demand_rgb
 from cfnseg.models.weights import load
 
 
@@ -106,7 +107,8 @@ def infer_files(
         paths: images, folders of images, clips, and cameras' indices.
         weights: a weights file, or one that `cfnseg export` wrote (.onnx).
         out: a folder, none of ``paths``; gets ``<stem>_mask.png`` (8-bit palette PNG of raw ids,
-            exactly the image's size) and ``<stem>_overlay.jpg``; `result_names` says what images
+            exactly the image's size; of a TIFF with a georeference ``<stem>_mask.tif``, with the
+            same) and ``<stem>_overlay.jpg``; `result_names` says what images
             that share a stem get. For a clip's results see `infer_clip`.
         device: "auto", "cpu" or "cuda".
         inference: windows, scales, mirroring. What an image that goes through windows will need is
@@ -140,6 +142,8 @@ def infer_files(
     else:
         loaded = load(weights)
         predictor = Predictor(loaded, device, inference, compile)
+        if clips:
+            demand_rgb(loaded.model, "infer of clips and cameras")
         if extra.explanation:
             check_explainable(loaded.model, inference)
             explainable = loaded.model.to(predictor.device, memory_format=torch.channels_last)
