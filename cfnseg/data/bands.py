@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from cfnseg.errors import UserError
+
 TYPES = ("uint8", "uint16", "float32")  # of images that are read as stored
 LOW, HIGH = 2, 98  # percentiles of a band that a picture shows as black and white
 
@@ -53,6 +55,12 @@ class Bands:
 def described(count: int, kind: object) -> str:
     """ "5 bands of uint16", for messages."""
     return f"{count} band{'s' * (count != 1)} of {kind}"
+
+
+def demand_rgb(bands: Bands | None, what: str) -> None:
+    """Raise UserError (usage) unless weights take 8-bit RGB, as ``what`` does."""
+    if bands:
+        raise UserError(f"{what} takes 8-bit RGB images, and these weights {bands}", code=2)
 
 
 def as_picture(image: np.ndarray) -> np.ndarray:

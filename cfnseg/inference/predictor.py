@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from cfnseg.data.bands import Bands
 from cfnseg.data.labels import LabelMap
 from cfnseg.errors import UserError
 from cfnseg.inference.settings import PLAIN, Inference
@@ -157,21 +158,11 @@ class Predictor:
         Raises:
             ValueError: another kind, shape or dtype.
         """
-        tensor = torch.from_numpy(self._array(image)).permute(2, 0, 1)
+        tensor = torch.from_numpy(as_array(image, self.bands)).permute(2, 0, 1)
         result = segment(self.model, tensor, self.inference, confidence=True, each=each)
         assert result.presence is not None and result.confidence is not None
         order = sorted(zip(self.labels.names, result.presence.tolist()), key=lambda pair: -pair[1])
         return Prediction(result.mask.cpu().numpy(), result.confidence.cpu().numpy(), dict(order))
-
-    def _array(self, image: np.ndarray | Image.Image) -> np.ndarray:
-        if self.bands is None:
-            return rgb_array(image)
-        if isinstance(image, np.ndarray) and self.bands.fit(image):
-            return np.ascontiguousarray(image)
-        raise ValueError(
-            f"image: expected an array (H, W, {len(self.bands)}) {self.bands.type} with H, W >= 1, "
-            f"got {_described(image)}"
-        )
 
     def probabilities(self, image: np.ndarray | Image.Image) -> np.ndarray:
         """(C, H, W) float32: the softmax probability of every class at every pixel of an image, as
@@ -179,6 +170,18 @@ class Predictor:
         parts: list[np.ndarray] = []
         self(image, lambda strip: parts.append(strip.probabilities().cpu().numpy()))
         return np.concatenate(parts, 1)
+
+
+def as_array(image: np.ndarray | Image.Image, bands: Bands | None) -> np.ndarray:
+    """The image as a contiguous array, as `rgb_array`, or of ``bands``; ValueError for another."""
+    if bands is None:
+        return rgb_array(image)
+    if isinstance(image, np.ndarray) and bands.fit(image):
+        return np.ascontiguousarray(image)
+    raise ValueError(
+        f"image: expected an array (H, W, {len(bands)}) {bands.type} with H, W >= 1, "
+        f"got {_described(image)}"
+    )
 
 
 def rgb_array(image: np.ndarray | Image.Image) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from cfnseg.data.bands import demand_rgb
 from cfnseg.data.files import IMAGE_TYPES, list_images, note_left_out
 from cfnseg.errors import UserError, demand
 from cfnseg.inference.clip_files import infer_clip
@@ -18,7 +19,6 @@ from cfnseg.inference.onnx_predictor import OnnxPredictor
 from cfnseg.inference.predictor import Predictor
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.inference.video import VIDEO_TYPES, is_clip, pyav
-from cfnseg.models.segmenter import demand_rgb
 from cfnseg.models.weights import load
 
 
@@ -142,11 +142,11 @@ def infer_files(
     else:
         loaded = load(weights)
         predictor = Predictor(loaded, device, inference, compile)
-        if clips:
-            demand_rgb(loaded.model, "infer of clips and cameras")
         if extra.explanation:
             check_explainable(loaded.model, inference)
             explainable = loaded.model.to(predictor.device, memory_format=torch.channels_last)
+    if clips:
+        demand_rgb(predictor.bands, "infer of clips and cameras")
     print(f"weights: {weights} ({', '.join(predictor.labels.names)}) on {predictor.device.type}")
     if files:
         failed = infer_images(files, names[: len(files)], out, predictor, explainable, extra)

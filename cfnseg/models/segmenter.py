@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from cfnseg.data.bands import Bands
-from cfnseg.errors import UserError
 
 PARTS = {
     "encoder": "encoder",
@@ -126,12 +125,6 @@ def as_segmenter(module: nn.Module) -> Segmenter:
 def bands_of(model: nn.Module) -> Bands | None:
     """The bands of the images that a model, or an encoder, takes; None for 8-bit RGB."""
     return getattr(getattr(model, "encoder", model), "bands", None)
-
-
-def demand_rgb(model: nn.Module, what: str) -> None:
-    """Raise UserError (usage) for a model of bands; ``what`` takes 8-bit RGB alone."""
-    if bands := bands_of(model):
-        raise UserError(f"{what} takes 8-bit RGB images, and these weights {bands}", code=2)
 
 
 def blank_images(
