@@ -62,7 +62,9 @@ def rgb_image(data: bytes, source: object, thorough: bool = False) -> np.ndarray
         kind = stored_kind(data)
         if kind is None or kind in ((1, "uint8"), (3, "uint8"), (4, "uint8")):
             raise
-        hint = f"--data.channels {kind[0]} reads them" if kind[1] in TYPES else "convert it"
+        hint = (
+            f"a run with --data.channels {kind[0]} reads them" if kind[1] in TYPES else "convert it"
+        )
         raise UserError(f"{error}: {described(*kind)}; {hint}") from None
 
 

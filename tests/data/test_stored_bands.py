@@ -153,10 +153,14 @@ def test_another_number_of_bands_names_the_setting(tmp_path):
     write_tiff(tmp_path / "x.tif", noise((20, 30, 5), "uint16"))
     with pytest.raises(UserError, match=r"x\.tif: it has 5 bands of uint16, data\.channels is 4"):
         read(tmp_path / "x.tif", 4)
-    with pytest.raises(UserError, match=r"5 bands of uint16; --data\.channels 5 reads them"):
+    with pytest.raises(
+        UserError, match=r"5 bands of uint16; a run with --data\.channels 5 reads them"
+    ):
         read(tmp_path / "x.tif", 0)
     write_tiff(tmp_path / "y.tif", noise((20, 30, 1), "float32"))
-    with pytest.raises(UserError, match=r"1 band of float32; --data\.channels 1 reads them"):
+    with pytest.raises(
+        UserError, match=r"1 band of float32; a run with --data\.channels 1 reads them"
+    ):
         read(tmp_path / "y.tif", 0)
 
 
