@@ -1,13 +1,18 @@
 """An encoder of bands: timm's own adaptation, and values normalised on the device."""
 
+import json
+
 import numpy as np
 import pytest
 import timm
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import cfnseg
 from cfnseg.config import Model
 from cfnseg.data.bands import Bands
+from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
 from cfnseg.models.encoder import Encoder
 from cfnseg.models.pretrained import adapted, load_encoder_weights
@@ -102,6 +107,33 @@ def test_a_weights_file_gives_the_same_mask(tmp_path, kind):
     for wrong in (image[..., :3], image.astype(other), image[..., 0]):
         with pytest.raises(ValueError, match=rf"\(H, W, 5\) {kind}"):
             predict(wrong)
+
+
+WRONG = (
+    {"type": "int64"},
+    {"type": ["uint16"]},
+    {"mean": [1.0] * 4},
+    {"mean": 5},
+    {"mean": [], "std": []},
+    {"std": [1.0, 1.0, 0.0]},
+    {"std": [1.0, 1.0, 1e39]},
+    {"std": [1.0, 1.0, True]},
+)
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_a_header_that_no_run_writes_is_refused(tmp_path, wrong):
+    settings = Model(encoder=ENCODER, encoder_weights=None, width=8)
+    model = build_model(settings, 2, bands=Bands("uint16", (5.0,) * 3, (2.0,) * 3))
+    path = tmp_path / "w.safetensors"
+    save_weights(path, model, settings, LABELS, {})
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["cfnseg"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
+    header["normalisation"] |= wrong
+    save_file(tensors, path, {"cfnseg": json.dumps(header)})
+    with pytest.raises(UserError, match="normalisation"):
+        cfnseg.load(path)
 
 
 def test_fine_tuning_adapts_rgb_weights(tmp_path):
