@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from cfnseg.data.decode import FAULTS
+from cfnseg.errors import UserError, first_line
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # what such a file starts with
 # pixel scale, tie points, transformation, keys, and the keys' numbers and texts (OGC GeoTIFF 1.1)
@@ -27,7 +27,7 @@ def tiff_tags(data: bytes) -> ImageFileDirectory_v2 | None:
         stream.seek(tags.next)
         tags.load(stream)
         return tags
-    except FAULTS:
+    except Exception:  # a parser that is fed garbage raises anything
         return None
 
 
@@ -37,7 +37,7 @@ def stored_kind(data: bytes) -> tuple[int, str] | None:
     try:
         bits, form = (tags[258][0], tags.get(339, (1,))[0]) if tags else (0, 1)
         return (int(tags.get(277, 1)), f"{TYPE_NAMES[form]}{bits}") if tags else None
-    except (*FAULTS, LookupError, TypeError):
+    except Exception:  # damaged tags
         return None
 
 
@@ -49,7 +49,7 @@ def georeference(data: bytes) -> ImageFileDirectory_v2 | None:
             if tag in tags:
                 kept[tag] = tags[tag]
                 kept.tagtype[tag] = tags.tagtype[tag]
-    except FAULTS:
+    except Exception:  # damaged tags
         return None
     return kept if len(kept) else None
 
@@ -64,7 +64,17 @@ def write_placed(
         ids: raw ids.
         palette: (256, 3) uint8 colours by raw id.
         place: of `georeference`.
+
+    Raises:
+        UserError: tags that cannot be written, as those of a damaged file.
     """
     image = Image.fromarray(ids, mode="P")
     image.putpalette(palette.tobytes())
-    image.save(path, "TIFF", compression="tiff_adobe_deflate", tiffinfo=place)
+    try:
+        image.save(path, "TIFF", compression="tiff_adobe_deflate", tiffinfo=place)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise UserError(
+            f"the image's georeference is damaged and was not written ({first_line(error)})"
+        ) from None

@@ -1,6 +1,7 @@
 """Files with all their bands: as written, or refused in one line."""
 
 import io
+import warnings
 
 import cv2
 import numpy as np
@@ -12,9 +13,11 @@ from PIL import Image
 
 import cfnseg
 from cfnseg.data.bands import Bands, as_picture
+from cfnseg.data.files import rgb_image
+from cfnseg.data.geotiff import georeference, write_placed
 from cfnseg.data.stored_bands import decode_bands
 from cfnseg.errors import UserError
-from tests.data.band_files import noise, write_tiff
+from tests.data.band_files import GEOTAGS, noise, write_tiff
 
 KINDS = ("uint8", "uint16", "float32")
 
@@ -147,6 +150,9 @@ def test_refused_in_one_line():
 @given(data=st.binary(max_size=200), start=st.sampled_from([b"II*\0", b"MM\0*", b"II+\0\x08\0"]))
 def test_garbage_is_refused_in_one_line(data, start):
     refusal(start + data)
+    with pytest.raises(UserError, match="not a readable image"):
+        rgb_image(start + data, "x.tif")
+    assert georeference(start + data) is None or len(data) > 20
 
 
 def test_another_number_of_bands_names_the_setting(tmp_path):
@@ -192,3 +198,22 @@ def test_bands_of_a_header():
     assert Bands.of({"mean": [0.5] * 3, "std": [0.2] * 3}) is None
     assert bands.filling.tolist() == [4, 5] and bands.filling.dtype == np.uint16
     assert str(bands) == "2 bands of uint16"
+
+
+@given(bits=st.lists(st.integers(0, 255), min_size=1, max_size=12), at=st.integers(0, 2000))
+def test_a_damaged_georeference_is_none_written_or_one_line(tmp_path_factory, bits, at):
+    folder = tmp_path_factory.mktemp("placed")
+    write_tiff(folder / "x.tif", noise((9, 9, 2), "uint8"), extratags=GEOTAGS)
+    data = bytearray((folder / "x.tif").read_bytes())
+    at %= len(data)
+    data[at : at + len(bits)] = bytes(bits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        place = georeference(bytes(data))
+        if place is None:
+            return
+        ids, palette = np.zeros((9, 9), np.uint8), np.zeros((256, 3), np.uint8)
+        try:
+            write_placed(folder / "mask.tif", ids, palette, place)
+        except UserError as error:
+            assert "\n" not in str(error)
