@@ -141,6 +141,10 @@ class Data:
     alike and belong together."""
     download: bool = False
     """Fetch VOC 2012, SBD or CIFAR when they are missing."""
+    channels: FromZero = 0
+    """0: images are read as 8-bit RGB. n: all n bands as stored, 8 or 16 bits or float32: gray 1,
+    RGBA 4, a TIFF any number (it needs cfnseg[geo]). Mean and deviation of each band are counted on
+    the training images, and the encoder's first layer is adapted. Segmentation."""
     crop: Annotated[
         tuple[int, int], Rule(lambda crop: min(crop) >= 32, "32 or more in height and width")
     ] = (256, 256)
@@ -153,13 +157,14 @@ class Data:
     flip: bool = True
     """Mirror half of the training images."""
     photometric: Share = 0.5
-    """Strength of the colour jitter, 0 (none) to 1."""
+    """Strength of the colour jitter, 0 (none) to 1; with channels, of brightness and contrast."""
     rare: Share = 0.0
     """Share of the samples that are drawn for a class: the class evenly from all, the image evenly
     from those that have it, the crop around one of its pixels. Segmentation."""
     augment: str = ""
     """Your own augmentation, FILE.py:FUNCTION: (image (H, W, 3) uint8 RGB, mask (H, W) uint8 train
-    ids and 255, numpy Generator) -> image and mask, before resize and crop. Segmentation."""
+    ids and 255, numpy Generator) -> image and mask, before resize and crop. With channels the image
+    is of all bands, in their type. Segmentation."""
     workers: FromZero = 2
     """Loader processes per training process (0 = load in the main process)."""
 
@@ -356,6 +361,7 @@ def check(config: Config) -> None:
     demand(not (data.fold and data.holdout), "data.fold", data.fold, "nothing with data.holdout")
     demand(not (data.fold and images), "data.fold", data.fold, "nothing with model.level image")
     demand(not (data.augment and images), "data.augment", data.augment, "nothing for images")
+    demand(not (data.channels and images), "data.channels", data.channels, "0 for images")
     demand(data.fold or not data.group_by, "data.group_by", data.group_by, "data.fold with it")
     usable = can_be_folder(config.runs)
     demand(usable, "runs", repr(config.runs[:200]), "a folder, or one that can be made")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cfnseg.config import Config, Data, check
+from cfnseg.data.bands import as_picture
 from cfnseg.data.dataset import Dataset, is_trained_on, open_dataset, read_sample, read_truth
 from cfnseg.data.formats.class_folders import ImageSet, open_images
 from cfnseg.data.loader import Batch
@@ -30,7 +31,7 @@ from cfnseg.inference.predictor import pick_device
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.models.folding import folded
 from cfnseg.models.hub_file import beside
-from cfnseg.models.segmenter import Output
+from cfnseg.models.segmenter import Output, bands_of
 from cfnseg.models.weights import Weights, check_labels, load
 from cfnseg.report.classification_report import write_classification_report
 from cfnseg.report.segmentation_report import write_report
@@ -192,8 +193,9 @@ def score_weights(
     level, split = own, split or {"pixel": "val", "image": "test"}[own]
     if level == "image" and (inference != PLAIN or explain):
         raise UserError("windows, views and --explain-metric are for segmentation", code=2)
+    bands = bands_of(loaded.model) if isinstance(loaded, Weights) else loaded.bands
     opened = (
-        open_dataset
+        functools.partial(open_dataset, channels=len(bands or ()))
         if level == "pixel"
         else functools.partial(open_images, classes=loaded.labels.names)
     )
@@ -234,11 +236,13 @@ def _score_exported(
     pictures: bool,
 ) -> dict:
     """Evaluate an exported file, which has no image head to score, and write the report."""
-    result = count(model.segmented, data, workers=workers, details=True, title=title)
+    result = count(
+        model.segmented, data, workers=workers, details=True, title=title, bands=model.bands
+    )
 
     def picture(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        image, truth = read_sample(data, index)
-        return image, truth, model.run(image)[0]
+        image, truth = read_sample(data, index, model.bands)
+        return as_picture(image), truth, model.run(image)[0]
 
     shown = picture if pictures else None
     return write_report(out, result, data.labels, shown, facts=facts, explain=explain)

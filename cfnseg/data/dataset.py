@@ -14,6 +14,7 @@ import numpy as np
 
 from cfnseg.config import Data
 from cfnseg.data.annotations.exported import EXPORTS, SHARE, ExportDataset, read_export
+from cfnseg.data.bands import Bands
 from cfnseg.data.download.downloaders import download_voc
 from cfnseg.data.files import few_bits, note, read_image, read_stored, short_names
 from cfnseg.data.folds import held_out, rule
@@ -51,7 +52,8 @@ class Dataset(Protocol):
     names: list[str]
 
     def image(self, index: int) -> np.ndarray:
-        """Image ``index``, (H, W, 3) uint8 RGB. Raises UserError."""
+        """Image ``index``, (H, W, 3) uint8 RGB, or (H, W, C) uint8, uint16 or float32 with
+        ``data.channels``. Raises UserError."""
         ...
 
     def ids(self, index: int) -> np.ndarray:
@@ -59,14 +61,18 @@ class Dataset(Protocol):
         ...
 
 
-def read_sample(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image (H, W, 3) uint8 RGB and its train ids (H, W) uint8 with 255 = ignore.
+def read_sample(
+    dataset: Dataset, index: int, bands: Bands | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image (H, W, 3) uint8 RGB, or of ``bands``, and its train ids (H, W) uint8 with 255 =
+    ignore.
 
     Raises UserError naming the mask file or, without files, the image: arrays that do not fit
     `Dataset`, sizes that differ, or an unknown id.
     """
-    image_source, mask_source = sources(dataset, index)
-    image, ids = _array(dataset.image(index), image_source, "image", (3,)), read_ids(dataset, index)
+    mask_source = sources(dataset, index)[1]
+    image_source, image = sources(dataset, index)[0], read_pixels(dataset, index, bands)
+    ids = read_ids(dataset, index)
     if image.shape[:2] != ids.shape:
         raise UserError(
             f"{mask_source}: the mask is {ids.shape[1]}x{ids.shape[0]}, "
@@ -74,6 +80,13 @@ def read_sample(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
         )
     with advised(mask_source):
         return image, dataset.labels.encode(ids, mask_source)
+
+
+def read_pixels(dataset: Dataset, index: int, bands: Bands | None = None) -> np.ndarray:
+    """Only the image; see `read_sample`."""
+    channels, kinds = (len(bands), (bands.type,)) if bands else (3, ("uint8",))
+    source = sources(dataset, index)[0]
+    return stored_array(dataset.image(index), source, "image", (channels,), kinds)
 
 
 def read_truth(dataset: Dataset, index: int) -> np.ndarray:
@@ -135,15 +148,22 @@ def shared_files(dataset: Dataset, other: Dataset) -> int:
 
 def read_ids(dataset: Dataset, index: int) -> np.ndarray:
     """The raw ids of an image (H, W) uint8; UserError as `read_sample` but for unknown ids."""
-    return _array(dataset.ids(index), sources(dataset, index)[1], "mask", ())
+    return stored_array(dataset.ids(index), sources(dataset, index)[1], "mask", ())
 
 
-def _array(value: Any, source: object, what: str, channels: tuple[int, ...]) -> np.ndarray:
-    """``value`` if it is (H, W, *channels) uint8, else UserError: a user's own data set may err."""
+def stored_array(
+    value: Any,
+    source: object,
+    what: str,
+    channels: tuple[int, ...],
+    types: Sequence[str] = ("uint8",),
+) -> np.ndarray:
+    """``value`` if it is (H, W, *channels) of one of the types, else UserError: a user's own data
+    set may err."""
     array = isinstance(value, np.ndarray)
     if (
         array
-        and value.dtype == np.uint8
+        and value.dtype.name in types
         and value.ndim == 2 + len(channels)
         and value.shape[2:] == channels
         and value.size
@@ -152,7 +172,8 @@ def _array(value: Any, source: object, what: str, channels: tuple[int, ...]) -> 
     found = f"{value.dtype} of shape {value.shape}" if array else type(value).__name__
     expected = ", ".join(["H", "W", *map(str, channels)])
     raise UserError(
-        f"{source}: the {what} is {found}, expected a NumPy array ({expected}) of uint8"
+        f"{source}: the {what} is {found}, expected a NumPy array ({expected}) of "
+        f"{' or '.join(types)}"
     )
 
 
@@ -162,10 +183,11 @@ class FileDataset:
     Args:
         pairs: (image, mask) paths.
         labels: the map from the masks' raw ids.
+        channels: see `cfnseg.config.Data`.
     """
 
-    def __init__(self, pairs: list[tuple[Path, Path]], labels: LabelMap) -> None:
-        self.pairs = pairs
+    def __init__(self, pairs: list[tuple[Path, Path]], labels: LabelMap, channels: int = 0) -> None:
+        self.pairs, self.channels = pairs, channels
         self.labels = labels
         self.names = short_names([image for image, _ in pairs])
         masks = [mask for _, mask in pairs]
@@ -173,7 +195,7 @@ class FileDataset:
 
     def image(self, index: int) -> np.ndarray:
         """See `Dataset.image`."""
-        return read_image(self.pairs[index][0])
+        return read_image(self.pairs[index][0], self.channels)
 
     def ids(self, index: int) -> np.ndarray:
         """See `Dataset.ids`. Raises UserError for a mask with two meanings too."""
@@ -221,14 +243,20 @@ def hold_out(dataset: Dataset, data: Data) -> tuple[Subset, Subset]:
     return Subset(dataset, rest), Subset(dataset, held)
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """A digest of names and classes, and of the sizes and times of mask files if there are any."""
+def fingerprint(dataset: Dataset, of_images: bool = False) -> str:
+    """A digest of names and classes, and of the sizes and times of mask files, or image files, if
+    there are any."""
     parts = [repr(dataset.names), json.dumps(dataset.labels.to_dict())]
-    every = (path for index in range(len(dataset.names)) for path in mask_files(dataset, index))
+    every = (
+        path
+        for index in range(len(dataset.names))
+        for path in (sources(dataset, index)[:1] if of_images else mask_files(dataset, index))
+    )
     for path in dict.fromkeys(every):  # a file of an export may have all images
         with contextlib.suppress(OSError):  # reading the file will say what is wrong
-            status = path.stat()
-            parts.append(f"{status.st_size} {status.st_mtime_ns}")
+            if isinstance(path, Path):
+                status = path.stat()
+                parts.append(f"{status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -257,7 +285,9 @@ READERS: dict[str, Callable[[Path, str], tuple[list[tuple[Path, Path]], LabelMap
 }
 
 
-def open_dataset(name: str, root: str, split: str, download: bool = False) -> Dataset:
+def open_dataset(
+    name: str, root: str, split: str, download: bool = False, channels: int = 0
+) -> Dataset:
     """One split of a data set by name.
 
     Args:
@@ -265,6 +295,7 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
         root: its folder, of an export perhaps its file; "" = the usual place under data/.
         split: train, val, ... as the data set has them; train+val is the images of both.
         download: first fetch VOC 2012, and SBD for voc_aug.
+        channels: bands of the images, read as stored; 0 = 8-bit RGB.
 
     Raises:
         UserError: unknown name, missing folder, no images, a list that names missing files, two
@@ -287,7 +318,7 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
             )
         download_voc(path, aug=name == "voc_aug")
     if name in EXPORTS:
-        return _open_export(name, path, split.split("+"))
+        return _open_export(name, path, split.split("+"), channels)
     parts = [READERS[name](path, part) for part in split.split("+")]
     pairs = [pair for some, _ in parts for pair in some]
     labels = parts[0][1]
@@ -296,7 +327,7 @@ def open_dataset(name: str, root: str, split: str, download: bool = False) -> Da
     if len(parts) > 1 and len(set(pairs)) < len(pairs):
         twice = next(image for image, mask in pairs if pairs.count((image, mask)) > 1)
         raise UserError(f"more than one of the splits {split} has {twice}", code=2)
-    return FileDataset(pairs, labels)
+    return FileDataset(pairs, labels, channels)
 
 
 def root_of(name: str, root: str) -> Path:
@@ -315,7 +346,7 @@ def root_of(name: str, root: str) -> Path:
     return Path(root or USUAL_ROOT[name]).expanduser()
 
 
-def _open_export(name: str, source: Path, splits: list[str]) -> ExportDataset:
+def _open_export(name: str, source: Path, splits: list[str], channels: int) -> ExportDataset:
     """Splits of an export, with its notes on stderr."""
     export = read_export(EXPORTS[name], source)
     for text in export.notes:
@@ -325,4 +356,4 @@ def _open_export(name: str, source: Path, splits: list[str]) -> ExportDataset:
             f"{source} names no split val: {SHARE:.0%} of the images are val, by a hash of their "
             "names"
         )
-    return ExportDataset(export, splits)
+    return ExportDataset(export, splits, channels)

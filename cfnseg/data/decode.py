@@ -87,16 +87,16 @@ def decode_image(data: bytes, source: object, thorough: bool = False) -> np.ndar
     """
     try:
         if data.startswith(PNG):
-            header, chunks = _png_chunks(data)
+            header, chunks = png_chunks(data)
             if b"acTL" in chunks:
                 raise ValueError("an animation, expected one picture")
-            return cv2.cvtColor(_decoded(data, cv2.IMREAD_COLOR, header[:2]), cv2.COLOR_BGR2RGB)
+            return cv2.cvtColor(decoded(data, cv2.IMREAD_COLOR, header[:2]), cv2.COLOR_BGR2RGB)
         if data.startswith(b"\xff\xd8"):
             data, channels, size = _jpeg_parts(data)
             if thorough and _ends_late(data):
                 raise ValueError("data are left after its last pixel: some before it are damaged")
             if channels != 4:  # OpenCV reads any four channels as Adobe's inverted CMYK
-                return cv2.cvtColor(_decoded(data, cv2.IMREAD_COLOR, size), cv2.COLOR_BGR2RGB)
+                return cv2.cvtColor(decoded(data, cv2.IMREAD_COLOR, size), cv2.COLOR_BGR2RGB)
         with _opened(data) as opened:
             _demand_one_picture(opened)
             upright = ImageOps.exif_transpose(opened)
@@ -104,7 +104,7 @@ def decode_image(data: bytes, source: object, thorough: bool = False) -> np.ndar
                 return _upper_bits(np.asarray(upright))
             return np.array(upright.convert("RGB"))
     except FAULTS as error:
-        raise UserError(f"{source}: not a readable image ({_reason(error, data)})") from None
+        raise UserError(f"{source}: not a readable image ({reason_of(error, data)})") from None
 
 
 def decode_mask(data: bytes, source: object) -> Mask:
@@ -137,7 +137,7 @@ def stored_samples(data: bytes, source: object) -> tuple[np.ndarray, int]:
     try:
         return _png_samples(data) if data.startswith(PNG) else _other_samples(data)
     except FAULTS as error:
-        raise UserError(f"{source}: not a readable mask ({_reason(error, data)})") from None
+        raise UserError(f"{source}: not a readable mask ({reason_of(error, data)})") from None
 
 
 def shown_pixels(data: bytes) -> tuple[np.ndarray, str, bool]:
@@ -202,7 +202,7 @@ def _png_samples(data: bytes) -> tuple[np.ndarray, int]:
     Decodes a gray PNG without other chunks, so that no palette, transparency, gamma or profile
     changes a sample.
     """
-    (width, height, depth, color, interlace), chunks = _png_chunks(data)
+    (width, height, depth, color, interlace), chunks = png_chunks(data)
     if color not in (0, 3):
         kinds = {2: "colours (mode RGB)", 4: "an alpha channel (mode LA)", 6: "colours (mode RGBA)"}
         raise NoIds(f"the mask has {kinds.get(color, f'the colour type {color}')}", shown=True)
@@ -215,13 +215,13 @@ def _png_samples(data: bytes) -> tuple[np.ndarray, int]:
     header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, interlace)
     parts = [_chunk(b"IDAT", part) for part in chunks.get(b"IDAT", [])]
     plain = b"".join([PNG, _chunk(b"IHDR", header), *parts, _chunk(b"IEND", b"")])
-    samples = _decoded(plain, cv2.IMREAD_UNCHANGED, (width, height))
+    samples = decoded(plain, cv2.IMREAD_UNCHANGED, (width, height))
     if depth < 8:  # OpenCV stretches gray of few bits to 0..255
         samples //= 255 // ((1 << depth) - 1)
     return samples, depth if color == 0 and depth < 8 else 8
 
 
-def _png_chunks(data: bytes) -> tuple[tuple[int, ...], dict[bytes, list[bytes]]]:
+def png_chunks(data: bytes) -> tuple[tuple[int, ...], dict[bytes, list[bytes]]]:
     """Width, height, depth, colour type and interlacing, and the chunks' contents by kind.
 
     Raises ValueError for an incomplete chunk, a wrong checksum, or more pixels than the data can
@@ -240,7 +240,7 @@ def _png_chunks(data: bytes) -> tuple[tuple[int, ...], dict[bytes, list[bytes]]]
     width, height, depth, color, _, _, interlace = struct.unpack(
         ">IIBBBBB", chunks.get(b"IHDR", [b""])[0]
     )
-    _demand_size(width, height)
+    demand_size(width, height)
     packed = sum(map(len, chunks.get(b"IDAT", [])))
     if width * height * depth > 8 * 1040 * (packed + 64):  # deflate reaches 1032 to 1
         raise ValueError(f"the header says {width}x{height} pixels, the data ends before")
@@ -282,7 +282,7 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, int, tuple[int, int]]:
             one_scan = sequential and data[at + 4 : at + 5] == bytes([channels])
             break
         at += 2 + length
-    _demand_size(*size)
+    demand_size(*size)
     # searching from the end takes a tenth of the time; an MPF segment announces a second picture
     end = (data.find if several else data.rfind)(b"\xff\xd9", at)
     if one_scan:
@@ -312,7 +312,7 @@ def _ends_late(data: bytes) -> bool:
     return cv2.imdecode(shorter, cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
 
 
-def _decoded(data: bytes, flags: int, size: tuple[int, int]) -> np.ndarray:
+def decoded(data: bytes, flags: int, size: tuple[int, int]) -> np.ndarray:
     """Decode a PNG or JPEG with OpenCV; ValueError if it fails."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -325,7 +325,8 @@ def _decoded(data: bytes, flags: int, size: tuple[int, int]) -> np.ndarray:
     return image
 
 
-def _demand_size(width: int, height: int) -> None:
+def demand_size(width: int, height: int) -> None:
+    """Raise ValueError for no pixels, or more than `MOST_PIXELS`."""
     if not 0 < width * height <= MOST_PIXELS:
         raise ValueError(f"the header says {width}x{height} pixels, expected 1 to {MOST_PIXELS:,}")
 
@@ -337,7 +338,7 @@ def _opened(data: bytes) -> Any:
         (opener for start, opener in OPENERS.items() if data.startswith(start)), Image.open
     )
     image = opener(stream)
-    _demand_size(*image.size)
+    demand_size(*image.size)
     large = image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0)
     if image.format == "TIFF" and large and image.tag_v2.get(274, 1) == 1:
         ImageFile.ImageFile.load_prepare(image)  # without memory Pillow checks its limit again
@@ -410,7 +411,8 @@ def _upper_bits(values: np.ndarray) -> np.ndarray:
     return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, 2)
 
 
-def _reason(error: BaseException, data: bytes) -> str:
+def reason_of(error: BaseException, data: bytes) -> str:
+    """Why a decoder refused a file, for a message."""
     if not data:
         return "the file is empty"
     if isinstance(error, struct.error):

@@ -15,17 +15,25 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from cfnseg.data.bands import TYPES, described
 from cfnseg.data.decode import Mask, decode_image, decode_mask, mask_bits
+from cfnseg.data.geotiff import stored_kind
+from cfnseg.data.stored_bands import decode_bands
 from cfnseg.errors import UserError
 
 T = TypeVar("T")
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, channels: int = 0) -> np.ndarray:
     """An image file as (H, W, 3) uint8 RGB, upright by its EXIF orientation; see `decode_image`.
 
-    Raises UserError for a file that is missing, damaged or no image.
+    Args:
+        path: the file.
+        channels: n = all bands as stored, (H, W, n) uint8, uint16 or float32; see `decode_bands`.
+
+    Raises:
+        UserError: a file that is missing, damaged or no image, or has another number of bands.
 
     Example:
         >>> import cfnseg
@@ -33,7 +41,35 @@ def read_image(path: str | Path) -> np.ndarray:
         >>> image.shape, image.dtype.name
         ((192, 256, 3), 'uint8')
     """
-    return decode_image(read_bytes(Path(path)), path)
+    return pixels_of(read_bytes(Path(path)), path, channels)
+
+
+def pixels_of(data: bytes, path: object, channels: int = 0) -> np.ndarray:
+    """`read_image` of a file's bytes; ``path`` is named in errors."""
+    if not channels:
+        return rgb_image(data, path)
+    image = decode_bands(data, path)
+    if image.shape[2] != channels:
+        found = image.shape[2]
+        raise UserError(
+            f"{path}: it has {described(found, image.dtype)}, data.channels is {channels}; "
+            f"set --data.channels {found}" + ", or 0 for RGB" * (found in (1, 4))
+        )
+    return image
+
+
+def rgb_image(data: bytes, source: object, thorough: bool = False) -> np.ndarray:
+    """`decode_image`; the error of a TIFF with other pixels names the setting that reads them."""
+    try:
+        return decode_image(data, source, thorough)
+    except UserError as error:
+        kind = stored_kind(data)
+        if kind is None or kind in ((1, "uint8"), (3, "uint8"), (4, "uint8")):
+            raise
+        hint = (
+            f"a run with --data.channels {kind[0]} reads them" if kind[1] in TYPES else "convert it"
+        )
+        raise UserError(f"{error}: {described(*kind)}; {hint}") from None
 
 
 def read_mask(path: str | Path) -> np.ndarray:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from cfnseg.data.bands import Bands
 from cfnseg.data.dataset import Dataset, read_sample, read_truth
 from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.transforms import ImageTransform, TrainTransform
@@ -30,8 +31,8 @@ R = TypeVar("R")
 class Batch(dict):
     """A training batch: the samples' fields stacked.
 
-    image (N, 3, h, w) uint8 and names (list of str); for segmentation also mask (N, h, w) uint8 and
-    region (N, 4) float32, for classification target (N,) int64.
+    image (N, 3, h, w) uint8, or (N, C, h, w) of `Bands`, and names (list of str); for segmentation
+    also mask (N, h, w) uint8 and region (N, 4) float32, for classification target (N,) int64.
     """
 
 
@@ -244,7 +245,7 @@ def _batch(
         if isinstance(dataset, ImageSet):
             image, target = dataset.image(index), dataset.targets[index]
         else:
-            image, target = read_sample(dataset, index)
+            image, target = read_sample(dataset, index, transform.bands)
         parts = [seed, epoch, index] if wanted < 0 else [seed, epoch, index, 1 + wanted, place]
         own = int(np.random.SeedSequence(parts).generate_state(1)[0])
         how = {} if wanted < 0 else {"wanted": wanted}
@@ -257,19 +258,26 @@ def _batch(
 
 
 def whole_images(
-    dataset: Dataset, workers: int, rank: int = 0, world: int = 1, limit: int | None = None
+    dataset: Dataset,
+    workers: int,
+    rank: int = 0,
+    world: int = 1,
+    limit: int | None = None,
+    bands: Bands | None = None,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Every image once, uncropped: (index, image (3, H, W) uint8, train ids (H, W) uint8).
+
+    With ``bands`` the image is (C, H, W) of their type.
 
     Process ``rank`` of ``world`` gets every world-th image; no image is repeated to make the shares
     even.
     """
     indices = range(len(dataset.names))[:limit][rank::world]
-    return parallel(functools.partial(_whole, dataset), indices, workers)
+    return parallel(functools.partial(_whole, dataset, bands), indices, workers)
 
 
-def _whole(dataset: Dataset, index: int) -> tuple[int, Tensor, Tensor]:
-    image, mask = read_sample(dataset, index)
+def _whole(dataset: Dataset, bands: Bands | None, index: int) -> tuple[int, Tensor, Tensor]:
+    image, mask = read_sample(dataset, index, bands)
     return index, torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)
 
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from cfnseg.config import Data
+from cfnseg.data.bands import Bands
 from cfnseg.data.labels import IGNORE
 from cfnseg.errors import UserError
 from cfnseg.shipped import load_module
@@ -41,7 +42,7 @@ class Sample(NamedTuple):
     """One training sample.
 
     Attributes:
-        image: (3, h, w) uint8 RGB.
+        image: (3, h, w) uint8 RGB, or (C, h, w) of `Bands`.
         mask: (h, w) uint8 train ids, 255 = ignore, also for padding.
         region: (4,) float32 x0, y0, x1, y1 of the crop in the full image, which is mirrored if the
             crop is.
@@ -113,7 +114,8 @@ def aimed(length: int, crop: int, scale: float, at: int, draw: float) -> float:
 
 
 def resize(window: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
-    """Resize the cut of an (H, W, C) uint8 image to (rows.filled, columns.filled, C).
+    """Resize the cut of an (H, W, C) image of a type in `cfnseg.data.bands.TYPES` to
+    (rows.filled, columns.filled, C).
 
     Area averages if it shrinks, else bilinear; pixel centres aligned. Equals the same window of the
     resized full image up to rounding (1 of 255). Exception: if it grows, the first half source
@@ -122,15 +124,20 @@ def resize(window: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
     if rows.factor == columns.factor == 1:
         return window[: rows.filled, : columns.filled]
     smaller = min(rows.factor, columns.factor) < 1
+    channels = window.shape[2]
     # by factors, not by size: cv2 keeps the phase where the crop covers a fraction of a pixel
-    resized = cv2.resize(
-        window,
-        None,
-        fx=columns.factor,
-        fy=rows.factor,
-        interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR,
-    )
-    return resized[: rows.filled, : columns.filled]
+    resized = [
+        cv2.resize(
+            window[..., first : first + 4],  # OpenCV averages areas of up to four channels
+            None,
+            fx=columns.factor,
+            fy=rows.factor,
+            interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR,
+        )[: rows.filled, : columns.filled]
+        for first in range(0, channels, 4)
+    ]
+    # OpenCV drops the axis of a single channel
+    return resized[0] if channels in (2, 3, 4) else np.dstack(resized)
 
 
 def resize_mask(mask: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
@@ -171,6 +178,33 @@ def colour_jitter(strength: float) -> A.ColorJitter:
     )
 
 
+class BandJitter:
+    """Brightness and contrast, the same for all bands, with probability 0.8.
+
+    In units of each band's deviation from its mean, z becomes c z + b; c is drawn from 1 -
+    reach to 1 + reach and b from -reach to reach, with the reach of `colour_jitter`.
+
+    Args:
+        strength: in [0, 1].
+        bands: of the images.
+    """
+
+    def __init__(self, strength: float, bands: Bands) -> None:
+        self.reach, self.bands = 0.8 * strength, bands
+
+    def __call__(self, window: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A window (H, W, C) of the bands' type, in a new array unless it stays as it is."""
+        chance, contrast, brightness = rng.uniform((0, -1, -1), 1)
+        if not self.reach or chance >= 0.8:
+            return window
+        mean, std = (np.array(x, np.float32) for x in (self.bands.mean, self.bands.std))
+        moved = (window - mean) * np.float32(1 + self.reach * contrast)
+        moved += mean + std * np.float32(self.reach * brightness)
+        if window.dtype == np.float32:
+            return moved
+        return np.rint(moved).clip(0, np.iinfo(window.dtype).max).astype(window.dtype)
+
+
 def seeded(transform: A.BasicTransform, rng: np.random.Generator) -> A.BasicTransform:
     """The transform with its own seed. A.Compose seeds all transforms equally: equal draws."""
     transform.set_random_seed(int(rng.integers(1 << 32)))
@@ -202,21 +236,22 @@ def augmented(
     where: str, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """What a user's function makes of a copy of an image and its train ids; UserError for a result
-    that is no such pair."""
+    that is no such pair, of the image's type and channels."""
     result = own_function(where)(image.copy(), mask.copy(), rng)
     fits = isinstance(result, tuple) and len(result) == 2
+    channels = image.shape[2]
     if fits:
         pixels, ids = map(np.asarray, result)
         fits = (
-            pixels.dtype == ids.dtype == np.uint8
-            and pixels.shape == (*ids.shape, 3)
+            (pixels.dtype, ids.dtype) == (image.dtype, np.uint8)
+            and pixels.shape == (*ids.shape, channels)
             and ids.ndim == 2
             and ids.size > 0
         )
     if not fits:
         raise UserError(
-            f"data.augment {where!r}: expected (image (H, W, 3) uint8, mask (H, W) uint8) of one "
-            "size in return"
+            f"data.augment {where!r}: expected (image (H, W, {channels}) {image.dtype}, "
+            "mask (H, W) uint8) of one size in return"
         )
     return np.ascontiguousarray(pixels), np.ascontiguousarray(ids)
 
@@ -225,17 +260,26 @@ class TrainTransform:
     """Random scale, crop (padded if the image is smaller), mirror and colour jitter.
 
     The window is cut before it is resized, and the jitter works on the smaller of the two: the cost
-    depends on the crop, not the image. Padding is not jittered.
+    depends on the crop, not the image. Padding is not jittered. Values that are not finite become
+    their band's mean.
 
     Args:
         settings: crop, scale, flip, photometric, augment.
         fill: (r, g, b) of padding, the encoder's mean colour.
+        bands: of the images where they are no 8-bit RGB; padding is then each band's mean.
     """
 
-    def __init__(self, settings: Data, fill: tuple[int, int, int] = (124, 116, 104)) -> None:
+    def __init__(
+        self,
+        settings: Data,
+        fill: tuple[int, int, int] = (124, 116, 104),
+        bands: Bands | None = None,
+    ) -> None:
         self.crop, self.scale, self.flip = tuple(settings.crop), settings.scale, settings.flip
-        self.jitter = colour_jitter(settings.photometric)
-        self.fill = np.array(fill, np.uint8)[:, None, None]
+        self.bands = bands
+        colours = colour_jitter(settings.photometric)
+        self.jitter = BandJitter(settings.photometric, bands) if bands else colours
+        self.fill = (bands.filling if bands else np.array(fill, np.uint8))[:, None, None]
         self.augment = settings.augment
         if self.augment:
             own_function(self.augment)  # fails before the first sample
@@ -243,7 +287,8 @@ class TrainTransform:
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, name: str, seed: int, wanted: int = -1
     ) -> Sample:
-        """A sample of an (H, W, 3) image and its (H, W) train ids, determined by ``seed``.
+        """A sample of an (H, W, 3) image, or one of ``bands``, and its (H, W) train ids, determined
+        by ``seed``.
 
         The crop contains a random pixel of the class ``wanted`` if the mask has one.
         """
@@ -260,23 +305,30 @@ class TrainTransform:
         )
         mirrored = self.flip and rng.random() < 0.5
         window = image[rows.start : rows.stop, columns.start : columns.stop]
+        if window.dtype == np.float32:
+            window = np.where(np.isfinite(window), window, self.fill[:, 0, 0])
         if scale >= 1:
-            window = seeded(self.jitter, rng)(image=window)["image"]
+            window = self._jittered(window, rng)
         window = resize(window, rows, columns)
         if scale < 1:
-            window = seeded(self.jitter, rng)(image=window)["image"]
+            window = self._jittered(window, rng)
         ids = resize_mask(mask, rows, columns)
         left = columns.before
         if mirrored:
             window, ids = window[:, ::-1], ids[:, ::-1]
             left = self.crop[1] - left - columns.filled
-        pixels = np.broadcast_to(self.fill, (3, *self.crop)).copy()
+        pixels = np.broadcast_to(self.fill, (len(self.fill), *self.crop)).copy()
         truth = np.full(self.crop, IGNORE, np.uint8)
         inside = np.s_[rows.before : rows.before + rows.filled, left : left + columns.filled]
         pixels[:, *inside] = window.transpose(2, 0, 1)
         truth[inside] = ids
         region = crop_region(mask.shape, rows, columns, self.crop, mirrored)
         return Sample(pixels, truth, region, name)
+
+    def _jittered(self, window: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if isinstance(self.jitter, BandJitter):
+            return self.jitter(window, rng)
+        return seeded(self.jitter, rng)(image=window)["image"]
 
 
 class LabelledSample(NamedTuple):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from cfnseg.data.bands import demand_rgb
 from cfnseg.data.decode import FAULTS, decode_image
 from cfnseg.data.formats import shapes
 from cfnseg.data.labels import LabelMap
@@ -23,6 +24,7 @@ from cfnseg.inference.explanation_picture import color_of
 from cfnseg.inference.pixel_parts import pixel_parts
 from cfnseg.inference.predictor import Predictor
 from cfnseg.inference.settings import PLAIN
+from cfnseg.models.segmenter import bands_of
 from cfnseg.models.weights import load
 
 MOST_BYTES = 20 * 2**20  # of an upload
@@ -57,6 +59,7 @@ class Answers:
 
     def __init__(self, weights: Path, device: str = "auto") -> None:
         loaded = load(weights)
+        demand_rgb(bands_of(loaded.model), "the demo")
         self.predictor = Predictor(loaded, device)
         self.labels: LabelMap = self.predictor.labels
         self.whole = loaded.model.to(self.predictor.device, memory_format=torch.channels_last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shlex
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def examine_data(
     out = out or Path(config.runs) / config.name / "doctor"
     console = Console(highlight=False)
     case = scan(config)
-    reading = parallel(examine, case.pairs, min(workers, len(case.pairs)))
+    read = functools.partial(examine, channels=config.data.channels)
+    reading = parallel(read, case.pairs, min(workers, len(case.pairs)))
     case.take(list(progress(reading, len(case.pairs), "read", "pairs")))
     _diagnose(case, config)
     _complete(case, command if fix else f"{command} --fix {shlex.quote(f'{case.root}_fixed')}")

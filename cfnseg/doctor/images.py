@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ FAR = 1.5  # the encoder's deviations between its mean and the data's
 SPREAD = 4.0  # ratio of the deviations, either way
 NEAR = 8  # bits of 64 that near hashes may differ in; unrelated images differ in 32 on average
 ALIKE = 0.95  # correlation of the thumbnails that confirms it
+BANDS = r"--data\.channels \d+"  # in the reason why an image of bands is not read as RGB
 SHOWN = 6  # pairs of pictures
 BLOCK = 256  # hashes compared with all others at once: 100 MB for 100,000
 
@@ -35,13 +37,14 @@ def image_findings(case: Case) -> None:
     tiny = [i for i, x in case.images.items() if min(x.size) < TINY]
     look = ["look at them, and delete them with their masks"]
     reasons = [f"{case.pairs[i].image.name}: {case.records[i].image}." for i in broken]
+    settings = sorted({found[0] for x in reasons if (found := re.search(BANDS, x))})
     case.add(
         "image-unreadable",
         ERROR,
         "images that cannot be read",
         "".join(reasons[:1]),
         "a whole image file",
-        ["get these files again", "{fix}  # leaves them out"],
+        settings or ["get these files again", "{fix}  # leaves them out"],
         images=broken,
     )
     dark = sum(case.images[i].mean.max() < 16 for i in flat)
@@ -65,6 +68,8 @@ def image_findings(case: Case) -> None:
         images=tiny,
     )
     text = f"{len(gray):,} of {len(case.images):,} have three equal channels."
+    if case.data.channels:
+        return  # the pictures of bands may be gray
     if len(gray) < len(case.images) / 2:
         case.add(
             "image-gray",
@@ -96,7 +101,8 @@ def training_findings(case: Case, config: Config) -> None:
     means, stds = (np.stack([getattr(x, name) for x in images]) for name in ("mean", "std"))
     mean = share @ means
     std = np.sqrt(np.maximum(share @ (stds**2 + means**2) - mean**2, 0))
-    _color_finding(case, config.model.encoder, mean / 255, std / 255)
+    if not config.data.channels:  # else the run counts them
+        _color_finding(case, config.model.encoder, mean / 255, std / 255)
     _crop_finding(case, config, sizes)
 
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from cfnseg.data.bands import as_picture
 from cfnseg.data.dataset import read_sample
 from cfnseg.data.files import read_image
 from cfnseg.data.formats.voc import color
@@ -116,7 +117,8 @@ def _load(case: Case, index: int) -> tuple[Picture, Picture]:
         image, train = read_sample(dataset, at)
         mask = dataset.labels.colorize(train)
     with contextlib.suppress(UserError):  # a finding says why
-        image = read_image(pair.image) if pair.image else image
+        if pair.image:
+            image = as_picture(read_image(pair.image, case.data.channels))
     with contextlib.suppress(UserError):
         mask = _colored(case, index, open_mask(pair.mask)[0]) if pair.mask else mask
     return _within(image, SIDES[0]), _within(mask, SIDES[0], ids=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ import cv2
 import numpy as np
 
 from cfnseg.data import decode
+from cfnseg.data.bands import as_picture
 from cfnseg.data.dataset import Dataset, read_sample
-from cfnseg.data.files import read_bytes, read_mask
+from cfnseg.data.files import read_bytes, read_image, read_mask, rgb_image
 from cfnseg.errors import UserError
 from cfnseg.metrics.place import sampled
 
@@ -117,15 +119,16 @@ class Record:
     mask: MaskFacts | str | None
 
 
-def examine(pair: Pair) -> Record:
-    """Read a pair. No fault of its files raises."""
+def examine(pair: Pair, channels: int = 0) -> Record:
+    """Read a pair; with ``channels`` all bands of its image, of which the facts are those of
+    `as_picture`. No fault of its files raises."""
     if pair.drawn:
         dataset, index = pair.drawn
         image, train = read_sample(dataset, index)
         return Record(pair, image_facts(image), mask_facts(dataset.labels.decode(train)))
     return Record(
         pair,
-        _read(_open_image, pair.image),
+        _read(functools.partial(_open_image, channels), pair.image),
         _read(lambda path: mask_facts(*open_mask(path)), pair.mask),
     )
 
@@ -137,9 +140,11 @@ def _read(function: Callable[[Path], T], path: Path | None) -> T | str | None:
         return str(error).removeprefix(f"{path}: ").replace(str(path), path.name)
 
 
-def _open_image(path: Path) -> ImageFacts:
+def _open_image(channels: int, path: Path) -> ImageFacts:
+    if channels:
+        return image_facts(as_picture(read_image(path, channels)))
     data = read_bytes(path)
-    image = decode.decode_image(data, path, thorough=True)
+    image = rgb_image(data, path, thorough=True)
     return image_facts(image, *decode.stored_form(data))
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from cfnseg.data.dataset import Dataset
+from cfnseg.data.dataset import Dataset, read_pixels
 from cfnseg.errors import UserError
 from cfnseg.inference.explanation import check_explainable, explain
 from cfnseg.inference.settings import PLAIN, Inference
+from cfnseg.models.segmenter import bands_of
 from cfnseg.progress import progress
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def count_decisions(
     for index in progress(chosen, count, title):
         if stopping:
             stopping.check()
-        image = torch.from_numpy(np.ascontiguousarray(dataset.image(index))).permute(2, 0, 1)
+        pixels = np.ascontiguousarray(read_pixels(dataset, index, bands_of(model)))
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
         cells, parts = explain(model, image, inference).by_class(shape[0])
         decided += cells
         margins += parts

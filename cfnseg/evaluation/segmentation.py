@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cfnseg.data.bands import Bands, as_picture
 from cfnseg.data.dataset import Dataset, read_sample
 from cfnseg.data.labels import IGNORE
 from cfnseg.data.loader import whole_images
@@ -29,7 +30,7 @@ from cfnseg.metrics.confusion import (
 )
 from cfnseg.metrics.ranking import mean_average_precision
 from cfnseg.metrics.segments import Details, count_details
-from cfnseg.models.segmenter import in_mode
+from cfnseg.models.segmenter import bands_of, in_mode
 from cfnseg.progress import progress
 
 if TYPE_CHECKING:
@@ -156,7 +157,14 @@ def evaluate(
     where = {"device": device, "workers": workers, "rank": rank, "world": world}
     with in_mode(model):
         return count(
-            see, dataset, **where, limit=limit, details=details, stopping=stopping, title=title
+            see,
+            dataset,
+            **where,
+            limit=limit,
+            details=details,
+            stopping=stopping,
+            title=title,
+            bands=bands_of(model),
         )
 
 
@@ -172,8 +180,10 @@ def count(
     details: bool = False,
     stopping: Stopping | None = None,
     title: str = "",
+    bands: Bands | None = None,
 ) -> Evaluation:
-    """Score what ``see`` makes of an image (3, H, W) uint8, given its truth (H, W) for the loss.
+    """Score what ``see`` makes of an image (3, H, W) uint8, or of ``bands``, given its truth (H, W)
+    for the loss.
 
     With ``details`` it has to give a confidence. Other arguments and errors as `evaluate`.
     """
@@ -186,7 +196,7 @@ def count(
     more, calibration = Details.zeros(len(names), classes), np.zeros((BINS, 3))
     share = len(range(rank, len(names), world))
     for index, image, truth in progress(
-        whole_images(dataset, workers, rank, world, limit), share, title
+        whole_images(dataset, workers, rank, world, limit, bands), share, title
     ):
         if stopping and stopping.asked:
             break
@@ -236,7 +246,7 @@ def predicted(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image (H, W, 3) uint8, truth and prediction (H, W) uint8 train ids of one image of a data
     set."""
-    image, truth = read_sample(dataset, index)
+    image, truth = read_sample(dataset, index, bands_of(model))
     with in_mode(model):
         mask = segment(model, torch.from_numpy(image).permute(2, 0, 1), inference).mask
-    return image, truth, mask.cpu().numpy()
+    return as_picture(image), truth, mask.cpu().numpy()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cfnseg import __version__
 from cfnseg.data.labels import LabelMap
 from cfnseg.export.origin import NONE, Origin, Score
+from cfnseg.models.segmenter import bands_of
 from cfnseg.models.weights import Weights
 from cfnseg.report.text import document, ends, percent, plural, table
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 TASKS = {"pixel": "image-segmentation", "image": "image-classification"}  # the hub's names
 WIDTH = 76  # columns of a command
+GEO = '"cfnseg[geo]"'  # reads TIFFs of bands
 PAPER = "https://arxiv.org/abs/1611.05503"
 
 
@@ -79,6 +81,8 @@ def _lead(weights: Weights) -> list[str]:
         network, source = "Convolutional Fusion Network", f" ([Liu, Guo, Lew 2017]({PAPER}))"
     parameters = sum(p.numel() for p in weights.model.parameters()) / 1e6
     kind = "segments images of any size" if settings.level == "pixel" else "classifies images"
+    if bands := bands_of(weights.model):
+        kind = f"segments images of {bands}"
     trained = f", trained on {data}" if data else ""
     return [
         f"A {network}{source} on {settings.encoder} that {kind} into {len(weights.labels)} classes"
@@ -132,16 +136,19 @@ def _cell(score: Score) -> str:
 
 def _use(repo: str, weights: Weights) -> list[str]:
     name, root = f"hf:{repo}", "" if weights.score.get("data") == "shapes" else " --root DIR"
+    bands = bands_of(weights.model)
+    photo = "image.tif" if bands else "photo.jpg"
+    more = f", {len(bands)}" if bands else ""
     if weights.settings.level == "pixel":
         commands = [
-            f"cfnseg infer photo.jpg --weights {name}",
+            f"cfnseg infer {photo} --weights {name}",
             f"cfnseg eval {name}{root}",
         ]
         code = [
             "import cfnseg",
             "",
             f'predict = cfnseg.Predictor("{name}")',
-            'result = predict(cfnseg.read_image("photo.jpg"))',
+            f'result = predict(cfnseg.read_image("{photo}"{more}))',
             "print(result.mask.shape, result.present)  # (H, W) uint8, {class: probability}",
         ]
     else:
@@ -157,7 +164,7 @@ def _use(repo: str, weights: Weights) -> list[str]:
     return [
         "## Use",
         "",
-        *("```", "pip install cfnseg", *commands, "```"),
+        *("```", f"pip install {GEO if bands else 'cfnseg'}", *commands, "```"),
         "",
         *("```python", *code, "```"),
         "",

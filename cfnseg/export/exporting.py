@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from cfnseg.export.quantize import write_int8
 from cfnseg.inference.onnx_predictor import OnnxPredictor
 from cfnseg.models.folding import folded
 from cfnseg.models.hub_file import beside
+from cfnseg.models.segmenter import bands_of
 from cfnseg.models.weights import Weights, check_labels, load
 from cfnseg.storage import write_atomic
 
@@ -63,6 +65,7 @@ def export_weights(
     loaded = load(weights)
     if loaded.settings.level != "pixel":
         raise UserError(f"{weights} is a classification model and makes no masks", code=2)
+    bands = bands_of(loaded.model)
     near = beside(weights)
     out = out or near.with_name(f"{near.stem}{'_int8' * int8}{SUFFIX[kind]}")
     if out.suffix != SUFFIX[kind]:
@@ -70,6 +73,7 @@ def export_weights(
     name = dataset or loaded.score.get("data", "")
     data, scored = _data(loaded, weights, name, root, split, asked=bool(dataset or root))
     about = {"labels": loaded.labels.to_dict(), "score": loaded.score, "license": licence}
+    about["bands"] = asdict(bands) if bands else {}
     program = Program(loaded.model, half)
     print(f"tracing for images of {f'{size[0]} x {size[1]}' if size else 'any size'}", flush=True)
     if kind == "torch":
@@ -81,7 +85,9 @@ def export_weights(
     elif int8:
         with tempfile.TemporaryDirectory() as folder:
             write_onnx(program, Path(folder) / "float.onnx", size, about)
-            training = open_dataset(name, root, "train") if scored else data
+            training = (
+                open_dataset(name, root, "train", channels=len(bands or ())) if scored else data
+            )
             write_int8(Path(folder) / "float.onnx", out, training, images, size)
         run = OnnxPredictor(out, "cpu").run
     else:
@@ -99,12 +105,13 @@ def _data(
     loaded: Weights, weights: Path, name: str, root: str, split: str, asked: bool
 ) -> tuple[Dataset, bool]:
     """The images to compare on, and whether their classes are the model's."""
+    bands = bands_of(loaded.model)
     try:
-        data = open_dataset(name, root, split)
+        data = open_dataset(name, root, split, channels=len(bands or ()))
         check_labels(loaded.labels, data.labels, weights, f"{name} {split}")
         return data, True
     except UserError as error:
-        if asked:
+        if asked or bands:
             raise
         print(
             f"compared on built-in scenes, without a score, as --root names no such data: {error}"

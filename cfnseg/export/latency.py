@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cfnseg.data.bands import Bands, demand_rgb
 from cfnseg.data.dataset import open_dataset
 from cfnseg.errors import UserError
 from cfnseg.export.onnx_file import write_onnx
@@ -22,6 +23,7 @@ from cfnseg.export.quantize import write_int8
 from cfnseg.inference.onnx_predictor import OnnxPredictor
 from cfnseg.inference.predictor import segment
 from cfnseg.models.folding import folded
+from cfnseg.models.segmenter import bands_of
 from cfnseg.models.weights import load
 from cfnseg.report.text import table, write_text
 from cfnseg.timing import interleaved
@@ -49,23 +51,25 @@ def timed(ways: dict[str, Callable[[], object]], rounds: int) -> list[Timing]:
 
 def by_torch(model: nn.Module, size: tuple[int, int]) -> Callable[[], object]:
     """Mask and confidence of a random image of ``size`` (H, W), as inference makes them."""
-    tensor = torch.from_numpy(_image(size)).permute(2, 0, 1)
+    tensor = torch.from_numpy(_image(size, bands_of(model))).permute(2, 0, 1)
     return lambda: segment(model, tensor, WHOLE, confidence=True)
 
 
-def by_file(run: Run, size: tuple[int, int]) -> Callable[[], object]:
+def by_file(run: Run, size: tuple[int, int], bands: Bands | None = None) -> Callable[[], object]:
     """The same by an exported file."""
-    image = _image(size)
+    image = _image(size, bands)
     return lambda: run(image)
 
 
-def _image(size: tuple[int, int]) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+def _image(size: tuple[int, int], bands: Bands | None) -> np.ndarray:
+    shape = *size, len(bands) if bands else 3
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return image.astype(bands.type) if bands else image
 
 
 def latency(model: nn.Module, run: Run, size: tuple[int, int]) -> str:
     """A line on the weights' own model and the exported file."""
-    ways = {"weights": by_torch(model, size), "file": by_file(run, size)}
+    ways = {"weights": by_torch(model, size), "file": by_file(run, size, bands_of(model))}
     own, file = timed(ways, rounds=10)
     return (
         f"{size[0]} x {size[1]}, CPU, {torch.get_num_threads()} threads: the weights "
@@ -91,6 +95,7 @@ def time_ways(
     loaded = load(weights)
     if loaded.settings.level != "pixel":
         raise UserError(f"{weights} is a classification model and makes no masks", code=2)
+    demand_rgb(bands_of(loaded.model), "bench deploy")
     model = folded(loaded.model).to(memory_format=torch.channels_last).eval()
     ways = {
         "torch, folded head (what cfnseg infer runs)": by_torch(model, size),

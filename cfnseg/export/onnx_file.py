@@ -12,6 +12,7 @@ import torch
 
 from cfnseg.errors import UserError, first_line, lacking
 from cfnseg.export.program import Program
+from cfnseg.models.segmenter import blank_images
 from cfnseg.storage import write_atomic
 
 OPSET = 18  # the first whose Resize has the antialiasing that a test scale below 1 needs
@@ -21,7 +22,8 @@ SIDES = "NHW"  # names of the free sides of ``image``
 
 def traced(program: Program, size: tuple[int, int] | None) -> torch.export.ExportedProgram:
     """The graph of ``program`` for images of ``size`` (H, W), or of any size, and any batch."""
-    example = torch.zeros(2, *(size or (97, 131)), 3, dtype=torch.uint8)
+    example = blank_images(program.model, (2, *(size or (97, 131)))).permute(0, 2, 3, 1)
+    example = example.contiguous()
     free = torch.export.Dim.DYNAMIC
     shapes = {0: free} if size else {0: free, 1: free, 2: free}
     with torch.no_grad():

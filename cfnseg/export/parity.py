@@ -14,7 +14,7 @@ from cfnseg.inference.augment import view_logits
 from cfnseg.inference.predictor import segment
 from cfnseg.inference.settings import Inference
 from cfnseg.metrics.confusion import confusion_matrix, counts_of, scores_of
-from cfnseg.models.segmenter import as_segmenter
+from cfnseg.models.segmenter import as_segmenter, bands_of
 from cfnseg.progress import progress
 
 WHOLE = Inference(max_pixels=2**62)  # as the file sees an image
@@ -73,7 +73,7 @@ def compare_with(
     classes, shares, pixels, logits = len(data.labels), [], [], 0.0
     counts = np.zeros((2, 3, classes), np.int64)
     for index in progress(chosen, len(chosen), "compare"):
-        image, truth = read_sample(data, int(index))
+        image, truth = read_sample(data, int(index), bands_of(model))
         if size:
             image, truth = cut(image, size), cut(truth, size)
         tensor = torch.from_numpy(image).permute(2, 0, 1)

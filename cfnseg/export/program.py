@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cfnseg.errors import UserError
 from cfnseg.inference.augment import cell_of, scaled, whole_levels
 from cfnseg.models.folding import folded
-from cfnseg.models.segmenter import as_segmenter
+from cfnseg.models.segmenter import as_segmenter, bands_of, blank_images
 from cfnseg.ops import stride_of
 from cfnseg.ops.lc_reference import read_grid, weights_of
 
@@ -34,9 +35,12 @@ class Program(nn.Module):
         model = as_segmenter(folded(model))
         self.scale = float(model.test_scale)
         self.kind = torch.float16 if half else torch.float32
+        self.bands = bands_of(model)
+        if half and self.bands:
+            raise UserError(f"--half holds no values of {self.bands}; leave it out", code=2)
         self.model = model.to(self.kind).eval()
         with torch.no_grad():
-            logits = self.model(torch.zeros(1, 3, 64, 64, dtype=self.kind)).pixel
+            logits = self.model(blank_images(model, (1, 64, 64)).to(self.kind)).pixel
         self.stride = stride_of(logits, (64, 64))
         self.cell = cell_of(self.stride, self.scale)
 
@@ -44,21 +48,26 @@ class Program(nn.Module):
         """Segment.
 
         Args:
-            image: (N, H, W, 3) uint8 RGB.
+            image: (N, H, W, 3) uint8 RGB, or (N, H, W, C) of the model's bands.
 
         Returns:
             mask (N, H, W) uint8 train ids; confidence (N, H, W) float32, the softmax probability of
             each pixel's class; logits (N, C, ceil(H / cell), ceil(W / cell)) float32.
         """
-        images, size = image.permute(0, 3, 1, 2).float(), image.shape[1:3]
+        size = image.shape[1:3]
+        if self.bands:  # few operations take uint16
+            images = image.float().permute(0, 3, 1, 2)
+        else:
+            images = image.permute(0, 3, 1, 2).float()
         seen: Sequence[int] = size
         if self.scale != 1:
             seen = [scaled(n, self.scale) for n in size]
             resized = F.interpolate(
                 images, seen, mode="bilinear", align_corners=False, antialias=self.scale < 1
             )
-            images = whole_levels(resized)
-        padded, region = self._padded(images / 255)
+            whole = self.bands is None or self.bands.type == "uint8"
+            images = whole_levels(resized) if whole else resized
+        padded, region = self._padded(images if self.bands else images / 255)
         cells = self.model(padded.to(self.kind), region.to(self.kind)).pixel.float()
         cells = self._at_cells(cells, seen, size)
         full = F.interpolate(cells, scale_factor=self.cell, mode="bilinear", align_corners=False)

@@ -25,8 +25,8 @@ def view_logits(
 
     Args:
         model: a segmentation model in eval mode, on ``images``' device.
-        images: (N, 3, h, w) uint8 RGB; any h, w >= 1. Views with a side under 32 are padded by
-            their border.
+        images: (N, 3, h, w) uint8 RGB, or (N, C, h, w) of the model's bands; any h, w >= 1. Views
+            with a side under 32 are padded by their border.
         region: (N, 4) x0, y0, x1, y1 of each crop in its full image, 1 = full width or height.
         scales: factors by which the crops are resized, antialiased where they shrink.
         flip: see each scale mirrored left to right as well.
@@ -63,20 +63,22 @@ def one_view(
     A mirrored view gets the mirrored region (1 - x1, y0, 1 - x0, y1), as mirrored training samples
     do: the place where its pixels lie in the mirrored full image.
     """
-    size = tuple(images.shape[-2:])
+    whole = images.dtype == torch.uint8  # pixels of other types are computed with as floats
+    size, images = tuple(images.shape[-2:]), images if whole else images.float()
     seen = size if scale == 1 else tuple(max(1, scaled(n, scale)) for n in size)
     if seen != size:
         resized = F.interpolate(
             images.float(), seen, mode="bilinear", align_corners=False, antialias=scale < 1
         )
-        images = whole_levels(resized).byte()
+        images = whole_levels(resized).byte() if whole else resized
     if mirrored:
         images = images.flip(-1)
         x0, y0, x1, y1 = region.unbind(1)
         region = torch.stack([1 - x1, y0, 1 - x0, y1], 1)
     bottom, right = (max(0, 32 - n) for n in seen)
     if bottom or right:
-        images = F.pad(images.float(), (0, right, 0, bottom), mode="replicate").byte()
+        images = F.pad(images.float(), (0, right, 0, bottom), mode="replicate")
+        images = images.byte() if whole else images
         grown = region.new_tensor([(seen[1] + right) / seen[1], (seen[0] + bottom) / seen[0]])
         region = torch.cat(
             [region[:, :2], region[:, :2] + (region[:, 2:] - region[:, :2]) * grown], 1

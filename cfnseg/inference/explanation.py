@@ -64,7 +64,7 @@ class SplitCFN(nn.Module):
 
     def __init__(self, model: CFN) -> None:
         super().__init__()
-        self.model, self.test_scale = model, model.test_scale
+        self.model, self.test_scale, self.encoder = model, model.test_scale, model.encoder
 
     def forward(self, images: Tensor, region: Tensor | None = None) -> Output:
         """As `CFN.forward`; the image logits are zeros (N, 1)."""

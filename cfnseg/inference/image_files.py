@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from torch import nn
 
-from cfnseg.data.files import read_image
+from cfnseg.data.bands import Bands, as_picture, described
+from cfnseg.data.files import read_bytes, rgb_image
+from cfnseg.data.geotiff import georeference, write_placed
 from cfnseg.data.labels import LabelMap
+from cfnseg.data.stored_bands import decode_bands
 from cfnseg.drawing import overlay, write_jpeg
 from cfnseg.errors import UserError
 from cfnseg.inference.explanation import Explanation, SplitCFN, explain
@@ -28,11 +33,13 @@ from cfnseg.inference.settings import PLAIN
 from cfnseg.inference.windows import Strip
 from cfnseg.storage import write_atomic
 
+T = TypeVar("T")
 WAITING = 1  # predictions that may wait to be written: more would be memory and nothing else
 PROBABILITIES = "_probabilities.npy"
 # what the names of results that are pictures end with
-MASK, OVERLAY, EXPLAINED, CONFIDENCE = ENDS = (
+MASK, PLACED, OVERLAY, EXPLAINED, CONFIDENCE = ENDS = (
     "_mask.png",
+    "_mask.tif",
     "_overlay.jpg",
     "_explain.jpg",
     "_confidence.png",
@@ -52,12 +59,19 @@ class Extra(NamedTuple):
 NOTHING = Extra()
 
 
+class Photograph(NamedTuple):
+    """An image as the network takes it, and the georeference of its file, if it has one."""
+
+    image: np.ndarray
+    place: ImageFileDirectory_v2 | None
+
+
 class Result(NamedTuple):
     """What is written of an image; ``logits`` are empty unless its probabilities are wanted."""
 
     path: Path
     name: str
-    image: np.ndarray
+    photograph: Photograph
     prediction: Prediction
     logits: list[Strip]
     explanation: Explanation | None
@@ -93,16 +107,18 @@ def infer_images(
     failed, busy, began = 0, 0.0, time.perf_counter()
     writing: deque[Future] = deque()
     with ThreadPoolExecutor(2) as pool:
-        for path, name, reading in ahead(pool, read_image, files, names):
+        read = functools.partial(read_photograph, predictor.bands)
+        for path, name, reading in ahead(pool, read, files, names):
             try:
-                image = reading.result()
+                photograph = reading.result()
+                image = photograph.image
             except UserError as error:
                 failed += 1
                 print(f"error: {error}", file=sys.stderr)
                 continue
-            before = process + image.size * (len(files) > 1)  # the next one, read meanwhile
+            before = process + image.nbytes * (len(files) > 1)  # the next one, read meanwhile
             message = network and through_windows(
-                network, image.shape[:2], inference, before, DRAWING * image.size
+                network, image.shape[:2], inference, before, DRAWING * 3 * image[..., 0].size
             )
             if message:
                 print(f"{path}: {message}", flush=True)
@@ -121,7 +137,7 @@ def infer_images(
                 tensor = torch.from_numpy(image).permute(2, 0, 1)
                 explanation = explain(explainable, tensor, inference)
             busy += time.perf_counter() - start
-            result = Result(path, name, image, prediction, logits, explanation)
+            result = Result(path, name, photograph, prediction, logits, explanation)
             writing.append(pool.submit(_write, result, out, predictor.labels, extra.confidence))
         failed += sum(_finished(future) for future in writing)
     seconds = time.perf_counter() - began
@@ -133,9 +149,21 @@ def infer_images(
     return failed
 
 
+def read_photograph(bands: Bands | None, path: Path) -> Photograph:
+    """An image file, as RGB or with its bands; UserError if it cannot be read or has other ones."""
+    data = read_bytes(path)
+    if bands is None:
+        return Photograph(rgb_image(data, path), georeference(data))
+    image = decode_bands(data, path)
+    if not bands.fit(image):
+        found = described(image.shape[2], image.dtype)
+        raise UserError(f"{path}: it has {found}, and the weights take {bands}")
+    return Photograph(image, georeference(data))
+
+
 def ahead(
     pool: ThreadPoolExecutor,
-    read: Callable[[Path], np.ndarray],
+    read: Callable[[Path], T],
     files: list[Path],
     names: list[str],
 ) -> Iterator[tuple]:
@@ -158,9 +186,17 @@ def _shares(prediction: Prediction, labels: LabelMap) -> str:
 
 def _write(result: Result, out: Path, labels: LabelMap, confidence: bool) -> str:
     """Write mask, overlay and what was asked for besides; returns the message."""
-    path, name, image, prediction, logits, explanation = result
-    mask, picture = out / f"{name}{MASK}", out / f"{name}{OVERLAY}"
-    write_atomic(mask, lambda temporary: labels.write(temporary, prediction.mask))
+    path, name, (image, place), prediction, logits, explanation = result
+    image, picture = as_picture(image), out / f"{name}{OVERLAY}"
+    mask = out / f"{name}{PLACED if place else MASK}"
+
+    def write_mask(temporary: Path) -> None:
+        if place:
+            write_placed(temporary, labels.decode(prediction.mask), labels.palette(), place)
+        else:
+            labels.write(temporary, prediction.mask)
+
+    write_atomic(mask, write_mask)
     drawn = overlay(image, prediction.mask, labels)
     write_atomic(picture, lambda temporary: write_jpeg(temporary, drawn))
     likely = [

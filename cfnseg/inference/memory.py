@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from cfnseg.inference.augment import view_logits
 from cfnseg.inference.settings import Inference
 from cfnseg.inference.windows import STRIP_BYTES, starts
-from cfnseg.models.segmenter import Segmenter
+from cfnseg.models.segmenter import Segmenter, blank_images
 
 DRAWING = 3  # pictures of the image's size that exist at once while an overlay is drawn and written
 PROBE = 256  # side of the crop whose activations are counted
@@ -60,7 +60,7 @@ def expected_peak(model: Segmenter, size: tuple[int, int], inference: Inference)
     device = next(model.parameters()).device
     crop = [min(PROBE, n) for n in window]
     with _Alive() as alive, inference.autocast(device):
-        images = torch.zeros(1, 3, *crop, dtype=torch.uint8, device=device)
+        images = blank_images(model, (1, *crop), device)
         region = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=device)
         pixel, _, stride = view_logits(
             model, images, region, tuple(s * test_scale for s in inference.scales), inference.flip
@@ -69,8 +69,12 @@ def expected_peak(model: Segmenter, size: tuple[int, int], inference: Inference)
     area = window[0] * window[1] / (crop[0] * crop[1])
     cells = pixel.shape[1] * -(-window[0] // stride) * -(-size[1] // stride) * 4
     pixels = size[0] * size[1]
+    image = images.shape[1] * images.element_size()
     return Peak(
-        3 * pixels, 5 * pixels, 2 * cells + 3 * STRIP_BYTES, int(1.5 * alive.peak * area * windows)
+        image * pixels,
+        5 * pixels,
+        2 * cells + 3 * STRIP_BYTES,
+        int(1.5 * alive.peak * area * windows),
     )
 
 

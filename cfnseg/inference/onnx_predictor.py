@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cfnseg.data.bands import Bands
 from cfnseg.data.labels import LabelMap
 from cfnseg.errors import UserError, first_line, lacking
-from cfnseg.inference.predictor import Prediction, Segmented, rgb_array
+from cfnseg.inference.predictor import Prediction, Segmented, as_array
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.inference.windows import Strip
 from cfnseg.ops import dense_cross_entropy
@@ -32,6 +33,7 @@ class OnnxPredictor:
     Attributes:
         device: where it computes.
         labels: the classes.
+        bands: of the images where they are no 8-bit RGB.
         score: of the weights, as `cfnseg.models.weights.Weights.score`.
         about: what `cfnseg export` wrote: labels, score, licence.
         inference: the default.
@@ -69,6 +71,7 @@ class OnnxPredictor:
                 self.session.get_modelmeta().custom_metadata_map["cfnseg"]
             )
             self.labels = LabelMap.from_dict(self.about["labels"])
+            self.bands = Bands.of(self.about.get("bands") or {})
         except Exception as error:  # a parser that is fed garbage raises anything
             raise UserError(
                 f"{path} is no model that cfnseg export wrote ({first_line(error)})"
@@ -89,7 +92,7 @@ class OnnxPredictor:
         Raises:
             UserError: an image of another size than the file takes.
         """
-        mask, confidence, logits = self.run(rgb_array(image))
+        mask, confidence, logits = self.run(as_array(image, self.bands))
         if each:
             cells = torch.from_numpy(logits)[None]
             each(Strip(slice(0, len(mask)), cells, mask.shape, 0, cells.amax((2, 3))))
@@ -102,7 +105,8 @@ class OnnxPredictor:
         return Segmented(torch.from_numpy(mask), torch.from_numpy(confidence), None, float(loss))
 
     def run(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """mask (H, W) uint8, confidence (H, W) and logits (C, h, w) float32 of (H, W, 3) uint8."""
+        """mask (H, W) uint8, confidence (H, W) and logits (C, h, w) float32 of an image (H, W, 3)
+        uint8, or of ``bands``."""
         if self.size and image.shape[:2] != self.size:
             (height, width), (h, w) = self.size, image.shape[:2]
             raise UserError(

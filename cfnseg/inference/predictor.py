@@ -12,12 +12,13 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from cfnseg.data.bands import Bands
 from cfnseg.data.labels import LabelMap
 from cfnseg.errors import UserError
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.inference.windows import Strip, device_of, strips
 from cfnseg.models.folding import folded
-from cfnseg.models.segmenter import as_segmenter
+from cfnseg.models.segmenter import as_segmenter, bands_of
 from cfnseg.models.weights import Weights, load
 
 
@@ -53,8 +54,8 @@ def segment(
 
     Args:
         model: a segmentation model in eval mode, or any module that `as_segmenter` takes.
-        image: (3, H, W) uint8 RGB; it may stay on the CPU, crops go to the model's device by
-            themselves.
+        image: (3, H, W) uint8 RGB, or (C, H, W) of the model's bands; it may stay on the CPU,
+            crops go to the model's device by themselves.
         inference: windows, scales, mirroring.
         truth: (H, W) train ids, 255 = ignore, for the loss.
         confidence: give each pixel's probability too.
@@ -141,6 +142,7 @@ class Predictor:
         model = folded(loaded.model).to(self.device, memory_format=torch.channels_last).eval()
         self.model = torch.compile(model) if compile else model
         self.labels: LabelMap = loaded.labels
+        self.bands = bands_of(loaded.model)
         self.inference = inference
 
     def __call__(
@@ -150,13 +152,13 @@ class Predictor:
 
         Args:
             image: (H, W, 3) uint8 RGB, any H, W >= 1; or a PIL image, seen as RGB and upright by
-                its EXIF orientation.
+                its EXIF orientation. Of a model of bands: (H, W, C), in their number and type.
             each: gets every strip of logits, from the top.
 
         Raises:
             ValueError: another kind, shape or dtype.
         """
-        tensor = torch.from_numpy(rgb_array(image)).permute(2, 0, 1)
+        tensor = torch.from_numpy(as_array(image, self.bands)).permute(2, 0, 1)
         result = segment(self.model, tensor, self.inference, confidence=True, each=each)
         assert result.presence is not None and result.confidence is not None
         order = sorted(zip(self.labels.names, result.presence.tolist()), key=lambda pair: -pair[1])
@@ -168,6 +170,18 @@ class Predictor:
         parts: list[np.ndarray] = []
         self(image, lambda strip: parts.append(strip.probabilities().cpu().numpy()))
         return np.concatenate(parts, 1)
+
+
+def as_array(image: np.ndarray | Image.Image, bands: Bands | None) -> np.ndarray:
+    """The image as a contiguous array, as `rgb_array`, or of ``bands``; ValueError for another."""
+    if bands is None:
+        return rgb_array(image)
+    if isinstance(image, np.ndarray) and bands.fit(image):
+        return np.ascontiguousarray(image)
+    raise ValueError(
+        f"image: expected an array (H, W, {len(bands)}) {bands.type} with H, W >= 1, "
+        f"got {_described(image)}"
+    )
 
 
 def rgb_array(image: np.ndarray | Image.Image) -> np.ndarray:

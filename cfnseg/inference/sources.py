@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from cfnseg.data.bands import demand_rgb
 from cfnseg.data.files import IMAGE_TYPES, list_images, note_left_out
 from cfnseg.errors import UserError, demand
 from cfnseg.inference.clip_files import infer_clip
@@ -106,7 +107,8 @@ def infer_files(
         paths: images, folders of images, clips, and cameras' indices.
         weights: a weights file, or one that `cfnseg export` wrote (.onnx).
         out: a folder, none of ``paths``; gets ``<stem>_mask.png`` (8-bit palette PNG of raw ids,
-            exactly the image's size) and ``<stem>_overlay.jpg``; `result_names` says what images
+            exactly the image's size; of a TIFF with a georeference ``<stem>_mask.tif``, with the
+            same) and ``<stem>_overlay.jpg``; `result_names` says what images
             that share a stem get. For a clip's results see `infer_clip`.
         device: "auto", "cpu" or "cuda".
         inference: windows, scales, mirroring. What an image that goes through windows will need is
@@ -143,6 +145,8 @@ def infer_files(
         if extra.explanation:
             check_explainable(loaded.model, inference)
             explainable = loaded.model.to(predictor.device, memory_format=torch.channels_last)
+    if clips:
+        demand_rgb(predictor.bands, "infer of clips and cameras")
     print(f"weights: {weights} ({', '.join(predictor.labels.names)}) on {predictor.device.type}")
     if files:
         failed = infer_images(files, names[: len(files)], out, predictor, explainable, extra)

@@ -77,7 +77,8 @@ def strips(model: Segmenter, image: Tensor, inference: Inference) -> Iterator[St
     Args:
         model: a segmentation model in eval mode. Its ``test_scale`` is a factor on
             ``inference.scales``.
-        image: (3, H, W) uint8 RGB, any H, W >= 1. Crops go to the model's device by themselves.
+        image: (3, H, W) uint8 RGB, or (C, H, W) of the model's bands, any H, W >= 1. Crops
+            go to the model's device by themselves.
         inference: windows, scales, mirroring.
 
     Yields:

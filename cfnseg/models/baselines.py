@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cfnseg.data.bands import Bands
 from cfnseg.models.cfn import CFN
 from cfnseg.models.encoder import Encoder
 from cfnseg.models.parts import Head, SideBranch, cropped, predictor, send
@@ -51,10 +52,11 @@ class FCN(Network):
         strides: tuple[int, ...] = (4, 8, 16, 32),
         dropout: float = 0.1,
         test_scale: float = 1.0,
+        bands: Bands | None = None,
         **_: object,
     ) -> None:
         super().__init__(test_scale)
-        self.encoder = Encoder(encoder, from_four(strides), encoder_weights)
+        self.encoder = Encoder(encoder, from_four(strides), encoder_weights, bands=bands)
         self.pixel_scores, self.image_scores = (
             nn.ModuleList(predictor(c, num_classes, dropout) for c in self.encoder.channels)
             for _ in range(2)
@@ -93,10 +95,11 @@ class DSN(Network):
         refine: int = 1,
         dropout: float = 0.0,
         test_scale: float = 1.0,
+        bands: Bands | None = None,
         **_: object,
     ) -> None:
         super().__init__(test_scale)
-        self.encoder = Encoder(encoder, from_four(strides), encoder_weights)
+        self.encoder = Encoder(encoder, from_four(strides), encoder_weights, bands=bands)
         *lower, top = self.encoder.channels
         self.branch = SideBranch(top, width, linear=receive == "linear")
         own: dict[str, Any] = {"norm": fusion_norm, "refine": refine}

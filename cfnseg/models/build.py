@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 
 from cfnseg.config import Model
+from cfnseg.data.bands import Bands
 from cfnseg.errors import unknown
 from cfnseg.models.baselines import BASELINES
 from cfnseg.models.cfn import CFN
@@ -28,13 +29,16 @@ IMAGE_MODELS: dict[str, Callable[..., Network]] = {
 }
 
 
-def build_model(settings: Model, classes: int, pretrained: bool = True) -> Network:
+def build_model(
+    settings: Model, classes: int, pretrained: bool = True, bands: Bands | None = None
+) -> Network:
     """The model that ``settings`` describe.
 
     Args:
         settings: the model section of a config.
         classes: C.
         pretrained: load ``settings.encoder_weights``; False where a weights file follows.
+        bands: of the images where they are no 8-bit RGB; segmentation.
 
     Raises:
         UserError: an unknown name (with the nearest), a stride that the encoder lacks, or
@@ -50,6 +54,7 @@ def build_model(settings: Model, classes: int, pretrained: bool = True) -> Netwo
         "receive": settings.receive,
         "context": settings.context,
         "refine": settings.refine,
+        "bands": bands,
     }
     return models[settings.name](
         settings.encoder,

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from cfnseg.data.bands import Bands
 from cfnseg.errors import UserError
 from cfnseg.models.encoder import Encoder, rounded
 from cfnseg.models.hub_file import PREFIX, is_hub_name
@@ -57,6 +58,7 @@ class CFN(Network):
         dropout: probability, before the predictors of either head.
         side_losses: return each branch's logits in training, for a loss on each (HED; EPLF only).
         test_scale: factor on image sides at validation and inference.
+        bands: of images that are no 8-bit RGB; see `cfnseg.models.encoder.Encoder`.
 
     Raises:
         UserError: an unknown name (with the nearest), a stride that the encoder lacks, or unusable
@@ -96,9 +98,10 @@ class CFN(Network):
         dropout: float = 0.0,
         side_losses: bool = False,
         test_scale: float = 1.0,
+        bands: Bands | None = None,
     ) -> None:
         super().__init__(test_scale)
-        self.encoder = Encoder(encoder, strides, encoder_weights)
+        self.encoder = Encoder(encoder, strides, encoder_weights, bands=bands)
         self.branches, self.strides = side_branches(self.encoder, width, receive == "linear")
         deepest = self.encoder.channels[-1]
         self.context = SideBranch(deepest, width, linear=True) if context else None
@@ -113,9 +116,9 @@ class CFN(Network):
         """Predict.
 
         Args:
-            images: (N, 3, H, W) RGB, uint8 in 0..255 or float in 0..1; any H, W >= 32. A program of
-                `torch.export` with dynamic N, H, W takes H, W >= 33, because the exporter treats a
-                map of one cell as a constant.
+            images: (N, 3, H, W) RGB, uint8 in 0..255 or float in 0..1, or (N, C, H, W) of
+                ``bands`` as stored; any H, W >= 32. A program of `torch.export` with dynamic N, H,
+                W takes H, W >= 33, because the exporter treats a map of one cell as a constant.
             region: (N, 4) float x0, y0, x1, y1: place of each image in its full image, 1 = full
                 width or height. It may leave [0, 1] where a crop is padded. None = a whole image.
 

@@ -8,6 +8,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.models.segmentation.lraspp import LRASPPHead
 
+from cfnseg.data.bands import Bands
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.backbone import fit
 from cfnseg.models.encoder import Encoder
@@ -30,6 +31,7 @@ class Decoder(Network):
         encoder_weights: see `cfnseg.models.pretrained.load_encoder_weights`.
         dropout: before the image head; the decoders keep their own.
         test_scale: see `cfnseg.models.segmenter.Segmenter`.
+        bands: of images that are no 8-bit RGB; see `cfnseg.models.encoder.Encoder`.
 
     Raises:
         UserError: the encoder lacks a stage that the decoder reads, or the decoder refuses it.
@@ -44,6 +46,7 @@ class Decoder(Network):
         encoder_weights: str | None = None,
         dropout: float = 0.1,
         test_scale: float = 1.0,
+        bands: Bands | None = None,
         **_: object,
     ) -> None:
         super().__init__(test_scale)
@@ -55,7 +58,8 @@ class Decoder(Network):
                 f"has {list(reductions)}; choose another encoder, or model.name cfn",
                 code=2,
             )
-        self.encoder = Encoder(encoder, strides, encoder_weights, (SMP | TORCHVISION)[name])
+        stride = (SMP | TORCHVISION)[name]
+        self.encoder = Encoder(encoder, strides, encoder_weights, stride, bands)
         self.decoder = (
             SmpDecoder(name, encoder, num_classes)
             if name in SMP

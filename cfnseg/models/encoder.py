@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfnseg.errors import UserError
+from cfnseg.data.bands import Bands
+from cfnseg.errors import UserError, first_line
 from cfnseg.models.backbone import backbone, constant_padding, fit
 from cfnseg.models.parts import cropped
 from cfnseg.models.pretrained import load_encoder_weights
@@ -20,23 +22,36 @@ class Normalised(nn.Module):
 
     Args:
         mean, std: per channel, of RGB in 0..1.
+        bands: of images that are no 8-bit RGB; their mean and std are taken then.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], bands: Bands | None = None
+    ) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.bands = bands
+        for name, own in (("mean", mean), ("std", std)):
+            values = torch.tensor(getattr(bands, name, own), dtype=torch.float32)
+            self.register_buffer(name, values.view(1, -1, 1, 1), persistent=False)
 
     @property
     def normalisation(self) -> dict[str, object]:
         """The header entry of a weights file."""
+        if self.bands:
+            return asdict(self.bands)
         return {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
 
     def normalised(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB, uint8 in 0..255 or float in 0..1, less the mean, over the deviation."""
+        """(N, 3, H, W) RGB, uint8 in 0..255 or float in 0..1, less the mean, over the deviation.
+
+        With ``bands`` (N, C, H, W) of their type; a value that is not finite becomes the mean.
+        """
+        if self.bands:
+            values = (images.to(self.mean.dtype) - self.mean) / self.std
+            return values if self.bands.type != "float32" else values.nan_to_num(0.0, 0.0, 0.0)
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
         return (images - self.mean) / self.std
@@ -52,6 +67,7 @@ class Encoder(Normalised):
         weights: None, "timm", a file, or "package:<name>"; see `load_encoder_weights`.
         output_stride: 8 or 16 dilates the later stages in place of striding (Chen et al. 2017).
             ``strides`` still names stages by their undilated stride.
+        bands: of images that are no 8-bit RGB. timm adapts the first layer and its weights.
 
     Attributes:
         channels, strides: of each returned stage.
@@ -74,6 +90,7 @@ class Encoder(Normalised):
         strides: tuple[int, ...],
         weights: str | None = None,
         output_stride: int = 32,
+        bands: Bands | None = None,
     ) -> None:
         form = fit(name, output_stride)
         have = list(form.reductions)
@@ -93,13 +110,22 @@ class Encoder(Normalised):
                 code=2,
             )
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-        super().__init__(config.mean, config.std)
+        super().__init__(config.mean, config.std, bands)
         # of two stages with one stride, the later has seen more
         self.index = [len(have) - 1 - have[::-1].index(s) for s in strides]
         settings = dict(form.settings)
         if self.index[-1] < len(have) - 1:  # timm then need not build stages that nothing reads
             settings["out_indices"] = tuple(range(self.index[-1] + 1))
-        self.body = constant_padding(backbone(name, **settings))
+        if bands:
+            settings["in_chans"] = len(bands)
+        try:
+            self.body = constant_padding(backbone(name, **settings))
+        except Exception as error:
+            if not bands:
+                raise
+            raise UserError(
+                f"model.encoder {name!r} does not take {bands} ({first_line(error)})", code=2
+            ) from None
         self.strides = tuple(min(s, output_stride) for s in strides)
         self.padding, self.multiple = max(32, *strides), form.multiple
         self.channels_last, self.exact = form.channels_last, form.exact
@@ -111,7 +137,8 @@ class Encoder(Normalised):
         """Stage maps of ``images``.
 
         Args:
-            images: (N, 3, H, W) RGB, uint8 in 0..255 or float in 0..1; H, W >= 32.
+            images: (N, 3, H, W) RGB, uint8 in 0..255 or float in 0..1; H, W >= 32. With ``bands``
+                (N, C, H, W) values as stored.
 
         Returns:
             One (N, C_s, H'/s, W'/s) map per stride s, where H', W' are H, W rounded up to a
@@ -121,9 +148,10 @@ class Encoder(Normalised):
             ValueError: another shape.
         """
         size = height, width = images.shape[-2:]
-        if images.ndim != 4 or images.shape[1] != 3 or min(size) < 32:
+        channels = self.mean.shape[1]
+        if images.ndim != 4 or images.shape[1] != channels or min(size) < 32:
             raise ValueError(
-                f"images: expected (N, 3, H >= 32, W >= 32), got {tuple(images.shape)}"
+                f"images: expected (N, {channels}, H >= 32, W >= 32), got {tuple(images.shape)}"
             )
         images = self.normalised(images)
         right, bottom = (rounded(n, self.multiple) - n for n in (width, height))

@@ -7,6 +7,7 @@ import math
 from typing import Any, NamedTuple
 
 from cfnseg.config import Model, from_dict
+from cfnseg.data.bands import TYPES, Bands
 from cfnseg.data.labels import ClassNames, Label, LabelMap
 from cfnseg.errors import UserError, check_rules, first_line
 
@@ -20,13 +21,19 @@ class Header(NamedTuple):
         settings: the model section it was built from.
         labels: its classes.
         score: what it reached; see `cfnseg.models.weights.Weights`.
-        normalisation: of the input: mean and std, or the authors' contrast.
+        normalisation: of the input: mean and std, or the authors' contrast; with ``type`` that of
+            `cfnseg.data.bands.Bands`.
     """
 
     settings: Model
     labels: LabelMap | ClassNames
     score: dict[str, Any]
     normalisation: dict[str, Any]
+
+    @property
+    def bands(self) -> Bands | None:
+        """Of the images; None for 8-bit RGB."""
+        return Bands.of(self.normalisation)
 
 
 def read_header(text: str) -> Header:
@@ -127,18 +134,24 @@ def _score(values: Any) -> dict[str, Any]:
 
 def _normalisation(values: Any) -> dict[str, Any]:
     values = _demand("normalisation", values, dict)
+    channels, least, most = 3, 1e-6, 1e6
+    if "type" in values:
+        kind = values["type"]
+        _demand("normalisation.type", kind, str, kind in TYPES and {"mean", "std"} < values.keys())
+        most, least = 3.5e38, 1e-38  # what float32 holds
+        channels = len(values["mean"]) if type(values["mean"]) is list else 0
     for key in {"mean", "std"} & values.keys():
         numbers = _demand(
             f"normalisation.{key}",
             values[key],
             list,
-            type(values[key]) is list and len(values[key]) == 3,
+            type(values[key]) is list and 1 <= len(values[key]) == channels,
         )
         for number in numbers:
             fits = (
                 type(number) in (int, float)
-                and abs(number) <= 1e6
-                and (key == "mean" or number >= 1e-6)
+                and abs(number) <= most
+                and (key == "mean" or number >= least)
             )
             _demand(f"normalisation.{key}", number, type(number), fits)
     return values

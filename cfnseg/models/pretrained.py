@@ -8,6 +8,7 @@ from pathlib import Path
 import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from cfnseg.errors import UserError, first_line
@@ -18,6 +19,9 @@ COUNTER = "num_batches_tracked"  # carries nothing, and old files lack it
 
 def load_encoder_weights(body: nn.Module, name: str, weights: str) -> None:
     """Load every tensor of a ``features_only`` body from pretrained weights.
+
+    Where the body takes other than three channels, its first layer's weights are adapted as timm
+    does it (`timm.models.adapt_input_conv`): summed for one, else repeated and scaled.
 
     Args:
         body: timm's ``features_only`` model of ``name``; changed in place.
@@ -59,12 +63,22 @@ def load_encoder_weights(body: nn.Module, name: str, weights: str) -> None:
             f"{weights}: nothing in it for {lacking[0]} of {name} ({len(lacking)} such tensors)"
         )
     for key, value in found.items():
+        found[key] = value = adapted(value, own[key])
         if own[key].shape != value.shape:
             raise UserError(
                 f"{weights}: {key} is {tuple(value.shape)}, the encoder expects "
                 f"{tuple(own[key].shape)}"
             )
     body.load_state_dict(found, strict=False)
+
+
+def adapted(weight: Tensor, like: Tensor) -> Tensor:
+    """A first layer's weight for another number of channels, if that is all it differs in from
+    ``like``; else itself."""
+    same = weight.ndim == like.ndim == 4 and weight.shape[::2] == like.shape[::2]
+    if not same or weight.shape[3] != like.shape[3] or weight.shape[1] != 3:
+        return weight
+    return adapt_input_conv(like.shape[1], weight)
 
 
 def _flat(key: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, cast
 
+import torch
 from torch import Tensor, nn
+
+from cfnseg.data.bands import Bands
 
 PARTS = {
     "encoder": "encoder",
@@ -48,7 +51,8 @@ class Segmenter(Protocol):
 
     Attributes:
         encoder: maps images to stage maps. Training reads ``encoder.mean`` (the colour of padding),
-            a weights file ``encoder.normalisation``; inference reads neither.
+            a weights file ``encoder.normalisation``; inference reads neither. `bands_of` reads
+            ``encoder.bands``.
         test_scale: factor on image sides at validation and inference.
         side_fades: the weight of the side outputs' loss falls linearly to 0 over the run.
     """
@@ -116,6 +120,20 @@ def as_segmenter(module: nn.Module) -> Segmenter:
     # hasattr, not isinstance: a protocol's isinstance misses what a compiled module passes on
     whole = all(hasattr(module, name) for name in ATTRIBUTES)
     return cast(Segmenter, module if whole else _Adapter(module))
+
+
+def bands_of(model: nn.Module) -> Bands | None:
+    """The bands of the images that a model, or an encoder, takes; None for 8-bit RGB."""
+    return getattr(getattr(model, "encoder", model), "bands", None)
+
+
+def blank_images(
+    model: nn.Module, shape: Sequence[int], device: torch.device | None = None
+) -> Tensor:
+    """Zeros (N, C, H, W) of the channels and type that a model takes; ``shape`` is (N, H, W)."""
+    bands = bands_of(model)
+    channels, kind = (len(bands), getattr(torch, bands.type)) if bands else (3, torch.uint8)
+    return torch.zeros(shape[0], channels, *shape[1:], dtype=kind, device=device)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from cfnseg.config import Model
 from cfnseg.errors import UserError, first_line
 from cfnseg.models.backbone import ANOTHER
 from cfnseg.models.encoder import Encoder
-from cfnseg.models.segmenter import in_mode
+from cfnseg.models.segmenter import blank_images, in_mode
 from cfnseg.ops import stride_of
 
 SIDE = 128  # pixels: even a stage at stride 64 then has more than one cell
@@ -72,7 +72,9 @@ def unused_parameters(model: nn.Module, size: tuple[int, int] = (64, 64)) -> lis
     """
     with rehearsal(model) as forward:
         device = next(model.parameters()).device
-        output = forward(torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, device=device))
+        noise = torch.randint(0, 256, (2, 1, *size), dtype=torch.uint8, device=device)
+        images = blank_images(model, (2, *size), device)
+        output = forward((images.float() + noise).to(images.dtype))
         outputs = (output.pixel, output.image, *output.side)
         sum(logits.sum() for logits in outputs if logits is not None).backward()
         return [name for name, p in model.named_parameters() if p.grad is None]
@@ -101,7 +103,7 @@ def _failure(
     device = next(model.parameters()).device
     try:
         with rehearsal(model, training) as forward, torch.no_grad():
-            forward(torch.zeros(images, 3, *size, dtype=torch.uint8, device=device))
+            forward(blank_images(model, (images, *size), device))
     except Exception as error:  # a network can fail in any way
         return error
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from cfnseg.errors import UserError, first_line
 from cfnseg.models.build import build_model
 from cfnseg.models.header import read_header
 from cfnseg.models.hub_file import hub_file, hub_hint, is_hub_name
+from cfnseg.models.pretrained import adapted
 from cfnseg.shipped import shipped_weights
 from cfnseg.storage import write_atomic
 
@@ -125,10 +127,11 @@ def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weig
             )
         if model is None:
             # no memory for a model that the tensors turn out not to be of
+            build = functools.partial(build_model, pretrained=False, bands=header.bands)
             with torch.device("meta"):
-                shape = build_model(header.settings, len(header.labels), pretrained=False)
+                shape = build(header.settings, len(header.labels))
             _demand_same(shape.state_dict(), tensors, DESCRIBED)
-            model = build_model(header.settings, len(header.labels), pretrained=False)
+            model = build(header.settings, len(header.labels))
         else:
             _demand_same(model.state_dict(), tensors, "the model that was given")
         model.load_state_dict(
@@ -150,7 +153,7 @@ def load(path: str | Path | None = None, model: nn.Module | None = None) -> Weig
     # as trained, whatever the timm installed here says
     for name in {"mean", "std"} & header.normalisation.keys():
         values = torch.tensor(header.normalisation[name])
-        getattr(model.encoder, name).copy_(values.view(1, 3, 1, 1))
+        getattr(model.encoder, name).copy_(values.view(1, -1, 1, 1))
     return Weights(model.eval(), header.settings, header.labels, header.score)
 
 
@@ -217,6 +220,8 @@ def start_from(
     for name, tensor in own.items():
         axis, other = axes[name], theirs.get(name)
         fits = other is not None and axis == their_axes[name] and other.ndim == tensor.ndim
+        if fits and axis is None:
+            other = adapted(other, tensor)  # a first layer of RGB, for bands
         if fits and axis is None and tensor.shape == other.shape:
             tensor.copy_(other)
         elif (

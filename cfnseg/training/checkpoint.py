@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,7 @@ def checkpoint_of(run: Run) -> dict[str, Any]:
         "precision": run.fabric.strategy.precision.state_dict(),
         "state": run.state,
         "images": fingerprint(run.data),
+        "bands": asdict(run.bands) if run.bands else None,
         "config": to_dict(run.config),
     }
 

@@ -39,7 +39,14 @@ from cfnseg.training.log import Read, RunLog, StepRecord, environment
 from cfnseg.training.loggers import Loggers, open_loggers
 from cfnseg.training.loss import side_weight
 from cfnseg.training.optim import build_ema, build_optimizer, clip_gradients, set_learning_rate
-from cfnseg.training.start import build_network, find_parts, introduction, open_data, try_network
+from cfnseg.training.start import (
+    bands_of_data,
+    build_network,
+    find_parts,
+    introduction,
+    open_data,
+    try_network,
+)
 from cfnseg.training.stopping import Stopped, Stopping
 from cfnseg.training.tasks import classification, forward, segmentation, with_loss
 from cfnseg.training.validation import validate
@@ -83,6 +90,8 @@ class Run:
                 raise UserError(
                     "train.init is for models of cfnseg; load weights into your own before", code=2
                 )
+            if config.data.channels:
+                raise UserError("data.channels is for models of cfnseg, not one of your own", 2)
         self.config, self.folder = config, Path(config.runs) / config.name
         self.fabric = fabric = fabric or build_fabric(train)
         self.rank, self.world = fabric.global_rank, fabric.world_size
@@ -96,8 +105,11 @@ class Run:
         self.per_epoch = together(fabric, lambda: steps_per_epoch(images, train.batch))
         self.total = train.max_steps or train.epochs * self.per_epoch
 
+        kept = saved.get("bands") if saved else None
+        self.bands = bands_of_data(config, self.data, fabric, self.folder, kept)
         network, self.start = together(
-            fabric, lambda: build_network(config, self.data, fabric, model, fresh=not resume)
+            fabric,
+            lambda: build_network(config, self.data, fabric, model, not resume, self.bands),
         )
         parts = train.accumulate or (saved["state"].get("parts") if saved else 0)
         parts = parts or find_parts(network, config, classes, self.task, fabric)
@@ -196,7 +208,7 @@ class Run:
         )
         return train_batches(
             self.data,
-            self.task.make_transform(fill),
+            self.task.make_transform(fill, self.bands),
             order,
             self.config.data.workers,
             pin=self.fabric.device.type == "cuda",

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.fabric import Fabric
 from torch import nn
 
 from cfnseg.config import Config
+from cfnseg.data.band_statistics import count_bands
+from cfnseg.data.bands import Bands
 from cfnseg.data.dataset import Dataset, name_of_trained, shared_files
+from cfnseg.data.dataset import fingerprint as fingerprint_of_files
 from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.loader import Batch
 from cfnseg.errors import UserError
 from cfnseg.models.build import build_model
-from cfnseg.models.segmenter import as_segmenter
+from cfnseg.models.segmenter import as_segmenter, bands_of
 from cfnseg.models.trial import rehearsal, try_model, try_own_model, unused_parameters
 from cfnseg.models.weights import OWN, Start, start_from
+from cfnseg.storage import write_atomic
 from cfnseg.training.checkpoint import fingerprint
 from cfnseg.training.hosts import from_main, gather, same_everywhere, together
 from cfnseg.training.loss import side_weight
@@ -65,8 +73,48 @@ def open_data(
     return train, val, split
 
 
+def bands_of_data(
+    config: Config, data: Dataset, fabric: Fabric, folder: Path, kept: dict[str, Any] | None
+) -> Bands | None:
+    """The bands of a run with ``data.channels``; None for 8-bit RGB.
+
+    Rank 0 counts mean and deviation once, and keeps ``<folder>/bands.json``. It counts again if an
+    image file has changed; a resumed run has those of its checkpoint.
+
+    Args:
+        config: data and name.
+        data: the training images.
+        fabric: the processes.
+        folder: the run's.
+        kept: of the checkpoint to resume from, or None.
+    """
+    channels = config.data.channels
+    if not channels:
+        return None
+    path = folder / "bands.json"
+
+    def count() -> dict[str, Any]:
+        known = f"{channels} {fingerprint_of_files(data, of_images=True)}"
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found = json.loads(path.read_text())
+            if found.pop("fingerprint") == known:
+                return asdict(Bands.of(found))
+        title = "count the bands"
+        values = asdict(count_bands(data, channels, config.data.workers, title))
+        text = json.dumps({"fingerprint": known} | values)
+        write_atomic(path, lambda temporary: temporary.write_text(text))
+        return values
+
+    return Bands.of(from_main(fabric, lambda: kept or count()))
+
+
 def build_network(
-    config: Config, data: Dataset | ImageSet, fabric: Fabric, own: nn.Module | None, fresh: bool
+    config: Config,
+    data: Dataset | ImageSet,
+    fabric: Fabric,
+    own: nn.Module | None,
+    fresh: bool,
+    bands: Bands | None = None,
 ) -> tuple[nn.Module, Start]:
     """The network on its device, and what fine-tuning begins with.
 
@@ -76,12 +124,13 @@ def build_network(
         fabric: the processes.
         own: a user's network, in place of what the config names.
         fresh: load start weights, as no checkpoint follows.
+        bands: of the images where they are no 8-bit RGB.
     """
     train, settings, start = config.train, config.model, Start([], "")
     torch.manual_seed(train.seed)  # the same initial weights in every process
     network = own
     if network is None:
-        network = build_model(settings, len(data.labels), fresh and not train.init)
+        network = build_model(settings, len(data.labels), fresh and not train.init, bands)
     if fresh and train.init:
         start = start_from(network, train.init, settings, data.labels)
     if fabric.world_size > 1:
@@ -100,7 +149,7 @@ def find_parts(network: nn.Module, config: Config, classes: int, task: Task, fab
         with rehearsal(network) as trial, fabric.autocast():
             # the optimizer's state needs room too
             room = [torch.empty_like(p) for p in network.parameters() for _ in range(2)]
-            batch = random_batch(config, images, classes, fabric.device)
+            batch = random_batch(config, images, classes, fabric.device, bands_of(network))
             task.loss(forward(trial, batch), batch, side=side).backward()
             del room
 
@@ -134,10 +183,14 @@ def fewest_parts(attempt: Callable[[int], None], images: int) -> int:
         parts = min(2 * parts, images)
 
 
-def random_batch(config: Config, images: int, classes: int, device: torch.device) -> Batch:
+def random_batch(
+    config: Config, images: int, classes: int, device: torch.device, bands: Bands | None = None
+) -> Batch:
     """A batch of random pixels and labels, as training has them."""
     size = images, *config.data.crop
-    image = torch.randint(0, 256, (images, 3, *config.data.crop), dtype=torch.uint8, device=device)
+    channels, kind = (len(bands), getattr(torch, bands.type)) if bands else (3, torch.uint8)
+    shape = images, channels, *config.data.crop
+    image = torch.randint(0, 256, shape, dtype=torch.uint8, device=device).to(kind)
     if config.train.channels_last:
         image = image.contiguous(memory_format=torch.channels_last)
     if config.model.level == "image":

@@ -32,7 +32,8 @@ class Task:
 
     Attributes:
         open_data: (download) -> training and validation data; raises UserError.
-        make_transform: (r, g, b) of padding -> the function that makes a training sample.
+        make_transform: ((r, g, b) of padding, `cfnseg.data.bands.Bands` or None) -> the function
+            that makes a training sample.
         totals: (batch, class weights, processes) -> what the losses of the batch's parts are
             divided by.
         loss: (output, batch, weight=class weights, world=processes, side=weight of each side
@@ -42,7 +43,7 @@ class Task:
     """
 
     open_data: Callable[[bool], tuple[Any, Any]]
-    make_transform: Callable[[tuple[int, int, int]], Callable]
+    make_transform: Callable[..., Callable]
     totals: Callable[[Batch, Tensor | None, int], Any]
     loss: Callable[..., Tensor]
     evaluate: Callable[..., Any]
@@ -54,10 +55,10 @@ def segmentation(config: Config) -> Task:
     data = config.data
 
     def open_data(download: bool = False) -> tuple[Dataset, Dataset]:
-        train = open_dataset(data.name, data.root, data.train_split, download)
+        train = open_dataset(data.name, data.root, data.train_split, download, data.channels)
         if data.holdout or data.fold:
             return hold_out(train, data)
-        return train, open_dataset(data.name, data.root, data.val_split)
+        return train, open_dataset(data.name, data.root, data.val_split, channels=data.channels)
 
     def loss(output: Output, batch: Batch, **how: Any) -> Tensor:
         return batch_loss(output, batch["mask"], config.loss, region=batch["region"], **how)
@@ -84,7 +85,7 @@ def classification(config: Config) -> Task:
 
     return Task(
         open_data,
-        lambda _: ImageTransform(data, train=True),
+        lambda *_: ImageTransform(data, train=True),
         count_images,
         functools.partial(label_loss, config.loss),
         functools.partial(evaluate_images, settings=data, workers=data.workers),

@@ -1,14 +1,19 @@
 """The search for near hashes against all pairs, and what the perceptual hash withstands."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cfnseg.config import Config, Data
 from cfnseg.data.formats import shapes
+from cfnseg.doctor import examine_data
 from cfnseg.doctor.images import alike, distances, near_pairs
 from cfnseg.doctor.reading import perceptual_hash, thumbnail
+from tests.data.band_files import write_data
 
 HASH = st.integers(0, 2**64 - 1)
 
@@ -56,3 +61,18 @@ def test_a_changed_copy_stays_near_and_another_scene_does_not(change):
         assert (perceptual_hash(scene) ^ perceptual_hash(copy)).bit_count() <= 8
         assert alike(thumbnail(scene), thumbnail(copy)) > 0.95
         assert (perceptual_hash(scene) ^ perceptual_hash(other)).bit_count() > 8
+
+
+def test_images_of_bands_are_read_with_the_setting(tmp_path):
+    """Without data.channels the finding names it; with it there is none."""
+    root = write_data(tmp_path / "bands", 6)
+    config = Config(
+        name="x", runs=str(tmp_path), data=Data(name="folder", root=str(root), crop=(64, 64))
+    )
+    found = {f["kind"]: f for f in examine_data(config)["findings"]}
+    assert found["image-unreadable"]["fix"] == ["--data.channels 5"]
+    report = examine_data(replace(config, data=replace(config.data, channels=5)))
+    assert report["counts"]["error"] == 0
+    assert not {"image-unreadable", "image-gray", "colors"} & {
+        f["kind"] for f in report["findings"]
+    }

@@ -21,8 +21,8 @@ from cfnseg.data.annotations.parsing import count_of
 from cfnseg.data.annotations.photographs import SPLITS
 from cfnseg.data.annotations.regions import AnnotatedImage, Annotations, draw
 from cfnseg.data.annotations.splitting import split_images
-from cfnseg.data.decode import FAULTS, decode_image, stored_form
-from cfnseg.data.files import IMAGE_TYPES, is_image, name_key, read_bytes, short_names
+from cfnseg.data.decode import FAULTS, stored_form
+from cfnseg.data.files import IMAGE_TYPES, is_image, name_key, pixels_of, read_bytes, short_names
 from cfnseg.data.labels import IGNORE
 from cfnseg.errors import UserError, first_line
 
@@ -198,12 +198,14 @@ class ExportDataset:
     Args:
         export: what was read.
         splits: whose images it has.
+        channels: see `cfnseg.config.Data`.
 
     Raises:
         UserError: a split without images.
     """
 
-    def __init__(self, export: Export, splits: list[str]) -> None:
+    def __init__(self, export: Export, splits: list[str], channels: int = 0) -> None:
+        self.channels = channels
         self.classes, self.labels = export.classes, export.classes.labels
         self.images: list[AnnotatedImage] = []
         names: list[Path] = []
@@ -220,7 +222,7 @@ class ExportDataset:
     def image(self, index: int) -> np.ndarray:
         """See `Dataset.image`."""
         image = self.images[index]
-        return decode_image(photograph(image), image.path)
+        return pixels_of(photograph(image), image.path, self.channels)
 
     def ids(self, index: int) -> np.ndarray:
         """See `Dataset.ids`. Raises UserError for an annotation of another size than the image."""

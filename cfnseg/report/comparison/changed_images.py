@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cfnseg.data.dataset import Dataset, open_dataset, read_sample, read_truth
+from cfnseg.data.bands import as_picture
+from cfnseg.data.dataset import Dataset, open_dataset, read_truth
 from cfnseg.data.formats.class_folders import ImageSet, open_images
 from cfnseg.data.labels import IGNORE, LabelMap
 from cfnseg.data.predictions import find_masks, read_prediction
@@ -94,7 +95,9 @@ def find_pictures(
     """The images ``names`` of two segmentations, their labels, and why something is missing."""
     missing: list[str] = []
     with _noted(missing, "No picture"):
-        data = _first_that_opens(a, b, names, open_dataset)
+        channels = max(side.settings.get("data", {}).get("channels", 0) for side in (a, b))
+        opener = functools.partial(open_dataset, channels=channels)
+        data = _first_that_opens(a, b, names, opener)
     if missing:
         return {}, None, missing
     sides, predict, shown = {"A": a, "B": b}, {}, {}
@@ -104,7 +107,7 @@ def find_pictures(
     for name in names:
         index, masks = data.names.index(name), {}
         with _noted(missing, f"No picture of {name}"):
-            image, truth = read_sample(data, index)
+            image, truth = as_picture(data.image(index)), read_truth(data, index)
             _check_truth(truth, a.images[name]["counts"][1])
             shown[name] = image, truth, masks
         for letter in predict if name in shown else ():
