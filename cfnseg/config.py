@@ -75,6 +75,9 @@ class Model:
     name: str = "cfn"
     """cfn; a baseline: plain, fcn, dag_cnn, hed, dsn; a decoder of segmentation-models-pytorch:
     unet, fpn, deeplabv3plus, upernet, segformer; or of torchvision: fcn_tv, deeplabv3, lraspp."""
+    output: Literal["softmax", "sigmoid"] = "softmax"
+    """softmax: one class for each pixel. sigmoid: each class decides alone, so classes may overlap,
+    and one is enough; the threshold of each is tuned in validation. Segmentation."""
     encoder: str = "tf_efficientnet_lite0"
     """Any timm backbone with stages at strides such as 4 8 16 32 that takes images of any size.
     Classification also takes the authors' cifar_net, cifar_net_192 (CIFAR-100) and cfn11."""
@@ -346,6 +349,11 @@ def check(config: Config) -> None:
     demand(not (data.fold and data.holdout), "data.fold", data.fold, "nothing with data.holdout")
     demand(not (data.fold and images), "data.fold", data.fold, "nothing with model.level image")
     demand(not (data.augment and images), "data.augment", data.augment, "nothing for images")
+    softmax, loss = model.output == "softmax", config.loss
+    demand(softmax or not images, "model.output", model.output, "softmax for images")
+    for name, unset in (("ohem", 0), ("class_weights", "none"), ("label_smoothing", 0)):
+        value = getattr(loss, name)
+        demand(softmax or value == unset, f"loss.{name}", value, f"{unset} with sigmoid outputs")
     demand(data.fold or not data.group_by, "data.group_by", data.group_by, "data.fold with it")
     usable = can_be_folder(config.runs)
     demand(usable, "runs", repr(config.runs[:200]), "a folder, or one that can be made")

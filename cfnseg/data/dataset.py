@@ -18,7 +18,8 @@ from cfnseg.data.download.downloaders import download_voc
 from cfnseg.data.files import few_bits, read_image, read_stored
 from cfnseg.data.folds import held_out, rule
 from cfnseg.data.formats import ade20k, camvid, cityscapes, coco, folder, shapes, voc
-from cfnseg.data.labels import LabelMap
+from cfnseg.data.labels import IGNORE, LabelMap
+from cfnseg.data.layers import read_layers
 from cfnseg.errors import UserError
 
 
@@ -55,29 +56,35 @@ class Dataset(Protocol):
         ...
 
     def ids(self, index: int) -> np.ndarray:
-        """Its raw ids (H, W) uint8 as they are stored, unknown ids included. Raises UserError."""
+        """Its raw ids (H, W) uint8 as they are stored, unknown ids included. Raises UserError.
+
+        For sigmoid outputs also layers (H, W, C) uint8, where classes overlap: 1 where a pixel is
+        of a class, 0 where not, 255 where ignored.
+        """
         ...
 
 
 def read_sample(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image (H, W, 3) uint8 RGB and its train ids (H, W) uint8 with 255 = ignore.
+    """An image (H, W, 3) uint8 RGB and its train ids (H, W) uint8 with 255 = ignore, or the layers
+    (H, W, C) uint8 of `Layers`.
 
     Raises UserError naming the mask file or, without files, the image: arrays that do not fit
     `Dataset`, sizes that differ, or an unknown id.
     """
     image_source, mask_source = sources(dataset, index)
     image, ids = _array(dataset.image(index), image_source, "image", (3,)), read_ids(dataset, index)
-    if image.shape[:2] != ids.shape:
+    if image.shape[:2] != ids.shape[:2]:
         raise UserError(
             f"{mask_source}: the mask is {ids.shape[1]}x{ids.shape[0]}, "
             f"its image {image_source} is {image.shape[1]}x{image.shape[0]}"
         )
-    return image, dataset.labels.encode(ids, mask_source)
+    return image, ids if ids.ndim == 3 else dataset.labels.encode(ids, mask_source)
 
 
 def read_truth(dataset: Dataset, index: int) -> np.ndarray:
-    """Only the train ids of an image; see `read_sample`."""
-    return dataset.labels.encode(read_ids(dataset, index), sources(dataset, index)[1])
+    """Only the train ids or the layers of an image; see `read_sample`."""
+    ids = read_ids(dataset, index)
+    return ids if ids.ndim == 3 else dataset.labels.encode(ids, sources(dataset, index)[1])
 
 
 def sources(dataset: Dataset, index: int) -> tuple[Path, Path] | tuple[str, str]:
@@ -110,8 +117,16 @@ def shared_files(dataset: Dataset, other: Dataset) -> int:
 
 
 def read_ids(dataset: Dataset, index: int) -> np.ndarray:
-    """The raw ids of an image (H, W) uint8; UserError as `read_sample` but for unknown ids."""
-    return _array(dataset.ids(index), sources(dataset, index)[1], "mask", ())
+    """The raw ids of an image (H, W) uint8, or the layers (H, W, C) of `Layers`; UserError as
+    `read_sample` but for unknown ids."""
+    ids, source = dataset.ids(index), sources(dataset, index)[1]
+    layered = isinstance(dataset, Layers)
+    if not layered and isinstance(source, Path) and source.is_dir():
+        raise UserError(
+            f"{source} is a folder with a mask for each class: labels that overlap are for models "
+            "with sigmoid outputs, --model.output sigmoid"
+        )
+    return _array(ids, source, "mask", (len(dataset.labels),) if layered else ())
 
 
 def _array(value: Any, source: object, what: str, channels: tuple[int, ...]) -> np.ndarray:
@@ -157,6 +172,8 @@ class FileDataset:
     def ids(self, index: int) -> np.ndarray:
         """See `Dataset.ids`. Raises UserError for a mask with two meanings too."""
         path = self.pairs[index][1]
+        if path.is_dir():
+            return read_layers(path, self.labels, lambda: self.image(index).shape[:2])
         mask = read_stored(path)
         self.labels.demand_one_meaning(mask, path, self.few_bits)
         return mask.ids
@@ -183,6 +200,27 @@ class Subset:
         return self.dataset.ids(self.indices[index])
 
 
+class Layers(Subset):
+    """A view for sigmoid outputs: ``ids`` gives layers (H, W, C) uint8, 1 where a pixel is of a
+    class, 0 where not, 255 where ignored.
+
+    Args:
+        dataset: gives layers, or raw ids, which `LabelMap.spread` turns into layers.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset, list(range(len(dataset.names))))
+
+    def ids(self, index: int) -> np.ndarray:
+        """The layers of image ``index``. Raises UserError."""
+        ids, source = self.dataset.ids(index), sources(self, index)[1]
+        if not (isinstance(ids, np.ndarray) and ids.ndim == 3):
+            return self.labels.spread(_array(ids, source, "mask", ()), source)
+        if len(found := np.setdiff1d(ids, (0, 1, IGNORE))):
+            raise UserError(f"{source}: layers have the values 0, 1 and 255; found {found[0]}")
+        return ids
+
+
 def hold_out(dataset: Dataset, data: Data) -> tuple[Subset, Subset]:
     """Views of the images that are not held out and of those that are, see `held_out`.
 
@@ -206,8 +244,9 @@ def fingerprint(dataset: Dataset) -> str:
         mask = sources(dataset, index)[1]
         with contextlib.suppress(OSError):  # reading the file will say what is wrong
             if isinstance(mask, Path):
-                status = mask.stat()
-                parts.append(f"{status.st_size} {status.st_mtime_ns}")
+                for path in (mask, *(sorted(mask.iterdir()) if mask.is_dir() else ())):
+                    status = path.stat()
+                    parts.append(f"{status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 

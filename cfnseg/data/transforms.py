@@ -42,7 +42,8 @@ class Sample(NamedTuple):
 
     Attributes:
         image: (3, h, w) uint8 RGB.
-        mask: (h, w) uint8 train ids, 255 = ignore, also for padding.
+        mask: (h, w) uint8 train ids, 255 = ignore, also for padding; or layers (h, w, C), see
+            `cfnseg.data.dataset.Layers`.
         region: (4,) float32 x0, y0, x1, y1 of the crop in the full image, which is mirrored if the
             crop is.
         name: the image's name.
@@ -134,7 +135,7 @@ def resize(window: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
 
 
 def resize_mask(mask: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
-    """The same window of an (H, W) mask; each pixel takes the id at its centre."""
+    """The same window of an (H, W) mask or of layers; each pixel takes the id at its centre."""
     y, x = (
         np.minimum(s.start + ((np.arange(s.filled) + 0.5) / s.factor).astype(int), s.stop - 1)
         for s in (rows, columns)
@@ -179,10 +180,14 @@ def seeded(transform: A.BasicTransform, rng: np.random.Generator) -> A.BasicTran
 
 def draw_pixel(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
     """Row and column of a random pixel of a class drawn evenly from those in the mask, or None."""
-    classes = np.flatnonzero(np.bincount(mask.ravel(), minlength=IGNORE + 1)[:IGNORE])
+    if layered := mask.ndim == 3:
+        classes = np.flatnonzero((mask == 1).any((0, 1)))
+    else:
+        classes = np.flatnonzero(np.bincount(mask.ravel(), minlength=IGNORE + 1)[:IGNORE])
     if not len(classes):
         return None
-    found = np.flatnonzero(mask.ravel() == rng.choice(classes))
+    drawn = rng.choice(classes)
+    found = np.flatnonzero(mask[..., drawn] == 1 if layered else mask.ravel() == drawn)
     row, column = divmod(int(rng.choice(found)), mask.shape[1])
     return row, column
 
@@ -210,8 +215,9 @@ def augmented(
         pixels, ids = map(np.asarray, result)
         fits = (
             pixels.dtype == ids.dtype == np.uint8
-            and pixels.shape == (*ids.shape, 3)
-            and ids.ndim == 2
+            and pixels.shape == (*ids.shape[:2], 3)
+            and ids.shape[2:] == mask.shape[2:]
+            and ids.ndim == mask.ndim
             and ids.size > 0
         )
     if not fits:
@@ -242,7 +248,8 @@ class TrainTransform:
             own_function(self.augment)  # fails before the first sample
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, name: str, seed: int) -> Sample:
-        """A sample of an (H, W, 3) image and its (H, W) train ids, determined by ``seed``."""
+        """A sample of an (H, W, 3) image and its (H, W) train ids or (H, W, C) layers, determined
+        by ``seed``."""
         if self.augment:
             image, mask = augmented(self.augment, image, mask, np.random.default_rng((seed, 1)))
         rng = np.random.default_rng(seed)
@@ -267,7 +274,7 @@ class TrainTransform:
             window, ids = window[:, ::-1], ids[:, ::-1]
             left = self.crop[1] - left - columns.filled
         pixels = np.broadcast_to(self.fill, (3, *self.crop)).copy()
-        truth = np.full(self.crop, IGNORE, np.uint8)
+        truth = np.full((*self.crop, *mask.shape[2:]), IGNORE, np.uint8)
         inside = np.s_[rows.before : rows.before + rows.filled, left : left + columns.filled]
         pixels[:, *inside] = window.transpose(2, 0, 1)
         truth[inside] = ids
