@@ -16,7 +16,8 @@ from torch import nn
 
 from cfnseg.data.files import read_image
 from cfnseg.data.labels import LabelMap
-from cfnseg.drawing import overlay, write_jpeg
+from cfnseg.data.layers import layer_names, write_layers
+from cfnseg.drawing import layers_overlay, overlay, write_jpeg
 from cfnseg.errors import UserError
 from cfnseg.inference.explanation import Explanation, SplitCFN, explain
 from cfnseg.inference.explanation_picture import explanation_picture
@@ -153,13 +154,20 @@ def _write(result: Result, out: Path, labels: LabelMap, confidence: bool) -> str
     """Write mask, overlay and what was asked for besides; returns the message."""
     path, name, image, prediction, logits, explanation = result
     mask, picture = out / f"{name}{MASK}", out / f"{name}{OVERLAY}"
-    write_atomic(mask, lambda temporary: labels.write(temporary, prediction.mask))
-    drawn = overlay(image, prediction.mask, labels)
+    if prediction.mask.ndim == 3:  # of sigmoid outputs, a file for each class
+        mask = out / name
+        write_layers(mask, prediction.mask, labels)
+        drawn = layers_overlay(image, prediction.mask.transpose(1, 2, 0), labels)
+        files = ", ".join(f"{name}.png" for name in layer_names(labels))
+        written = f"{mask}/ ({files})"
+    else:
+        write_atomic(mask, lambda temporary: labels.write(temporary, prediction.mask))
+        drawn, written = overlay(image, prediction.mask, labels), str(mask)
     write_atomic(picture, lambda temporary: write_jpeg(temporary, drawn))
     likely = [
         f"{name} {chance:.2f}" for name, chance in prediction.present.items() if chance >= 0.5
     ]
-    lines = [f"{path} -> {mask}, {picture.name}"]
+    lines = [f"{path} -> {written}, {picture.name}"]
     if prediction.present:
         present = "  ".join(likely) or "no class with probability 0.5"
         lines.append(f"  in the image: {present}")

@@ -1,0 +1,70 @@
+"""The loss of sigmoid outputs: binary cross-entropy of each pixel and class."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from cfnseg.config import Loss
+from cfnseg.data.labels import IGNORE
+from cfnseg.models.segmenter import Output
+from cfnseg.ops.dense_reference import upsample_logits
+from cfnseg.training.loss import Totals, image_loss, over_processes
+
+
+def layer_loss(
+    logits: Tensor, layers: Tensor, world: int = 1, totals: Totals | None = None
+) -> Tensor:
+    """Binary cross-entropy at the image's size, averaged over the counted (pixel, class) pairs of
+    the *total* batch.
+
+    Logits are upsampled image by image, and again in backward: (1, C, H, W) exist at once.
+
+    Args:
+        logits: (N, C, h, w).
+        layers: (N, H, W, C) uint8: 1, 0, or 255 for a pair that does not count.
+        world, totals: see `cfnseg.training.loss.pixel_loss`; ``totals.pixels`` are pairs here.
+
+    Returns:
+        A scalar, float32; 0 with a zero gradient if nothing counts.
+    """
+    total = logits.new_zeros((), dtype=torch.float32)
+    for one, own in zip(logits, layers):
+        total = total + checkpoint(summed, one, own, use_reentrant=False, preserve_rng_state=False)
+    counted = (layers != IGNORE).sum().double()
+    amount = totals.pixels if totals else over_processes(counted, world)
+    return total / amount.clamp_min(1).float() * world
+
+
+def summed(logits: Tensor, layers: Tensor) -> Tensor:
+    """The sum of the losses of an image's counted pairs, float32.
+
+    Args:
+        logits: (C, h, w).
+        layers: (H, W, C) uint8.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        upsampled = upsample_logits(logits[None].float(), tuple(layers.shape[:2]))[0]
+        target = layers.permute(2, 0, 1)
+        return F.binary_cross_entropy_with_logits(
+            upsampled, (target == 1).float(), (target != IGNORE).float(), reduction="sum"
+        )
+
+
+def sigmoid_batch_loss(
+    output: Output,
+    layers: Tensor,
+    settings: Loss,
+    weight: None = None,
+    world: int = 1,
+    side: float = 0.0,
+    region: Tensor | None = None,
+    totals: Totals | None = None,
+) -> Tensor:
+    """`cfnseg.training.loss.batch_loss` with `layer_loss` in place of the cross-entropy."""
+    loss = layer_loss(output.pixel, layers, world, totals)
+    for logits in output.side:
+        loss = loss + side * layer_loss(logits, layers, world, totals)
+    return loss + settings.image * image_loss(output.image, layers, region, world, totals)
