@@ -5,6 +5,7 @@ Labels that overlap are folders: labels/<split>/<name>/<class>.png, see `cfnseg.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from cfnseg.data.files import existing, list_images, paired, partners
@@ -36,8 +37,7 @@ def images_and_masks(root: Path, split: str) -> list[tuple[Path, Path]]:
     masks = existing(root / "labels" / split, f"the masks of split {split!r}", LAYOUT)
     found = list_images(folder, deep=True)[0]
     named = {p.relative_to(folder).with_suffix("").as_posix(): p for p in found}
-    # a folder of images has a folder of masks, which is no mask
-    layered = {n for n in named if (masks / n).is_dir() and not (folder / n).is_dir()}
+    layered = layered_names(named, folder, masks)
     if not layered or (files := partners(named, masks, ".png")).keys() >= named.keys():
         return paired(folder, masks, deep=True)
     if both := sorted(layered & files.keys()):
@@ -57,3 +57,9 @@ def images_and_masks(root: Path, split: str) -> list[tuple[Path, Path]]:
     return [
         (image, masks / name if name in layered else files[name]) for name, image in named.items()
     ]
+
+
+def layered_names(names: Iterable[str], images: Path, masks: Path) -> set[str]:
+    """The images of a split that have a folder of masks; a folder of images has one that is
+    none."""
+    return {name for name in names if (masks / name).is_dir() and not (images / name).is_dir()}
