@@ -83,7 +83,8 @@ def train(
             afterwards. None = as ``config.model`` says.
         loss: a loss of your own, (output, batch) -> scalar, a mean over the batch's images.
             ``batch`` has image, mask (N, H, W) uint8 train ids with 255 = ignore, region and
-            names. None = as ``config.loss`` says.
+            names; with sigmoid outputs mask has layers (N, H, W, C). None = as ``config.loss``
+            says.
 
     Returns:
         The run folder: config.json, log.jsonl, last.ckpt, best.safetensors, pictures/, report/.

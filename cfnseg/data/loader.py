@@ -30,8 +30,8 @@ R = TypeVar("R")
 class Batch(dict):
     """A training batch: the samples' fields stacked.
 
-    image (N, 3, h, w) uint8 and names (list of str); for segmentation also mask (N, h, w) uint8 and
-    region (N, 4) float32, for classification target (N,) int64.
+    image (N, 3, h, w) uint8 and names (list of str); for segmentation also mask (N, h, w) uint8, or
+    layers (N, h, w, C), and region (N, 4) float32, for classification target (N,) int64.
     """
 
 

@@ -38,14 +38,13 @@ def grid_counts(chances: Tensor, layers: Tensor) -> Tensor:
         (19, 3, C) int64 true positives, truth and predicted pixels; a pixel is predicted where its
         probability is at least the threshold.
     """
-    classes, bins = len(chances), len(GRID) + 1
-    grid = torch.from_numpy(GRID).to(chances.device)
-    reached = torch.bucketize(chances.contiguous(), grid, right=True)  # thresholds up to it
-    truth = layers.permute(2, 0, 1)
-    kind = torch.where(truth == IGNORE, 2, truth.long())
-    first = 3 * bins * torch.arange(classes, device=chances.device)[:, None, None]
-    cells = torch.bincount((first + kind * bins + reached).flatten(), minlength=3 * bins * classes)
-    no, yes, _ = cells.view(classes, 3, bins).unbind(1)
+    bins, grid = len(GRID) + 1, torch.from_numpy(GRID).to(chances.device)
+    cells = []
+    for chance, truth in zip(chances, layers.permute(2, 0, 1)):  # one at a time, to save memory
+        reached = torch.bucketize(chance.contiguous(), grid, right=True, out_int32=True)
+        kind = torch.where(truth == IGNORE, 2, truth.int())
+        cells.append(torch.bincount((bins * kind + reached).flatten(), minlength=3 * bins))
+    no, yes, _ = torch.stack(cells).view(-1, 3, bins).unbind(1)
     above = [(one.sum(1, keepdim=True) - one.cumsum(1))[:, :-1] for one in (yes, no)]
     total = yes.sum(1, keepdim=True).expand_as(above[0])
     return torch.stack([above[0], total, above[0] + above[1]]).permute(2, 0, 1)
