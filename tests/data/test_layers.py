@@ -1,5 +1,7 @@
 """Overlapping labels on disk and in memory: layers of 0, 1 and 255."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -224,6 +226,24 @@ def test_a_sample_of_layers():
     for c in range(2):
         alone = TrainTransform(settings)(image, layers[..., c], "x", 5)
         assert (alone.mask == whole.mask[..., c]).all() and (alone.image == whole.image).all()
+
+
+def test_an_augmentation_of_ones_own_gets_layers(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "def turned(image, mask, rng):\n    return image.swapaxes(0, 1), mask.swapaxes(0, 1)\n"
+        "def single(image, mask, rng):\n    return image, mask[..., 0]\n"
+    )
+    image, layers = scene(3)
+    plain = Data(crop=(64, 64), scale=(1, 1), flip=False, photometric=0)
+    own = dataclasses.replace(plain, augment=f"{file}:turned")
+    turned = TrainTransform(own)(image, layers, "x", 0).mask
+    expected = TrainTransform(plain)(
+        np.ascontiguousarray(image.swapaxes(0, 1)), layers.swapaxes(0, 1), "x", 0
+    ).mask
+    assert (turned == expected).all()
+    with pytest.raises(UserError, match="of one size in return"):
+        TrainTransform(dataclasses.replace(own, augment=f"{file}:single"))(image, layers, "x", 0)
 
 
 def test_a_rare_pixel_is_of_the_drawn_class():

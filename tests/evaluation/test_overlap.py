@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import cfnseg
 from cfnseg.config import Data, Model, Optim, Train, check
@@ -22,6 +23,7 @@ from cfnseg.training.run import Run
 from tests.conftest import ENCODER, changed
 from tests.inference.stubs import Constant, Place
 from tests.overlapping import LABELS, Scenes, write_folder
+from tests.test_own_model import Own
 
 
 class OneID(Scenes):
@@ -244,6 +246,17 @@ def test_softmax_on_overlapping_labels_is_one_line(config):
     own = dataclasses.replace(changed(config, "model", output="softmax"), name="wrong")
     with pytest.raises(UserError, match=r"is a folder with a mask for each class.*sigmoid"):
         cfnseg.train(own)
+
+
+def test_a_model_and_a_loss_of_ones_own(config):
+    def loss(output, batch):
+        up = F.interpolate(output.pixel, batch["mask"].shape[1:3], mode="bilinear")
+        return F.binary_cross_entropy_with_logits(up, batch["mask"].permute(0, 3, 1, 2).float())
+
+    own = dataclasses.replace(changed(config, "train", max_steps=2), name="own")
+    run = cfnseg.train(own, model=Own(2), loss=loss)
+    weights = load(run / "best.safetensors", Own(2))
+    assert cfnseg.Predictor(weights, "cpu")(Scenes(1).image(0)).mask.shape == (2, 48, 64)
 
 
 def test_one_foreground_class(config):
