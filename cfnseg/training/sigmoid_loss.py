@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from cfnseg.config import Loss
 from cfnseg.data.labels import IGNORE
@@ -20,7 +19,8 @@ def layer_loss(
     """Binary cross-entropy at the image's size, averaged over the counted (pixel, class) pairs of
     the *total* batch.
 
-    Logits are upsampled image by image, and again in backward: (1, C, H, W) exist at once.
+    Logits are upsampled image by image, (1, C, H, W) at a time. The gradient of the coarse logits
+    is computed with the loss, and kept in place of what autograd would. Differentiable once.
 
     Args:
         logits: (N, C, h, w).
@@ -30,9 +30,7 @@ def layer_loss(
     Returns:
         A scalar, float32; 0 with a zero gradient if nothing counts.
     """
-    total = logits.new_zeros((), dtype=torch.float32)
-    for one, own in zip(logits, layers):
-        total = total + checkpoint(summed, one, own, use_reentrant=False, preserve_rng_state=False)
+    total = torch.stack([_Summed.apply(*pair) for pair in zip(logits, layers)]).sum()
     counted = (layers != IGNORE).sum().double()
     amount = totals.pixels if totals else over_processes(counted, world)
     return total / amount.clamp_min(1).float() * world
@@ -47,10 +45,28 @@ def summed(logits: Tensor, layers: Tensor) -> Tensor:
     """
     with torch.autocast(logits.device.type, enabled=False):
         upsampled = upsample_logits(logits[None].float(), tuple(layers.shape[:2]))[0]
-        target = layers.permute(2, 0, 1)
+        target = layers.permute(2, 0, 1).contiguous()
         return F.binary_cross_entropy_with_logits(
             upsampled, (target == 1).float(), (target != IGNORE).float(), reduction="sum"
         )
+
+
+class _Summed(torch.autograd.Function):
+    """`summed` with its gradient, computed at once."""
+
+    @staticmethod
+    def forward(ctx, logits, layers):
+        with torch.enable_grad():
+            own = logits.detach().float().requires_grad_()
+            total = summed(own, layers)
+        ctx.kind = logits.dtype
+        ctx.save_for_backward(*torch.autograd.grad(total, own))
+        return total.detach()
+
+    @staticmethod
+    def backward(ctx, scale):
+        (grad,) = ctx.saved_tensors
+        return (grad * scale).to(ctx.kind), None  # float16 could not hold 1 / pixels
 
 
 def sigmoid_batch_loss(

@@ -97,3 +97,13 @@ def test_it_never_waits_for_the_device_and_is_float32_under_autocast():
         loss = sigmoid_batch_loss(Output(pixel, image), layers, Loss(), region=region)
     loss.backward()
     assert loss.dtype == torch.float32 and torch.equal(plain, pixel.grad)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_the_gradient_of_16_bit_logits_is_the_rounded_one(kind):
+    pixel, _, layers, _ = case()
+    own = pixel.detach().to(kind).requires_grad_()
+    (ours,) = torch.autograd.grad(layer_loss(own, layers), own)
+    (exact,) = torch.autograd.grad(by_torch(own.float(), layers), own)
+    assert ours.dtype == kind
+    torch.testing.assert_close(ours, exact)
