@@ -166,7 +166,8 @@ def infer(
 ) -> int:
     """Write <stem>_mask.png (palette PNG of raw ids) and <stem>_overlay.jpg; print the classes.
 
-    Of a GeoTIFF the mask is <stem>_mask.tif, with the same georeference.
+    Of a GeoTIFF the mask is <stem>_mask.tif, with the same georeference. Of sigmoid outputs, write
+    <stem>/<class>.png, 0 and 255, in place of the mask.
 
     Of a clip, write <stem>_masks/000000.png and so on, and <stem>_overlay.mp4. Stopped, the same
     command goes on where it was. It needs PyAV: pip install "cfnseg[video]"

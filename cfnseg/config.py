@@ -13,7 +13,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cfnseg.errors import Rule, UserError, check_rules, demand
 from cfnseg.rules import (
@@ -68,6 +68,9 @@ class Model:
     name: str = "cfn"
     """cfn; a baseline: plain, fcn, dag_cnn, hed, dsn; a decoder of segmentation-models-pytorch:
     unet, fpn, deeplabv3plus, upernet, segformer; or of torchvision: fcn_tv, deeplabv3, lraspp."""
+    output: Literal["softmax", "sigmoid"] = "softmax"
+    """softmax: one class for each pixel. sigmoid: each class decides alone, so classes may overlap,
+    and one is enough; the threshold of each is tuned in validation. Segmentation."""
     encoder: str = "tf_efficientnet_lite0"
     """Any timm backbone with stages at strides such as 4 8 16 32 that takes images of any size.
     Classification also takes the authors' cifar_net, cifar_net_192 (CIFAR-100) and cfn11."""
@@ -211,7 +214,8 @@ class Loss:
     terms: Terms = ("ce",)
     """What is added up over the pixels, with factors as in "ce dice:0.5": ce (cross-entropy), focal
     (gamma 2), dice and tversky (0.7 for missed pixels, 0.3 for false ones; of the whole batch),
-    lovasz (of each image). Class weights are for ce and focal. Segmentation."""
+    lovasz (of each image). Class weights are for ce and focal. Sigmoid outputs take ce, dice and
+    tversky. Segmentation."""
 
     image: NotNegative = 0.1
     """Weight of the image head's loss."""
@@ -362,63 +366,17 @@ def check(config: Config) -> None:
     demand(not (data.fold and images), "data.fold", data.fold, "nothing with model.level image")
     demand(not (data.augment and images), "data.augment", data.augment, "nothing for images")
     demand(not (data.channels and images), "data.channels", data.channels, "0 for images")
+    softmax, loss = model.output == "softmax", config.loss
+    demand(
+        softmax or names <= {"ce", *OVERLAPS},
+        "loss.terms",
+        loss.terms,
+        f"names of ce, {', '.join(OVERLAPS)} with sigmoid outputs",
+    )
+    demand(softmax or not images, "model.output", model.output, "softmax for images")
+    for name, unset in (("ohem", 0), ("class_weights", "none"), ("label_smoothing", 0)):
+        value = getattr(loss, name)
+        demand(softmax or value == unset, f"loss.{name}", value, f"{unset} with sigmoid outputs")
     demand(data.fold or not data.group_by, "data.group_by", data.group_by, "data.fold with it")
     usable = can_be_folder(config.runs)
     demand(usable, "runs", repr(config.runs[:200]), "a folder, or one that can be made")
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Nested plain dict of a dataclass; tuples become lists, as JSON has it."""
-    return {
-        k: list(v) if isinstance(v, tuple) else to_dict(v) if dataclasses.is_dataclass(v) else v
-        for k, v in ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config))
-    }
-
-
-def before(kind: type) -> dict[str, Any]:
-    """The settings of a section in a file that was written before they existed."""
-    return {f.name: f.default for f in dataclasses.fields(kind)} | getattr(kind, "BEFORE", {})
-
-
-def from_dict(kind: type, values: dict[str, Any]) -> Any:
-    """The inverse of `to_dict`; a setting that is not there has the value that it had before it
-    existed.
-
-    Raises UserError for an unknown key or a value of another type.
-    """
-    known = typing.get_type_hints(kind)
-    if not isinstance(values, dict):
-        raise UserError(f"{kind.__name__} settings are {str(values)[:80]!r}; expected an object")
-    if unknown := sorted(set(values) - set(known)):
-        raise UserError(
-            f"unknown {kind.__name__} setting {ascii(', '.join(unknown))[1:-1][:200]}; "
-            "this file needs a newer cfnseg"
-        )
-    given: dict[str, Any] = dict(getattr(kind, "BEFORE", {}))
-    for key, value in values.items():
-        if dataclasses.is_dataclass(known[key]):
-            value = from_dict(known[key], value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        if not _is_a(value, known[key]):
-            raise UserError(
-                f"{kind.__name__} setting {key} is {str(value)[:80]!r}; "
-                f"expected {str(known[key]).replace('typing.', '')}"
-            )
-        given[key] = value
-    return kind(**given)
-
-
-def _is_a(value: Any, hint: Any) -> bool:
-    """Does a value have a field's type? A whole number is a float too; a bool is no number."""
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return any(type(value) is type(p) and value == p for p in parts)
-    if origin is types.UnionType:
-        return any(_is_a(value, p) for p in parts)
-    if origin is tuple:
-        parts = parts[:1] * len(value) if isinstance(value, tuple) and parts[-1] is ... else parts
-        return (
-            isinstance(value, tuple) and len(value) == len(parts) and all(map(_is_a, value, parts))
-        )
-    return type(value) is hint or (hint is float and type(value) is int)

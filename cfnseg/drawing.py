@@ -35,6 +35,35 @@ class View:
     height: int
 
 
+def colored(mask: np.ndarray, labels: LabelMap) -> np.ndarray:
+    """The colours (H, W, 3) uint8 of train ids (H, W) or layers (H, W, C).
+
+    Where classes overlap it is the mean of their colours; ignored pixels and those of no class are
+    white.
+    """
+    if mask.ndim == 2:
+        return labels.colorize(mask)
+    here = (mask == 1).astype(np.float32)
+    colors = np.array([label.color for label in labels.labels], np.float32)
+    count = here.sum(2, keepdims=True)
+    return np.where(count > 0, here @ colors / np.maximum(count, 1), 255).astype(np.uint8)
+
+
+def layers_overlay(
+    image: np.ndarray, layers: np.ndarray, labels: LabelMap, strength: float = 0.45
+) -> np.ndarray:
+    """The image under the colours of `colored`, each class outlined in its own colour, so that
+    classes below others stay visible; pixels of no class show the image alone."""
+    some = (layers == 1).any(2)
+    drawn = np.where(some[..., None], blend(image, colored(layers, labels), strength), image)
+    width = max(1, round(max(image.shape[:2]) / 400))
+    for c, label in enumerate(labels.labels):
+        mask = (layers[..., c] == 1).astype(np.uint8)
+        outlines = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
+        cv2.drawContours(drawn, outlines, -1, label.color, width)
+    return drawn
+
+
 def overlay(
     image: np.ndarray, mask: np.ndarray, labels: LabelMap, strength: float = 0.55
 ) -> np.ndarray:
@@ -56,7 +85,7 @@ def sheet(
     lines = []
     for image, truth, prediction in rows:
         masks = truth, np.where(truth == IGNORE, IGNORE, prediction).astype(np.uint8)
-        panels = [image, *map(labels.colorize, masks)]
+        panels = [image, *(colored(mask, labels) for mask in masks)]
         size = round(image.shape[1] * height / image.shape[0]), height
         lines.append(np.hstack([cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in panels]))
     widest = max(line.shape[1] for line in lines)
@@ -73,7 +102,7 @@ def shrink(image: np.ndarray, side: int, ids: bool = False) -> np.ndarray:
     """The image with its longest side at most ``side``.
 
     Args:
-        image: an image, or (H, W) train ids.
+        image: an image, (H, W) train ids, or (H, W, C) layers.
         side: smaller images stay as they are.
         ids: take the nearest neighbour, as ids and their colours have no mean.
     """
@@ -82,7 +111,8 @@ def shrink(image: np.ndarray, side: int, ids: bool = False) -> np.ndarray:
     if scale >= 1:
         return image
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if ids else cv2.INTER_AREA)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if ids else cv2.INTER_AREA)
+    return small.reshape(*small.shape[:2], *image.shape[2:])  # OpenCV drops a single layer's axis
 
 
 def fitted(
@@ -133,19 +163,30 @@ def mask_picture(mask: np.ndarray, labels: LabelMap, clear: bool = False) -> str
     """A mask as a palette PNG, as JPEG would blur every edge.
 
     Args:
-        mask: train ids.
+        mask: train ids, or layers (H, W, C), whose pixels of no class are as ignored ones.
         labels: the classes, for their colours.
         clear: ignored pixels are transparent; otherwise white.
     """
+    if mask.ndim == 3:
+        seen = (
+            255 * (mask == 1).any(2, keepdims=True) if clear else np.full_like(mask[..., :1], 255)
+        )
+        pixels = np.concatenate([colored(mask, labels), seen.astype(np.uint8)], 2)
+        return address(Image.fromarray(pixels), "PNG", optimize=True)
     colors = np.full((256, 3), 255, np.uint8)
     colors[: len(labels)] = [label.color for label in labels.labels]
     return _palette_png(mask, colors, **({"transparency": IGNORE} if clear else {}))
 
 
 def error_layer(truth: np.ndarray, prediction: np.ndarray) -> str:
-    """A palette PNG to lay over an image: right dark, wrong red, ignored white."""
+    """A palette PNG to lay over an image: right dark, wrong red, ignored white.
+
+    Of layers a pixel is right if each class is, and ignored if each is.
+    """
     marks = np.array([[15, 18, 24], [235, 64, 42], [255, 255, 255]], np.uint8)
     kinds = np.where(truth == IGNORE, 2, truth != prediction).astype(np.uint8)
+    if kinds.ndim == 3:
+        kinds = np.where((kinds == 2).all(2), 2, (kinds == 1).any(2)).astype(np.uint8)
     return _palette_png(kinds, marks, transparency=bytes([165, 225, 150]))
 
 

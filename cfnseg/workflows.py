@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from cfnseg.config import Config, Data, check
 from cfnseg.data.bands import as_picture
-from cfnseg.data.dataset import Dataset, is_trained_on, open_dataset, read_sample, read_truth
+from cfnseg.data.dataset import (
+    Dataset,
+    Layers,
+    is_trained_on,
+    open_dataset,
+    read_sample,
+    read_truth,
+)
 from cfnseg.data.formats.class_folders import ImageSet, open_images
 from cfnseg.data.loader import Batch
 from cfnseg.data.predictions import find_masks, read_prediction
@@ -24,6 +31,7 @@ from cfnseg.errors import UserError, first_line
 from cfnseg.evaluation.classification import evaluate_images
 from cfnseg.evaluation.decisions import count_decisions
 from cfnseg.evaluation.mask_files import evaluate_masks
+from cfnseg.evaluation.overlap import evaluate_layers, predicted_layers
 from cfnseg.evaluation.segmentation import count, evaluate, predicted
 from cfnseg.inference.memory import resident, through_windows
 from cfnseg.inference.onnx_predictor import OnnxPredictor
@@ -34,6 +42,7 @@ from cfnseg.models.hub_file import beside
 from cfnseg.models.segmenter import Output, bands_of
 from cfnseg.models.weights import Weights, check_labels, load
 from cfnseg.report.classification_report import write_classification_report
+from cfnseg.report.overlap_report import write_overlap_report
 from cfnseg.report.segmentation_report import write_report
 from cfnseg.report.text import report_folder
 from cfnseg.storage import locked
@@ -75,7 +84,8 @@ def train(
             afterwards. None = as ``config.model`` says.
         loss: a loss of your own, (output, batch) -> scalar, a mean over the batch's images.
             ``batch`` has image, mask (N, H, W) uint8 train ids with 255 = ignore, region and
-            names. None = as ``config.loss`` says.
+            names; with sigmoid outputs mask has layers (N, H, W, C). None = as ``config.loss``
+            says.
 
     Returns:
         The run folder: config.json, log.jsonl, last.ckpt, best.safetensors, pictures/, report/.
@@ -190,6 +200,8 @@ def score_weights(
         )
     if level not in ("", own):
         raise UserError(f"{weights} is {LEVELS[own]}; score it with {TOOLS[own]}", code=2)
+    if explain and isinstance(loaded, Weights):
+        loaded.demand_softmax(weights, "--explain-metric")
     level, split = own, split or {"pixel": "val", "image": "test"}[own]
     if level == "image" and (inference != PLAIN or explain):
         raise UserError("windows, views and --explain-metric are for segmentation", code=2)
@@ -217,7 +229,9 @@ def score_weights(
         return _show(out, _score_exported(loaded, data, out, facts, **shown))
     place = pick_device(device)
     if level == "pixel":
-        process, first = resident(), read_truth(data, 0).shape
+        if loaded.settings.output == "sigmoid":
+            data = Layers(data)
+        process, first = resident(), read_truth(data, 0).shape[:2]
         if message := through_windows(loaded.model.to(place), first, inference, process):
             print(f"{data.names[0]}, the first image: {message}", flush=True)
     write = _score(loaded, data, out, facts, device=place, inference=inference, **shown)
@@ -283,13 +297,21 @@ def _score(
             facts=facts,
             run_folder=run_folder,
         )
-    used = folded(model)
-    result = evaluate(used, data, details=True, inference=inference, stopping=stopping, **where)
+    used, limits = folded(model), weights.thresholds
+    scored = evaluate if limits is None else functools.partial(evaluate_layers, thresholds=limits)
+    result = scored(used, data, details=True, inference=inference, stopping=stopping, **where)
 
     def picture(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if stopping:
             stopping.check()
+        if limits is not None:
+            return predicted_layers(used, data, index, limits, inference)
         return predicted(used, data, index, inference)
+
+    shown = picture if pictures else None
+    if limits is not None:
+        about = {"score": weights.score, "facts": facts, "run_folder": run_folder}
+        return functools.partial(write_overlap_report, out, result, data.labels, shown, **about)
 
     def write() -> dict:
         counted = count_decisions(
@@ -299,7 +321,7 @@ def _score(
             out,
             result,
             data.labels,
-            picture if pictures else None,
+            shown,
             facts=facts,
             run_folder=run_folder,
             explain=explain,

@@ -12,7 +12,7 @@ PACKAGE = Path(cfnseg.__file__).parent
 ROOMS = (  # the foundation first; a room imports rooms of its own row and of the rows before it
     ("errors",),
     ("rules",),
-    ("config", "storage", "streams", "progress", "shipped", "timing"),
+    ("config", "config_values", "storage", "streams", "progress", "shipped", "timing"),
     ("data", "ops"),
     ("drawing", "models", "metrics"),
     ("inference", "evaluation", "training"),

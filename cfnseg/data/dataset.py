@@ -19,7 +19,8 @@ from cfnseg.data.download.downloaders import download_voc
 from cfnseg.data.files import few_bits, note, read_image, read_stored, short_names
 from cfnseg.data.folds import held_out, rule
 from cfnseg.data.formats import ade20k, camvid, cityscapes, coco, folder, shapes, voc
-from cfnseg.data.labels import LabelMap
+from cfnseg.data.labels import IGNORE, LabelMap
+from cfnseg.data.layers import read_layers
 from cfnseg.errors import UserError
 
 
@@ -57,7 +58,11 @@ class Dataset(Protocol):
         ...
 
     def ids(self, index: int) -> np.ndarray:
-        """Its raw ids (H, W) uint8 as they are stored, unknown ids included. Raises UserError."""
+        """Its raw ids (H, W) uint8 as they are stored, unknown ids included. Raises UserError.
+
+        For sigmoid outputs also layers (H, W, C) uint8, where classes overlap: 1 where a pixel is
+        of a class, 0 where not, 255 where ignored.
+        """
         ...
 
 
@@ -65,7 +70,7 @@ def read_sample(
     dataset: Dataset, index: int, bands: Bands | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """An image (H, W, 3) uint8 RGB, or of ``bands``, and its train ids (H, W) uint8 with 255 =
-    ignore.
+    ignore, or the layers (H, W, C) uint8 of `Layers`.
 
     Raises UserError naming the mask file or, without files, the image: arrays that do not fit
     `Dataset`, sizes that differ, or an unknown id.
@@ -73,13 +78,12 @@ def read_sample(
     mask_source = sources(dataset, index)[1]
     image_source, image = sources(dataset, index)[0], read_pixels(dataset, index, bands)
     ids = read_ids(dataset, index)
-    if image.shape[:2] != ids.shape:
+    if image.shape[:2] != ids.shape[:2]:
         raise UserError(
             f"{mask_source}: the mask is {ids.shape[1]}x{ids.shape[0]}, "
             f"its image {image_source} is {image.shape[1]}x{image.shape[0]}"
         )
-    with advised(mask_source):
-        return image, dataset.labels.encode(ids, mask_source)
+    return image, _train_ids(dataset, ids, mask_source)
 
 
 def read_pixels(dataset: Dataset, index: int, bands: Bands | None = None) -> np.ndarray:
@@ -90,8 +94,13 @@ def read_pixels(dataset: Dataset, index: int, bands: Bands | None = None) -> np.
 
 
 def read_truth(dataset: Dataset, index: int) -> np.ndarray:
-    """Only the train ids of an image; see `read_sample`."""
-    ids, source = read_ids(dataset, index), sources(dataset, index)[1]
+    """Only the train ids or the layers of an image; see `read_sample`."""
+    return _train_ids(dataset, read_ids(dataset, index), sources(dataset, index)[1])
+
+
+def _train_ids(dataset: Dataset, ids: np.ndarray, source: object) -> np.ndarray:
+    if ids.ndim == 3:
+        return ids
     with advised(source):
         return dataset.labels.encode(ids, source)
 
@@ -147,8 +156,16 @@ def shared_files(dataset: Dataset, other: Dataset) -> int:
 
 
 def read_ids(dataset: Dataset, index: int) -> np.ndarray:
-    """The raw ids of an image (H, W) uint8; UserError as `read_sample` but for unknown ids."""
-    return stored_array(dataset.ids(index), sources(dataset, index)[1], "mask", ())
+    """The raw ids of an image (H, W) uint8, or the layers (H, W, C) of `Layers`; UserError as
+    `read_sample` but for unknown ids."""
+    ids, source = dataset.ids(index), sources(dataset, index)[1]
+    layered = isinstance(dataset, Layers)
+    if not layered and isinstance(source, Path) and source.is_dir():
+        raise UserError(
+            f"{source} is a folder with a mask for each class: labels that overlap are for models "
+            "with sigmoid outputs, --model.output sigmoid"
+        )
+    return stored_array(ids, source, "mask", (len(dataset.labels),) if layered else ())
 
 
 def stored_array(
@@ -200,6 +217,8 @@ class FileDataset:
     def ids(self, index: int) -> np.ndarray:
         """See `Dataset.ids`. Raises UserError for a mask with two meanings too."""
         path = self.pairs[index][1]
+        if path.is_dir():
+            return read_layers(path, self.labels, lambda: self.image(index).shape[:2])
         with advised(path):
             mask = read_stored(path)
         self.labels.demand_one_meaning(mask, path, self.few_bits)
@@ -225,6 +244,27 @@ class Subset:
     def ids(self, index: int) -> np.ndarray:
         """See `Dataset.ids`."""
         return self.dataset.ids(self.indices[index])
+
+
+class Layers(Subset):
+    """A view for sigmoid outputs: ``ids`` gives layers (H, W, C) uint8, 1 where a pixel is of a
+    class, 0 where not, 255 where ignored.
+
+    Args:
+        dataset: gives layers, or raw ids, which `LabelMap.spread` turns into layers.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset, list(range(len(dataset.names))))
+
+    def ids(self, index: int) -> np.ndarray:
+        """The layers of image ``index``. Raises UserError."""
+        ids, source = self.dataset.ids(index), sources(self, index)[1]
+        if not (isinstance(ids, np.ndarray) and ids.ndim == 3):
+            return self.labels.spread(stored_array(ids, source, "mask", ()), source)
+        if len(found := np.setdiff1d(ids, (0, 1, IGNORE))):
+            raise UserError(f"{source}: layers have the values 0, 1 and 255; found {found[0]}")
+        return ids
 
 
 def hold_out(dataset: Dataset, data: Data) -> tuple[Subset, Subset]:
@@ -255,8 +295,9 @@ def fingerprint(dataset: Dataset, of_images: bool = False) -> str:
     for path in dict.fromkeys(every):  # a file of an export may have all images
         with contextlib.suppress(OSError):  # reading the file will say what is wrong
             if isinstance(path, Path):
-                status = path.stat()
-                parts.append(f"{status.st_size} {status.st_mtime_ns}")
+                for file in (path, *(sorted(path.iterdir()) if path.is_dir() else ())):
+                    status = file.stat()
+                    parts.append(f"{status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -55,21 +55,22 @@ def georeference(data: bytes) -> ImageFileDirectory_v2 | None:
 
 
 def write_placed(
-    path: Path, ids: np.ndarray, palette: np.ndarray, place: ImageFileDirectory_v2
+    path: Path, ids: np.ndarray, palette: np.ndarray | None, place: ImageFileDirectory_v2
 ) -> None:
-    """Write raw ids (H, W) uint8 as a palette TIFF with a georeference.
+    """Write raw ids (H, W) uint8 as a palette or gray TIFF with a georeference.
 
     Args:
         path: the file.
         ids: raw ids.
-        palette: (256, 3) uint8 colours by raw id.
+        palette: (256, 3) uint8 colours by raw id; None = gray.
         place: of `georeference`.
 
     Raises:
         UserError: tags that cannot be written, as those of a damaged file.
     """
-    image = Image.fromarray(ids, mode="P")
-    image.putpalette(palette.tobytes())
+    image = Image.fromarray(ids, mode="L" if palette is None else "P")
+    if palette is not None:
+        image.putpalette(palette.tobytes())
     try:
         image.save(path, "TIFF", compression="tiff_adobe_deflate", tiffinfo=place)
     except (OSError, MemoryError):

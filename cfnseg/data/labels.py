@@ -101,6 +101,19 @@ class LabelMap:
             )
         return train.astype(np.uint8)
 
+    def spread(self, mask: np.ndarray, source: object = "mask") -> np.ndarray:
+        """Raw ids (H, W) uint8 to layers (H, W, C) uint8 for sigmoid outputs: 1 where a pixel is of
+        a class, 0 where not, `IGNORE` where ignored.
+
+        Id 0 without a line in classes.txt is none of the classes. Raises UserError as `encode`.
+        """
+        outside = (mask == 0) & (self._encode[0] < 0)
+        train = self.encode(np.where(outside, self.labels[0].id, mask).astype(np.uint8), source)
+        layers = (train[..., None] == np.arange(len(self))).astype(np.uint8)
+        layers[train == IGNORE] = IGNORE
+        layers[outside] = 0
+        return layers
+
     def demand_one_meaning(self, mask: Mask, source: object, alone: bool) -> None:
         """Refuse a gray mask of 1, 2 or 4 bits whose values may stand for other ids.
 
@@ -119,12 +132,13 @@ class LabelMap:
         """
         if mask.bits == 8 or not mask.ids.size:
             return
-        used, factor = np.flatnonzero(np.bincount(mask.ids.ravel())), 255 // ((1 << mask.bits) - 1)
+        # 0 is 0 in both; sigmoid outputs may have no class for it
+        used, factor = np.unique(mask.ids[mask.ids > 0]), 255 // ((1 << mask.bits) - 1)
         stored, stretched = (
             (self._encode[used] >= 0).all(),
             (self._encode[used * factor] >= 0).all(),
         )
-        if stretched and used[-1] and not (stored and alone):
+        if stretched and used.size and not (stored and alone):
             others = "" if alone else ", others have 8"
             bits = f"{mask.bits} bit{'s' * (mask.bits > 1)} a gray pixel{others}"
             raise UserError(

@@ -32,7 +32,8 @@ class Batch(dict):
     """A training batch: the samples' fields stacked.
 
     image (N, 3, h, w) uint8, or (N, C, h, w) of `Bands`, and names (list of str); for segmentation
-    also mask (N, h, w) uint8 and region (N, 4) float32, for classification target (N,) int64.
+    also mask (N, h, w) uint8, or layers (N, h, w, C), and region (N, 4) float32, for classification
+    target (N,) int64.
     """
 
 
@@ -314,7 +315,10 @@ def class_counts(dataset: Dataset, workers: int) -> np.ndarray:
 
 
 def _class_counts(dataset: Dataset, index: int) -> np.ndarray:
-    return np.bincount(read_truth(dataset, index).ravel(), minlength=256)[: len(dataset.labels)]
+    truth = read_truth(dataset, index)
+    if truth.ndim == 3:  # layers
+        return (truth == 1).sum((0, 1))
+    return np.bincount(truth.ravel(), minlength=256)[: len(dataset.labels)]
 
 
 def class_frequency(counts: np.ndarray) -> np.ndarray:

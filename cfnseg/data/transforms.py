@@ -43,7 +43,8 @@ class Sample(NamedTuple):
 
     Attributes:
         image: (3, h, w) uint8 RGB, or (C, h, w) of `Bands`.
-        mask: (h, w) uint8 train ids, 255 = ignore, also for padding.
+        mask: (h, w) uint8 train ids, 255 = ignore, also for padding; or layers (h, w, C), see
+            `cfnseg.data.dataset.Layers`.
         region: (4,) float32 x0, y0, x1, y1 of the crop in the full image, which is mirrored if the
             crop is.
         name: the image's name.
@@ -141,7 +142,7 @@ def resize(window: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
 
 
 def resize_mask(mask: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
-    """The same window of an (H, W) mask; each pixel takes the id at its centre."""
+    """The same window of an (H, W) mask or of layers; each pixel takes the id at its centre."""
     y, x = (
         np.minimum(s.start + ((np.arange(s.filled) + 0.5) / s.factor).astype(int), s.stop - 1)
         for s in (rows, columns)
@@ -212,8 +213,8 @@ def seeded(transform: A.BasicTransform, rng: np.random.Generator) -> A.BasicTran
 
 
 def draw_pixel(mask: np.ndarray, wanted: int, rng: np.random.Generator) -> tuple[int, int] | None:
-    """Row and column of a random pixel of a class, or None if the mask has none."""
-    found = np.flatnonzero(mask.ravel() == wanted)
+    """Row and column of a random pixel of a class, or None if the mask or the layers have none."""
+    found = np.flatnonzero(mask[..., wanted] == 1 if mask.ndim == 3 else mask == wanted)
     if not len(found):
         return None
     row, column = divmod(int(rng.choice(found)), mask.shape[1])
@@ -244,8 +245,9 @@ def augmented(
         pixels, ids = map(np.asarray, result)
         fits = (
             (pixels.dtype, ids.dtype) == (image.dtype, np.uint8)
-            and pixels.shape == (*ids.shape, channels)
-            and ids.ndim == 2
+            and pixels.shape == (*ids.shape[:2], channels)
+            and ids.shape[2:] == mask.shape[2:]
+            and ids.ndim == mask.ndim
             and ids.size > 0
         )
     if not fits:
@@ -287,8 +289,8 @@ class TrainTransform:
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, name: str, seed: int, wanted: int = -1
     ) -> Sample:
-        """A sample of an (H, W, 3) image, or one of ``bands``, and its (H, W) train ids, determined
-        by ``seed``.
+        """A sample of an (H, W, 3) image, or one of ``bands``, and its (H, W) train ids or
+        (H, W, C) layers, determined by ``seed``.
 
         The crop contains a random pixel of the class ``wanted`` if the mask has one.
         """
@@ -318,7 +320,7 @@ class TrainTransform:
             window, ids = window[:, ::-1], ids[:, ::-1]
             left = self.crop[1] - left - columns.filled
         pixels = np.broadcast_to(self.fill, (len(self.fill), *self.crop)).copy()
-        truth = np.full(self.crop, IGNORE, np.uint8)
+        truth = np.full((*self.crop, *mask.shape[2:]), IGNORE, np.uint8)
         inside = np.s_[rows.before : rows.before + rows.filled, left : left + columns.filled]
         pixels[:, *inside] = window.transpose(2, 0, 1)
         truth[inside] = ids

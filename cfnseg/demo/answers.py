@@ -60,6 +60,7 @@ class Answers:
     def __init__(self, weights: Path, device: str = "auto") -> None:
         loaded = load(weights)
         demand_rgb(bands_of(loaded.model), "the demo")
+        loaded.demand_softmax(weights, "the demo")
         self.predictor = Predictor(loaded, device)
         self.labels: LabelMap = self.predictor.labels
         self.whole = loaded.model.to(self.predictor.device, memory_format=torch.channels_last)

@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from cfnseg.config import Config
+from cfnseg.data.formats.folder import layered_names
+from cfnseg.data.labels import Label, LabelMap
 from cfnseg.data.loader import parallel
 from cfnseg.doctor import images, masks
 from cfnseg.doctor.findings import FEW, SEVERITIES, Case, tell
@@ -59,6 +61,9 @@ def examine_data(
     out = out or Path(config.runs) / config.name / "doctor"
     console = Console(highlight=False)
     case = scan(config)
+    _demand_ids(case)
+    if config.model.output == "sigmoid":
+        _with_none(case, fix)
     read = functools.partial(examine, channels=config.data.channels)
     reading = parallel(read, case.pairs, min(workers, len(case.pairs)))
     case.take(list(progress(reading, len(case.pairs), "read", "pairs")))
@@ -77,6 +82,34 @@ def examine_data(
             f"{shlex.quote(str(fix))}"
         )
     return report
+
+
+def _demand_ids(case: Case) -> None:
+    """Raise UserError (usage) for a split with folders of masks."""
+    for split in case.roles if case.root else ():
+        images, masks = (case.root / kind / split for kind in ("images", "labels"))
+        names = {
+            path.relative_to(images).with_suffix("").as_posix() for path in images.rglob("*.*")
+        }
+        if layered := layered_names(names, images, masks):
+            raise UserError(
+                f"{masks / min(layered)} is a folder with a mask for each class: labels that "
+                "overlap, which the doctor does not examine. cfnseg train --model.output sigmoid "
+                "names what is wrong in them",
+                code=2,
+            )
+
+
+def _with_none(case: Case, fix: Path | None) -> None:
+    """Id 0 without a class is none of the classes for sigmoid outputs, and no fault."""
+    labels = case.labels
+    if labels is not None and 0 not in {*labels.ignore, *(label.id for label in labels.labels)}:
+        if fix:
+            raise UserError(
+                "--fix takes a class or void for id 0; give it a line in classes.txt", 2
+            )
+        none = Label(0, "(none)", (0, 0, 0))
+        case.labels = LabelMap([none, *labels.labels], labels.ignore, labels.void)
 
 
 def _diagnose(case: Case, config: Config) -> None:

@@ -65,6 +65,7 @@ def export_weights(
     loaded = load(weights)
     if loaded.settings.level != "pixel":
         raise UserError(f"{weights} is a classification model and makes no masks", code=2)
+    loaded.demand_softmax(weights, "export")
     bands = bands_of(loaded.model)
     near = beside(weights)
     out = out or near.with_name(f"{near.stem}{'_int8' * int8}{SUFFIX[kind]}")

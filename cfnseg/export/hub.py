@@ -94,6 +94,7 @@ def _file_of(weights: str | Path) -> Path:
 def _card(path: Path, repo: str, license: str) -> str:
     """The card; what it was made of is printed."""
     loaded = load(path)
+    loaded.demand_softmax(path, "a model card")
     origin = find_origin(path, loaded)
     notes = [*origin.notes]
     start = loaded.settings.encoder_weights or ""

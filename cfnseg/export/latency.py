@@ -96,6 +96,7 @@ def time_ways(
     if loaded.settings.level != "pixel":
         raise UserError(f"{weights} is a classification model and makes no masks", code=2)
     demand_rgb(bands_of(loaded.model), "bench deploy")
+    loaded.demand_softmax(weights, "this table")
     model = folded(loaded.model).to(memory_format=torch.channels_last).eval()
     ways = {
         "torch, folded head (what cfnseg infer runs)": by_torch(model, size),

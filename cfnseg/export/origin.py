@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cfnseg.config import Config, from_dict, load_config, to_dict
+from cfnseg.config import Config, load_config
+from cfnseg.config_values import from_dict, to_dict
 from cfnseg.data.dataset import is_trained_on
 from cfnseg.errors import UserError
 from cfnseg.models.hub_file import is_hub_name

@@ -20,6 +20,7 @@ def view_logits(
     region: Tensor,
     scales: tuple[float, ...] = (1.0,),
     flip: bool = False,
+    sigmoid: bool = False,
 ) -> tuple[Tensor, Tensor, int]:
     """Logits of crops, each seen in several ways.
 
@@ -30,12 +31,13 @@ def view_logits(
         region: (N, 4) x0, y0, x1, y1 of each crop in its full image, 1 = full width or height.
         scales: factors by which the crops are resized, antialiased where they shrink.
         flip: see each scale mirrored left to right as well.
+        sigmoid: the pixel logits are of sigmoid outputs.
 
     Returns:
         Pixel logits (N, C, ceil(h / s), ceil(w / s)), image logits (N, C), both float32, and the
         stride s, which is no coarser than the finest view's cells (32 the most). They are the
         logits of a single view, else the logarithm of the mean softmax and the logit of the mean
-        sigmoid.
+        sigmoid, with ``sigmoid`` the latter for both.
     """
     views = [(scale, mirrored) for scale in scales for mirrored in (False, True)[: 1 + flip]]
     pixel = image = None
@@ -43,15 +45,13 @@ def view_logits(
         cells, labels, stride = one_view(model, images, region, scale, mirrored, max(scales))
         if len(views) == 1:
             return cells, labels, stride
-        cells, labels = cells.softmax(1), labels.sigmoid()
+        cells, labels = cells.sigmoid() if sigmoid else cells.softmax(1), labels.sigmoid()
         pixel = cells if pixel is None else pixel.add_(cells)
         image = labels if image is None else image.add_(labels)
-    tiny = torch.finfo(pixel.dtype).tiny
-    return (
-        pixel.div_(len(views)).clamp_(min=tiny).log_(),
-        image.div_(len(views)).logit(1e-6),
-        stride,
-    )
+    pixel, image = pixel.div_(len(views)), image.div_(len(views)).logit(1e-6)
+    if sigmoid:
+        return pixel.logit_(1e-6), image, stride
+    return pixel.clamp_(min=torch.finfo(pixel.dtype).tiny).log_(), image, stride
 
 
 def one_view(

@@ -20,8 +20,9 @@ from cfnseg.data.bands import Bands, as_picture, described
 from cfnseg.data.files import read_bytes, rgb_image
 from cfnseg.data.geotiff import georeference, write_placed
 from cfnseg.data.labels import LabelMap
+from cfnseg.data.layers import layer_names, write_layers
 from cfnseg.data.stored_bands import decode_bands
-from cfnseg.drawing import overlay, write_jpeg
+from cfnseg.drawing import layers_overlay, overlay, write_jpeg
 from cfnseg.errors import UserError
 from cfnseg.inference.explanation import Explanation, SplitCFN, explain
 from cfnseg.inference.explanation_picture import explanation_picture
@@ -179,7 +180,10 @@ def ahead(
 
 def _shares(prediction: Prediction, labels: LabelMap) -> str:
     """The classes of 1 % of the pixels and more, the largest first."""
-    shares = np.bincount(prediction.mask.ravel(), minlength=len(labels)) / prediction.mask.size
+    if prediction.mask.ndim == 3:
+        shares = prediction.mask.mean((1, 2))
+    else:
+        shares = np.bincount(prediction.mask.ravel(), minlength=len(labels)) / prediction.mask.size
     order = [c for c in np.argsort(-shares, kind="stable") if shares[c] >= 0.01]
     return "  ".join(f"{labels.names[c]} {shares[c]:.0%}" for c in order)
 
@@ -196,13 +200,29 @@ def _write(result: Result, out: Path, labels: LabelMap, confidence: bool) -> str
         else:
             labels.write(temporary, prediction.mask)
 
-    write_atomic(mask, write_mask)
-    drawn = overlay(image, prediction.mask, labels)
+    if prediction.mask.ndim == 3:  # of sigmoid outputs, a file for each class
+        mask = out / name
+        if place:
+            for own, layer in zip(layer_names(labels), prediction.mask):
+                gray = np.uint8(255) * layer
+                write = functools.partial(write_placed, ids=gray, palette=None, place=place)
+                write_atomic(mask / f"{own}.tif", write)
+        else:
+            write_layers(mask, prediction.mask, labels)
+        drawn = layers_overlay(image, prediction.mask.transpose(1, 2, 0), labels)
+        files = ", ".join(f"{name}{'.tif' if place else '.png'}" for name in layer_names(labels))
+        written = f"{mask}/ ({files})"
+    else:
+        write_atomic(mask, write_mask)
+        drawn, written = overlay(image, prediction.mask, labels), str(mask)
     write_atomic(picture, lambda temporary: write_jpeg(temporary, drawn))
     likely = [
         f"{name} {chance:.2f}" for name, chance in prediction.present.items() if chance >= 0.5
     ]
-    lines = [f"{path} -> {mask}, {picture.name}", f"  in the mask: {_shares(prediction, labels)}"]
+    lines = [
+        f"{path} -> {written}, {picture.name}",
+        f"  in the mask: {_shares(prediction, labels)}",
+    ]
     if prediction.present:
         present = "  ".join(likely) or "no class with probability 0.5"
         lines.append(f"  by the image head: {present}")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cfnseg.data.bands import Bands
 from cfnseg.data.labels import LabelMap
 from cfnseg.errors import UserError
+from cfnseg.inference.layer_masks import Layered, segment_layers
 from cfnseg.inference.settings import PLAIN, Inference
 from cfnseg.inference.windows import Strip, device_of, strips
 from cfnseg.models.folding import folded
@@ -95,8 +96,10 @@ class Prediction:
     """A model's result for one image.
 
     Attributes:
-        mask: (H, W) uint8 train ids; `LabelMap.decode` gives raw ids.
-        confidence: (H, W) float32 softmax probability of each pixel's class.
+        mask: (H, W) uint8 train ids; `LabelMap.decode` gives raw ids. Of sigmoid outputs
+            (C, H, W) bool, the mask of each class by its threshold.
+        confidence: (H, W) float32 softmax probability of each pixel's class, see
+            `cfnseg.inference.layer_masks.Layered` for sigmoid outputs.
         present: {class name: probability that the class is anywhere in the image}, the most likely
             first; empty where nothing says it.
     """
@@ -142,7 +145,7 @@ class Predictor:
         model = folded(loaded.model).to(self.device, memory_format=torch.channels_last).eval()
         self.model = torch.compile(model) if compile else model
         self.labels: LabelMap = loaded.labels
-        self.bands = bands_of(loaded.model)
+        self.bands, self.thresholds = bands_of(loaded.model), loaded.thresholds
         self.inference = inference
 
     def __call__(
@@ -159,14 +162,23 @@ class Predictor:
             ValueError: another kind, shape or dtype.
         """
         tensor = torch.from_numpy(as_array(image, self.bands)).permute(2, 0, 1)
-        result = segment(self.model, tensor, self.inference, confidence=True, each=each)
+        result: Segmented | Layered
+        if self.thresholds is None:
+            result = segment(self.model, tensor, self.inference, confidence=True, each=each)
+            mask = result.mask
+        else:
+            only = (lambda strip, _: each(strip)) if each else None
+            result = segment_layers(
+                self.model, tensor, self.thresholds, self.inference, confidence=True, each=only
+            )
+            mask = result.masks
         assert result.presence is not None and result.confidence is not None
         order = sorted(zip(self.labels.names, result.presence.tolist()), key=lambda pair: -pair[1])
-        return Prediction(result.mask.cpu().numpy(), result.confidence.cpu().numpy(), dict(order))
+        return Prediction(mask.cpu().numpy(), result.confidence.cpu().numpy(), dict(order))
 
     def probabilities(self, image: np.ndarray | Image.Image) -> np.ndarray:
-        """(C, H, W) float32: the softmax probability of every class at every pixel of an image, as
-        `__call__` takes it."""
+        """(C, H, W) float32: the probability of every class at every pixel of an image, as
+        `__call__` takes it, by softmax or, of sigmoid outputs, of each class alone."""
         parts: list[np.ndarray] = []
         self(image, lambda strip: parts.append(strip.probabilities().cpu().numpy()))
         return np.concatenate(parts, 1)

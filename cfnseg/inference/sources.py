@@ -108,8 +108,9 @@ def infer_files(
         weights: a weights file, or one that `cfnseg export` wrote (.onnx).
         out: a folder, none of ``paths``; gets ``<stem>_mask.png`` (8-bit palette PNG of raw ids,
             exactly the image's size; of a TIFF with a georeference ``<stem>_mask.tif``, with the
-            same) and ``<stem>_overlay.jpg``; `result_names` says what images
-            that share a stem get. For a clip's results see `infer_clip`.
+            same) and ``<stem>_overlay.jpg``; `result_names` says what images that share a stem get.
+            Of sigmoid outputs the masks are ``<stem>/<class>.png``, 0 and 255. For a clip's results
+            see `infer_clip`.
         device: "auto", "cpu" or "cuda".
         inference: windows, scales, mirroring. What an image that goes through windows will need is
             printed before it does.
@@ -141,6 +142,8 @@ def infer_files(
         predictor = OnnxPredictor(weights, device, inference)
     else:
         loaded = load(weights)
+        if extra.explanation or clips:
+            loaded.demand_softmax(weights, "--explain" if extra.explanation else "a clip")
         predictor = Predictor(loaded, device, inference, compile)
         if extra.explanation:
             check_explainable(loaded.model, inference)

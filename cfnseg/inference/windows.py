@@ -38,6 +38,7 @@ class Strip:
         skip: rows of the H' that lie above ``rows``.
         image: (1, C) image logits, each class's maximum over the windows so far; the last strip has
             the image's.
+        sigmoid: the logits are of sigmoid outputs.
     """
 
     rows: slice
@@ -45,6 +46,7 @@ class Strip:
     size: tuple[int, int]
     skip: int
     image: Tensor
+    sigmoid: bool = False
 
     @property
     def _inner(self) -> slice:
@@ -60,8 +62,13 @@ class Strip:
         return classes[0, self._inner], top[0, self._inner]
 
     def probabilities(self) -> Tensor:
-        """(C, rows, W) float32 softmax probabilities of all classes."""
-        return upsample_logits(self.logits.float(), self.size)[0, :, self._inner].softmax(0)
+        """(C, rows, W) float32 probabilities of all classes, by softmax or sigmoid."""
+        logits = self.pixels()
+        return logits.sigmoid() if self.sigmoid else logits.softmax(0)
+
+    def pixels(self) -> Tensor:
+        """(C, rows, W) float32 logits of the pixels."""
+        return upsample_logits(self.logits.float(), self.size)[0, :, self._inner]
 
     def cross_entropy(self, truth: Tensor) -> Tensor:
         """Sum of the cross-entropy over the pixels of ``rows``, of the image's (H, W) train ids.
@@ -71,7 +78,9 @@ class Strip:
         return dense_cross_entropy(self.logits, target[None], reduction="sum")
 
 
-def strips(model: Segmenter, image: Tensor, inference: Inference) -> Iterator[Strip]:
+def strips(
+    model: Segmenter, image: Tensor, inference: Inference, sigmoid: bool = False
+) -> Iterator[Strip]:
     """The strips of an image, from its first row to its last.
 
     Args:
@@ -80,13 +89,14 @@ def strips(model: Segmenter, image: Tensor, inference: Inference) -> Iterator[St
         image: (3, H, W) uint8 RGB, or (C, H, W) of the model's bands, any H, W >= 1. Crops
             go to the model's device by themselves.
         inference: windows, scales, mirroring.
+        sigmoid: the model's outputs are sigmoid.
 
     Yields:
         Strips of up to 64 MiB of upsampled logits; an image without windows comes in strips too.
     """
     height, width = image.shape[-2:]
     held, done = None, 0  # cells not handed out yet, with one row above them; image rows handed out
-    for block, labels, stride in window_rows(model, image, inference):
+    for block, labels, stride in window_rows(model, image, inference, sigmoid):
         above = int(done > 0)
         held = block if held is None else torch.cat([held, block], 1)
         last = done // stride - above + held.shape[1] == -(-height // stride)
@@ -103,13 +113,14 @@ def strips(model: Segmenter, image: Tensor, inference: Inference) -> Iterator[St
                 (min((stop - first) * stride, height - begin), width),
                 done - begin,
                 labels,
+                sigmoid,
             )
             done = rows.stop
         held = held[:, max(0, decided - 1) :]
 
 
 def window_rows(
-    model: Segmenter, image: Tensor, inference: Inference
+    model: Segmenter, image: Tensor, inference: Inference, sigmoid: bool = False
 ) -> Iterator[tuple[Tensor, Tensor, int]]:
     """Finished rows of cells (C, n, w) float32 from top to bottom, (1, C) image logits so far, and
     the cells' stride."""
@@ -136,7 +147,12 @@ def window_rows(
             ]
             with inference.autocast(device):
                 pixel, labels, stride = view_logits(
-                    model, crops, torch.tensor(region, device=device), scales, inference.flip
+                    model,
+                    crops,
+                    torch.tensor(region, device=device),
+                    scales,
+                    inference.flip,
+                    sigmoid,
                 )
             if total is None:
                 total = pixel.new_zeros(

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cfnseg.config import SECTIONS, Config, before, to_dict
+from cfnseg.config import SECTIONS, Config
+from cfnseg.config_values import before, to_dict
 from cfnseg.errors import Stopped, UserError, first_line, unknown
 from cfnseg.lab.worker import command
 from cfnseg.shipped import load_module

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cfnseg.config import Config, from_dict, to_dict
+from cfnseg.config import Config
+from cfnseg.config_values import from_dict, to_dict
 from cfnseg.storage import write_atomic
 
 

@@ -6,7 +6,8 @@ import json
 import math
 from typing import Any, NamedTuple
 
-from cfnseg.config import Model, from_dict
+from cfnseg.config import Model
+from cfnseg.config_values import from_dict
 from cfnseg.data.bands import TYPES, Bands
 from cfnseg.data.labels import ClassNames, Label, LabelMap
 from cfnseg.errors import UserError, check_rules, first_line
@@ -53,10 +54,11 @@ def read_header(text: str) -> Header:
     settings = from_dict(Model, _demand("model", header.get("model"), dict))
     check_rules(settings, "model.{}".format)
     labels = _demand("labels", header.get("labels"), dict)
+    classes = (_class_names if settings.level == "image" else _label_map)(labels)
     return Header(
         settings,
-        (_class_names if settings.level == "image" else _label_map)(labels),
-        _score(header.get("score", {})),
+        classes,
+        _score(header.get("score", {}), len(classes)),
         _normalisation(header.get("normalisation")),
     )
 
@@ -114,12 +116,17 @@ def _class_names(values: dict[str, Any]) -> ClassNames:
     return ClassNames(_demand("a class name", name, str) for name in names)
 
 
-def _score(values: Any) -> dict[str, Any]:
+def _score(values: Any, classes: int) -> dict[str, Any]:
     """What evaluation reads of it has the type that evaluation needs; the rest is for people."""
     values = _demand("score", values, dict)
     for key, kind in (("data", str), ("split", str), ("held_out", int)):
         if key in values:
             _demand(f"score.{key}", values[key], kind)
+    if "thresholds" in values:
+        each = values["thresholds"]
+        fits = type(each) is list and len(each) == classes
+        for value in _demand("score.thresholds", each, list, fits):
+            _demand("score.thresholds", value, float, type(value) is float and 0 <= value <= 1)
     if "crop" in values:
         crop = _demand(
             "score.crop",

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -43,6 +44,23 @@ class Weights:
     settings: Model
     labels: LabelMap | ClassNames
     score: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def thresholds(self) -> np.ndarray | None:
+        """(C,) float64 probability from which on a pixel is of a class, of sigmoid outputs; None
+        for softmax."""
+        if self.settings.output == "softmax":
+            return None
+        return np.array(self.score.get("thresholds", [0.5] * len(self.labels)))
+
+    def demand_softmax(self, path: object, what: str) -> None:
+        """Raise UserError (usage) for sigmoid outputs, which ``what`` cannot take."""
+        if self.settings.output != "softmax":
+            raise UserError(
+                f"{path} has sigmoid outputs, whose classes may overlap; {what} takes softmax "
+                "outputs alone",
+                code=2,
+            )
 
 
 def save_weights(

@@ -11,7 +11,7 @@ import numpy as np
 from cfnseg.data.labels import LabelMap
 from cfnseg.drawing import error_layer, fitted, mask_picture, photo, shrink, thumbnail
 
-# RGB (H, W, 3), truth and prediction (H, W) train ids, all uint8
+# RGB (H, W, 3), truth and prediction (H, W) train ids or (H, W, C) layers, all uint8
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray]
 SIDES = (720, 480, 320, 160)  # longest sides of panels to try
 SMALL_SIDES = (320, 200, 128)  # and of tiles

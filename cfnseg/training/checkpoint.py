@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cfnseg.config import SECTIONS, before, to_dict
+from cfnseg.config import SECTIONS
+from cfnseg.config_values import before, to_dict
 from cfnseg.data.dataset import Dataset
 from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.errors import UserError, first_line

@@ -28,7 +28,8 @@ from lightning.fabric import Fabric
 from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 
-from cfnseg.config import Config, to_dict
+from cfnseg.config import Config
+from cfnseg.config_values import to_dict
 from cfnseg.errors import Stopped, UserError, first_line, lacking
 from cfnseg.storage import write_atomic
 from cfnseg.training.hosts import together

@@ -18,7 +18,10 @@ from cfnseg.training.loss_terms import MISSED, focal_sum, lovasz_sum, overlap_lo
 
 
 def classes_present(mask: Tensor, classes: int) -> Tensor:
-    """(N, C) float32 0 or 1: is the class in the mask? ``mask`` is (N, H, W) uint8 train ids."""
+    """(N, C) float32 0 or 1: is the class in the mask? ``mask`` is (N, H, W) uint8 train ids, or
+    layers (N, H, W, C)."""
+    if mask.ndim == 4:
+        return (mask == 1).flatten(1, 2).any(1).float()
     present = torch.zeros(len(mask), 256, device=mask.device)
     return present.scatter_(1, mask.flatten(1).long(), 1.0)[:, :classes]
 
@@ -185,10 +188,11 @@ def known_images(mask: Tensor, region: Tensor | None) -> Tensor:
     IDD-Lite and 93 % of Cityscapes at 256 x 256, whose recovered labels have more void.
 
     Args:
-        mask: (N, H, W) uint8 train ids.
+        mask: (N, H, W) uint8 train ids, or layers (N, H, W, C): a pixel that any ignores counts.
         region: (N, 4) where each crop lies in its image; what lies outside is padding. None =
             nothing is.
     """
+    mask = mask.amax(-1) if mask.ndim == 4 else mask
     ignored = (mask == IGNORE).sum((1, 2)).double()
     real = torch.full_like(ignored, mask[0].numel())
     if region is not None:

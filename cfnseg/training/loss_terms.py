@@ -37,18 +37,23 @@ def focal_sum(logits: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def soft_counts(logits: Tensor, mask: Tensor) -> Tensor:
-    """(3, C) float32 sums of softmax probabilities over counted pixels: of the true class, of all
+    """(3, C) float32 sums of probabilities over counted pixels: of the true class, of all
     predictions, and true pixels.
 
     Args:
         logits: (N, C, h, w).
-        mask: (N, H, W) uint8 train ids.
+        mask: (N, H, W) uint8 train ids; or layers (N, H, W, C) of sigmoid outputs.
     """
     parts = [checkpoint(_soft_counts, *pair, use_reentrant=False) for pair in zip(logits, mask)]
     return torch.stack(parts).sum(0)
 
 
 def _soft_counts(logits: Tensor, mask: Tensor) -> Tensor:
+    if mask.ndim == 3:
+        layers = mask.permute(2, 0, 1)
+        chances = torch.where(layers != IGNORE, _upsampled(logits, mask)[0].sigmoid(), 0)
+        true = (layers == 1).to(chances)
+        return torch.stack([part.sum((1, 2)) for part in (chances * true, chances, true)])
     chances = _upsampled(logits, mask).softmax(1)[0].flatten(1)
     ids, counted = mask.flatten(), (mask != IGNORE).flatten()
     chances = torch.where(counted, chances, 0)
@@ -72,7 +77,7 @@ def overlap_loss(logits: Tensor, mask: Tensor, missed: float = 0.5, world: int =
 
     Args:
         logits: (N, C, h, w).
-        mask: (N, H, W) uint8 train ids.
+        mask: (N, H, W) uint8 train ids, or layers (N, H, W, C).
         missed: weight of missed pixels; 1 - missed that of false ones.
         world: processes that share the batch. They exchange 3 C sums, so averaging the gradients
             over processes gives the whole batch's gradient.
@@ -110,4 +115,4 @@ def _lovasz(logits: Tensor, mask: Tensor) -> Tensor:
 
 def _upsampled(logits: Tensor, mask: Tensor) -> Tensor:
     """(1, C, H, W) float32 of one image's logits (C, h, w)."""
-    return upsample_logits(logits[None].float(), tuple(mask.shape))
+    return upsample_logits(logits[None].float(), tuple(mask.shape[:2]))

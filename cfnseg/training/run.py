@@ -23,7 +23,8 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from cfnseg.config import Config, check, to_dict
+from cfnseg.config import Config, check
+from cfnseg.config_values import to_dict
 from cfnseg.data.dataset import Dataset
 from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.loader import Batch, StepBatches, steps_per_epoch, train_batches

@@ -16,7 +16,7 @@ from torch import nn
 from cfnseg.config import Config
 from cfnseg.data.band_statistics import count_bands
 from cfnseg.data.bands import Bands
-from cfnseg.data.dataset import Dataset, name_of_trained, shared_files
+from cfnseg.data.dataset import Dataset, Layers, name_of_trained, shared_files
 from cfnseg.data.dataset import fingerprint as fingerprint_of_files
 from cfnseg.data.formats.class_folders import ImageSet
 from cfnseg.data.loader import Batch
@@ -57,6 +57,8 @@ def open_data(
         if fabric.world_size > 1:
             together(fabric, lambda: fabric.local_rank or task.open_data(True))
     train, val = own or together(fabric, task.open_data)
+    if config.model.output == "sigmoid":
+        train, val = Layers(train), Layers(val)
     if val.labels.to_dict() != train.labels.to_dict():
         raise UserError(
             "training and validation data have different classes", code=2, everywhere=True
@@ -198,6 +200,8 @@ def random_batch(
             {"image": image, "target": torch.zeros(images, dtype=torch.int64, device=device)}
         )
     whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=device).repeat(images, 1)
+    if config.model.output == "sigmoid":
+        size, classes = (*size, classes), 2
     return Batch(
         {
             "image": image,

@@ -20,10 +20,12 @@ from cfnseg.data.loader import Batch
 from cfnseg.data.transforms import ImageTransform, TrainTransform
 from cfnseg.drawing import sheet, write_jpeg
 from cfnseg.evaluation.classification import evaluate_images
+from cfnseg.evaluation.overlap import evaluate_layers, predicted_layers
 from cfnseg.evaluation.segmentation import evaluate, predicted
 from cfnseg.models.segmenter import Output
 from cfnseg.storage import write_atomic
 from cfnseg.training.loss import batch_loss, loss_totals
+from cfnseg.training.sigmoid_loss import sigmoid_batch_loss
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,21 @@ def segmentation(config: Config) -> Task:
             return hold_out(train, data)
         return train, open_dataset(data.name, data.root, data.val_split, channels=data.channels)
 
+    sigmoid = config.model.output == "sigmoid"
+    pixels = sigmoid_batch_loss if sigmoid else batch_loss
+
     def loss(output: Output, batch: Batch, **how: Any) -> Tensor:
-        return batch_loss(output, batch["mask"], config.loss, region=batch["region"], **how)
+        return pixels(output, batch["mask"], config.loss, region=batch["region"], **how)
 
     return Task(
         open_data,
         functools.partial(TrainTransform, data),
         lambda batch, weight, world: loss_totals(batch["mask"], batch["region"], weight, world),
         loss,
-        functools.partial(evaluate, workers=data.workers),
-        functools.partial(draw_sheet, config.train.pictures) if config.train.pictures else None,
+        functools.partial(evaluate_layers if sigmoid else evaluate, workers=data.workers),
+        functools.partial(draw_sheet, config.train.pictures, sigmoid)
+        if config.train.pictures
+        else None,
     )
 
 
@@ -152,8 +159,13 @@ def label_loss(
     return mean(output.image) + side * sum(mean(logits) for logits in output.side)
 
 
-def draw_sheet(wanted: int, model: nn.Module, data: Dataset, path: Path) -> None:
-    """Write a sheet of up to ``wanted`` validation images, evenly spread over the split."""
+def draw_sheet(wanted: int, sigmoid: bool, model: nn.Module, data: Dataset, path: Path) -> None:
+    """Write a sheet of up to ``wanted`` validation images, evenly spread over the split; sigmoid
+    outputs are shown from 0.5 on."""
     places = np.linspace(0, len(data.names) - 1, min(wanted, len(data.names)))
-    rows = [predicted(model, data, int(i)) for i in places]
+    half = np.full(len(data.labels), 0.5)
+    rows = [
+        predicted_layers(model, data, int(i), half) if sigmoid else predicted(model, data, int(i))
+        for i in places
+    ]
     write_atomic(path, lambda temporary: write_jpeg(temporary, sheet(rows, data.labels)))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cfnseg.errors import UserError, first_line
+from cfnseg.evaluation.overlap import OverlapEvaluation
 from cfnseg.evaluation.segmentation import Evaluation
 from cfnseg.models.weights import save_weights
 from cfnseg.training.hosts import from_main
@@ -101,7 +102,7 @@ def validate(run: Run) -> tuple[dict[str, float], Path | None]:
         for line in without_pixels(result.confusion, run.data.labels.names, first):
             run.log.say(f"  {line}")
     scores = {key.replace("val_", "val/", 1): value for key, value in result.log_row().items()}
-    if isinstance(result, Evaluation):
+    if isinstance(result, Evaluation | OverlapEvaluation):
         names = (name.replace("/", "_") for name in run.data.labels.names)
         scores |= {f"val_iou/{name}": float(iou) for name, iou in zip(names, result.scores.iou)}
     return scores | {"val/best": state["best"]}, picture

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from huggingface_hub import ModelCard
 
-from cfnseg.config import Model, load_config, to_dict
+from cfnseg.config import Model, load_config
+from cfnseg.config_values import to_dict
 from cfnseg.data.formats.shapes import ShapesDataset
 from cfnseg.data.labels import ClassNames
 from cfnseg.export.card import model_card

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cfnseg.config import Config, to_dict
+from cfnseg.config import Config
+from cfnseg.config_values import to_dict
 from cfnseg.errors import UserError
 from cfnseg.lab.ablation import Results, Suite, finished, load_suite, run_suite, sharing
 from cfnseg.lab.ablation_table import table_of, write_table

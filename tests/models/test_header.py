@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from cfnseg.config import Model, to_dict
+from cfnseg.config import Model
+from cfnseg.config_values import to_dict
 from cfnseg.data.labels import Label, LabelMap
 from cfnseg.errors import UserError
 from cfnseg.models import weights

@@ -39,6 +39,7 @@ def gradient(config: Config, parts: int, name: str) -> dict[str, torch.Tensor]:
         {"loss": {"class_weights": "median", "terms": ("focal", "lovasz")}},
         {"model": {"name": "hed"}},
         {"model": {"name": "dsn"}},
+        {"model": {"output": "sigmoid"}, "loss": {"image": 1.0}},
     ],
 )
 def test_the_gradient_of_parts_is_that_of_the_whole(tiny, changes):

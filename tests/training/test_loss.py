@@ -14,6 +14,7 @@ from cfnseg.config import Loss
 from cfnseg.models.segmenter import Output
 from cfnseg.training import loss as module
 from cfnseg.training.loss import batch_loss, hardest, image_loss, pixel_loss
+from cfnseg.training.sigmoid_loss import sigmoid_batch_loss
 from tests.conftest import REPO
 
 
@@ -223,6 +224,7 @@ WORKER = """
 import os, sys, torch, torch.distributed as dist
 from cfnseg.config import Loss
 from cfnseg.training.loss import batch_loss
+from cfnseg.training.sigmoid_loss import sigmoid_batch_loss
 from cfnseg.models.segmenter import Output
 dist.init_process_group("gloo")
 rank, world = dist.get_rank(), dist.get_world_size()
@@ -236,6 +238,13 @@ for name, values in CASES.items():
     loss = batch_loss(output, mask[mine], settings, weight, world, 0.3, region[mine])
     loss.backward()
     result[name] = (pixel.grad / world, image.grad / world)  # as the average over processes has it
+layers = torch.stack([mask, mask % 2, 1 - mask % 2], 3).clamp(max=1)
+layers[mask == 255] = 255
+pixel = torch.load(f"{sys.argv[1]}/case.pt", weights_only=True)[0][:, :3]
+pixel = pixel[mine].clone().requires_grad_()
+output, settings = Output(pixel, pixel.mean((2, 3))), Loss(image=0.5, terms=("ce", "dice"))
+sigmoid_batch_loss(output, layers[mine], settings, None, world, region=region[mine]).backward()
+result["sigmoid"] = (pixel.grad / world, pixel.grad / world)
 torch.save(result, f"{sys.argv[1]}/{rank}.pt")
 dist.barrier()
 os._exit(0)  # gloo's threads abort a process that ends, once in some hundred times
@@ -274,3 +283,12 @@ def test_two_processes_have_the_gradient_of_one(tmp_path):
         for whole, parts in zip((pixel.grad, image.grad), zip(*(s[name] for s in shares))):
             assert whole.any()
             torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-5, atol=1e-7)
+    pixel, _, mask, region, _ = case()
+    pixel = pixel[:, :3].clone().requires_grad_()
+    layers = torch.stack([mask, mask % 2, 1 - mask % 2], 3).clamp(max=1)
+    layers[mask == 255] = 255
+    output = Output(pixel, pixel.mean((2, 3)))
+    settings = Loss(image=0.5, terms=("ce", "dice"))
+    sigmoid_batch_loss(output, layers, settings, region=region).backward()
+    parts = [share["sigmoid"][0] for share in shares]
+    torch.testing.assert_close(torch.cat(parts), pixel.grad, rtol=1e-5, atol=1e-7)

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from cfnseg import workflows
-from cfnseg.config import Loss, to_dict
+from cfnseg.config import Loss
+from cfnseg.config_values import to_dict
 from cfnseg.data.dataset import read_truth
 from cfnseg.errors import UserError
 from cfnseg.export.origin import find_origin
@@ -331,7 +332,8 @@ def test_training_in_a_thread(tiny):
 
 SECOND = """
 import sys
-from cfnseg.config import Config, from_dict
+from cfnseg.config import Config
+from cfnseg.config_values import from_dict
 from cfnseg.data.dataset import read_truth
 from cfnseg.errors import UserError
 from cfnseg.export.origin import find_origin

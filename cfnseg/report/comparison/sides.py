@@ -92,6 +92,12 @@ def _check(path: Path, content: Any) -> None:
         raise UserError(
             f"{path} is no report of cfnseg: expected classes and images, each with a name. {AGAIN}"
         )
+    if content.get("output") == "sigmoid":
+        raise UserError(
+            f"{path} is of sigmoid outputs, whose classes may overlap; compare takes softmax "
+            "outputs alone",
+            code=2,
+        )
     if lacking:
         raise UserError(
             f"{path} does not say what was counted in each image ({lacking[0]} has no "

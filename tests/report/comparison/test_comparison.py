@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from cfnseg.config import Config, Data, Model, Optim, to_dict
+from cfnseg.config import Config, Data, Model, Optim
+from cfnseg.config_values import to_dict
 from cfnseg.data.dataset import open_dataset, read_sample
 from cfnseg.data.labels import ClassNames
 from cfnseg.errors import UserError
