@@ -30,6 +30,7 @@ LARGE = 16 << 30  # bytes of a GPU from which the encoder is ResNet-50
 IMBALANCED = 8  # from which classes are weighted; IDD-Lite 19, CamVid 58
 POWER = 0.25  # of the weights; on CamVid better than 0 and 0.5
 SCARCE = 0.25  # share of the images that have a class, below which samples are drawn for it
+WHOLE = 10  # epochs from which a run ends with one
 EMA_HALF = 0.04  # half-life of the moving average, as a share of the steps
 
 
@@ -286,9 +287,11 @@ def _length(
     most = max(1, min(MOST_EPOCHS, MOST_CROPS // survey.images))
     epochs = max(1, min(most, in_time // per_epoch))
     values = {"epochs": epochs}
+    if in_time // per_epoch < min(most, WHOLE):  # the rest of an epoch would be much of the time
+        epochs = -(-in_time // per_epoch)
+        values = {"epochs": epochs, "max_steps": in_time}
     fact = f"{in_time:,} steps fit into {TRAINING:.0%} of {hours:g} h, {per_epoch:,} an epoch"
     if in_time < per_epoch:
-        values["max_steps"] = in_time
         fact += ". That is less than one epoch: give it more --hours"
     elif epochs == most:
         fact += f". {survey.images:,} images have at most {most}"

@@ -78,7 +78,7 @@ def view_of(survey: Survey, machine: Machine, pace: Pace, batch: int, hours: flo
         fits = pace.pixel_bytes * pixels / parts <= MEMORY * machine.memory
         if most <= LEAST_CROP or (fits and TRAINING * seconds >= FEW_STEPS * step):
             return View(scale, why, crop, parts, step)
-        most = max(LEAST_CROP, most // 2)
+        most = max(LEAST_CROP, int(0.8 * most))
 
 
 def scale_of(survey: Survey, pace: Pace, most: int, seconds: float) -> tuple[float, str]:
