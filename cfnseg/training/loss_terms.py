@@ -96,7 +96,8 @@ def overlap_loss(logits: Tensor, mask: Tensor, missed: float = 0.5, world: int =
 def lovasz_sum(logits: Tensor, mask: Tensor) -> Tensor:
     """Sum over images of the Lovasz softmax loss (Berman et al. 2018, equation 11).
 
-    Each image's is the mean over the classes in it, 0 for an image without a counted pixel.
+    Each image's is the mean over the classes in it, 0 for an image without a counted pixel or where
+    there is one class.
 
     Args:
         logits: (N, C, h, w).
@@ -108,7 +109,7 @@ def lovasz_sum(logits: Tensor, mask: Tensor) -> Tensor:
 
 def _lovasz(logits: Tensor, mask: Tensor) -> Tensor:
     full = _upsampled(logits, mask)
-    if not bool((mask != IGNORE).any()):
+    if len(logits) == 1 or not bool((mask != IGNORE).any()):
         return full.sum() * 0
     return LovaszLoss("multiclass", ignore_index=IGNORE)(full, mask[None].long())
 

