@@ -6,7 +6,7 @@
 The network is lc_1x1 of ablation_camvid; encoder, data and schedule are that suite's. ce has no
 class weights. median_25 and median_50 are median-frequency weights to that power. The other losses
 have no class weights; a pair adds cross-entropy and the other with factor 1. rare draws half of the
-samples for a class (data.rare). docs/own_data.md has the table.
+samples for a class (data.rare). docs/training.md has the table.
 """
 
 from dataclasses import replace
